@@ -1,0 +1,37 @@
+# Flags and functions that every target of the project shares.
+
+add_library(annal_flags INTERFACE)
+target_include_directories(annal_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(annal_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC 12 reports these inside coroutine frames and Boost's headers where nothing is wrong.
+    target_compile_options(annal_flags INTERFACE -Wno-maybe-uninitialized -Wno-mismatched-new-delete -Wno-stringop-overflow
+        -Wno-array-bounds -Wno-restrict -Wno-dangling-pointer)
+endif()
+if(ANNAL_SANITIZE)
+    add_compile_options(-fsanitize=${ANNAL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    add_link_options(-fsanitize=${ANNAL_SANITIZE})
+endif()
+
+# annal_library(name SOURCES … LINK … PRIVATE_LINK …): one folder of runtime/. Files named *_test.cpp stay out of it.
+function(annal_library name)
+    cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+    add_library(${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(${name} PUBLIC annal_flags ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
+endfunction()
+
+# annal_test(name SOURCES … LINK … [LABELS …] [TIMEOUT s]): one GoogleTest program, one ctest entry.
+function(annal_test name)
+    if(NOT ANNAL_TESTS)
+        return()
+    endif()
+    cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+    if(NOT ARG_TIMEOUT)
+        set(ARG_TIMEOUT 120)
+    endif()
+    add_executable(${name} ${ARG_SOURCES})
+    target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name} PRIVATE ANNAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" ANNAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

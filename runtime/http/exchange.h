@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "runtime/core/result.h"
+#include "runtime/core/task.h"
+#include "runtime/event/event_json.h"
+
+namespace annal::http {
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Who asks: an API key, or the owner of the node through its Unix socket.
+struct Principal {
+    std::string key_id;   ///< "apikey_…"; "local" for the Unix socket
+    std::string project;  ///< the key's project; for the Unix socket what the header Annal-Project says
+    std::vector<std::string> scopes;
+    /// A scope covers itself; `x:*` covers every `x:…`; `admin` covers everything within the project; `platform` covers
+    /// everything.
+    [[nodiscard]] bool may(std::string_view scope) const;
+};
+
+/// An answer that did not work out, in no product's form yet.
+struct Problem {
+    int status = 500;
+    std::string code;  ///< a stable word: "not_found", "insufficient_scope"
+    std::string title, detail;
+    std::string request_id;
+    std::uint32_t retry_after_s = 0;
+    std::vector<Issue> issues;
+    Pairs headers;  ///< beside Content-Type and Retry-After: Allow, WWW-Authenticate
+};
+[[nodiscard]] Problem problem_of(const Error& error);
+
+/// An error document: what the client gets for a `Problem`.
+struct Document {
+    std::string content_type, body;
+};
+/// RFC 9457 application/problem+json with request_id and errors: the native form.
+[[nodiscard]] Document problem_json(const Problem& problem);
+
+/// What came in. Borrowed strings live as long as the exchange.
+struct Request {
+    std::string method, path, request_id, peer_ip;
+    Pairs headers;  ///< names in lower case
+    Pairs query;    ///< decoded, in order, duplicates kept
+    Pairs params;   ///< of the route's {name}s, decoded
+    std::string trigger;
+    std::int64_t content_length = -1;
+
+    [[nodiscard]] std::optional<std::string_view> header(std::string_view lower_case_name) const;
+    [[nodiscard]] std::optional<std::string_view> parameter(std::string_view query_name) const;  ///< the first
+    [[nodiscard]] std::string_view param(std::string_view name) const;
+};
+
+/// One request and its answer, on its connection. Use from one coroutine at a time; methods hop to the connection's strand by
+/// themselves, so any thread will do.
+class Exchange {
+public:
+    virtual ~Exchange() = default;
+    [[nodiscard]] virtual const Request& request() const = 0;
+    [[nodiscard]] virtual const Principal& principal() const = 0;
+    /// The client is gone, or the server is stopping past its grace.
+    [[nodiscard]] virtual bool cancelled() const = 0;
+
+    /// The next chunk of the body, decoded; empty at its end. Valid until the next read.
+    /// @error Errc::too_large  More than Limits::body_bytes_max, unless `stream_body` was called.
+    /// @error Errc::invalid    Broken chunking or gzip. @error Errc::timeout, Errc::cancelled.
+    [[nodiscard]] virtual Task<Result<std::string_view>> read() = 0;
+    /// Lifts the limit on the whole body: the handler bounds what it keeps.
+    virtual void stream_body() = 0;
+
+    /// Status and headers, once. @error Errc::internal  Started already.
+    [[nodiscard]] virtual Result<void> start(int status, Pairs headers) = 0;
+    /// Returns when the peer has taken enough for more to come. @error Errc::cancelled  The client is gone.
+    [[nodiscard]] virtual Task<Result<void>> write(std::string_view bytes) = 0;
+    [[nodiscard]] virtual Task<Result<void>> finish(Pairs trailers) = 0;
+    [[nodiscard]] virtual bool started() const = 0;
+    /// start + write + finish of `problem` in the form of the route's handler; only before `start`.
+    [[nodiscard]] virtual Task<Result<void>> fail(Problem problem) = 0;
+};
+
+/// start + write + finish in one go.
+[[nodiscard]] Task<Result<void>> respond(Exchange& exchange, int status, std::string content_type, std::string body);
+
+/// Answers the requests of a route.
+class Handler {
+public:
+    virtual ~Handler() = default;
+    /// Must start an answer or fail; when it returns without either, the client gets a 500. The exchange may be kept for
+    /// work after the answer.
+    [[nodiscard]] virtual Task<void> handle(std::shared_ptr<Exchange> exchange) = 0;
+    /// Error documents in this product's form. Thread-safe.
+    [[nodiscard]] virtual Document render(const Problem& problem) const { return problem_json(problem); }
+};
+
+}  // namespace annal::http

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "runtime/http/exchange.h"
+#include "runtime/plugin/instance.h"
+#include "runtime/store/filter.h"
+
+namespace annal::http {
+
+struct ExportRequest {
+    Filter filter;
+    std::string cursor;  ///< empty: from the newest
+    std::string format;  ///< component name: "csv"
+    Pairs options;       ///< for the format
+    std::uint32_t rows_max = 100'000;
+    std::string next_path;  ///< for Link: rel=next; empty: no such header
+};
+
+/// Bulk answers: scan → format → socket, newest first, one page in memory at a time.
+class Exporter {
+public:
+    explicit Exporter(HostEnvironment& environment) : environment_(environment) {}
+    /// Makes the format of `instance` available under its component's name.
+    void add(std::shared_ptr<Instance> format);
+
+    /// Answers `exchange` wholly. Before the first byte it looks ahead, within a bound, whether more than `rows_max` rows match:
+    /// if so the headers say `Annal-Truncated: true`, `Annal-Next-Cursor` and `Link: rel=next`, and the body ends at exactly
+    /// `rows_max` rows. Where the look-ahead ran into its bound the same names follow as trailers.
+    /// An error after the first byte cuts the connection, so that a short file never looks like a whole one.
+    /// @error before the first byte: Errc::not_found (no such format; those that exist are named), Errc::invalid (cursor, option),
+    ///        Errc::unavailable. Nothing has been answered then.
+    [[nodiscard]] Task<Result<void>> run(std::string project, ExportRequest request, std::shared_ptr<Exchange> exchange);
+
+private:
+    HostEnvironment& environment_;
+    std::map<std::string, std::shared_ptr<Instance>> formats_;
+};
+
+}  // namespace annal::http

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/core/result.h"
+#include "runtime/http/exchange.h"
+
+namespace annal::http {
+
+/// One way in: methods and a path pattern to a handler, with the scope that a key must have.
+struct Route {
+    std::vector<std::string> methods;
+    std::string pattern;  ///< "/v1/audit/events/{id}", "/v1/audit/events.{format}"; a segment holds at most one {name}, at its end
+    std::string scope;    ///< empty: open to anybody, without a key
+    std::string trigger;  ///< handed to the handler
+    std::string owner;    ///< for messages: "query-authio (manifests/query_authio.yaml:12)"
+    std::shared_ptr<Handler> handler;
+};
+
+struct Match {
+    const Route* route = nullptr;  ///< null: no such path, or not with this method
+    std::vector<std::string> allow;     ///< the path's methods when only the method does not fit
+    const Route* nearest = nullptr;     ///< whose handler renders the 404 or 405: the longest pattern that shares a prefix
+    Pairs params;
+};
+
+/// Paths to handlers. A literal segment wins over `prefix{name}`, which wins over `{name}`; a trailing slash is accepted.
+/// HEAD is served by GET. Built once at start, then read by all threads.
+class Router {
+public:
+    /// @error Errc::conflict  The same method and pattern twice; the detail names both owners.
+    /// @error Errc::invalid   A pattern that can't be: the detail says why.
+    [[nodiscard]] Result<void> add(Route route);
+    /// `path` is the raw path of the request target, still percent-encoded.
+    [[nodiscard]] Match match(std::string_view method, std::string_view path) const;
+    [[nodiscard]] const std::vector<std::unique_ptr<Route>>& routes() const { return routes_; }
+
+private:
+    std::vector<std::unique_ptr<Route>> routes_;
+};
+
+}  // namespace annal::http

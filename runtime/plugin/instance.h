@@ -1,0 +1,73 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "annal/abi.h"
+#include "runtime/bus/appender.h"
+#include "runtime/core/clock.h"
+#include "runtime/core/limits.h"
+#include "runtime/core/metrics.h"
+#include "runtime/plugin/loader.h"
+#include "runtime/plugin/manifest.h"
+#include "runtime/plugin/settings.h"
+#include "runtime/store/event_store.h"
+#include "runtime/store/page_cursor.h"
+
+namespace boost::asio {
+class any_io_executor;
+}
+
+namespace annal {
+
+class Call;
+
+/// What host services reach. One per runtime; outlives every instance.
+struct HostEnvironment {
+    EventStore* store = nullptr;
+    Appender* appender = nullptr;
+    Settings* settings = nullptr;
+    const CursorCodec* cursors = nullptr;
+    const Clock* clock = nullptr;
+    Metrics* metrics = nullptr;
+    const Limits* limits = nullptr;
+    const boost::asio::any_io_executor* executor = nullptr;
+    SecretLookup secrets;
+    std::vector<std::string> allow_cidrs;  ///< outbound addresses allowed beyond the public ones
+    /// annal.export/1, whose other end is in runtime/http; NULL until it is set.
+    std::function<void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)> run_export;
+};
+
+/// One component at work for one manifest document: `create`d with its completed configuration, `destroy`ed with this object.
+///
+/// Services that the manifest does not permit are NULL to it.
+/// Lifetime: no call may be in flight when it ends.
+class Instance {
+public:
+    /// @error Errc::unprocessable  The configuration breaks the schema; every error with its pointer is in the detail.
+    /// @error Errc::not_found      The module has no such component (its components are named).
+    /// and whatever the component's `create` reports.
+    [[nodiscard]] static Result<std::unique_ptr<Instance>> create(const Manifest& manifest, const Module& module, HostEnvironment& environment);
+    ~Instance();
+    Instance(const Instance&) = delete;
+    Instance& operator=(const Instance&) = delete;
+
+    [[nodiscard]] const Manifest& manifest() const;
+    [[nodiscard]] const annal_component& component() const;
+    [[nodiscard]] const Module& module() const;
+    [[nodiscard]] void* self() const;
+    /// The component's table; `V` must fit its type.
+    template <class V>
+    [[nodiscard]] const V& table() const { return *static_cast<const V*>(component().vtable); }
+
+private:
+    struct State;
+    explicit Instance(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+/// The component that `manifest` names, or the module's only one. Without running any of its code.
+[[nodiscard]] Result<const annal_component*> find_component(const Manifest& manifest, const Module& module);
+
+}  // namespace annal

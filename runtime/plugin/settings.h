@@ -1,0 +1,34 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/bus/appender.h"
+#include "runtime/core/result.h"
+#include "runtime/store/event_store.h"
+
+namespace annal {
+
+/// The settings that a project may have (audit_retention_days, catalog, …), with their defaults and ranges. Values are JSON
+/// text. Reads come from memory; writes go through the append path, together with the event that records them.
+class Settings {
+public:
+    explicit Settings(EventStore& store) : store_(store) {}
+    /// Reads all rows once, before serving.
+    [[nodiscard]] Task<Result<void>> load();
+
+    /// The value, or the default. @error Errc::not_found  No setting has this name; the detail lists those that exist.
+    [[nodiscard]] Result<std::string> get(const std::string& project, const std::string& key) const;
+    /// @error Errc::unprocessable  Not in the setting's range; the detail says what is.
+    [[nodiscard]] Task<Result<void>> put(Appender& appender, std::string project, std::string key, std::string json, std::string actor_type, std::string actor_id);
+    [[nodiscard]] static std::vector<std::string> names();
+
+private:
+    EventStore& store_;
+    mutable std::mutex mutex_;
+    std::map<std::pair<std::string, std::string>, std::string> values_;
+};
+
+}  // namespace annal
