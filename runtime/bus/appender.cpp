@@ -1,0 +1,356 @@
+#include "runtime/bus/appender.h"
+
+#include <algorithm>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <deque>
+#include <list>
+#include <map>
+#include <mutex>
+
+#include "runtime/bus/clock_guard.h"
+#include "runtime/core/log.h"
+#include "runtime/core/task_impl.h"
+
+namespace annal {
+namespace asio = boost::asio;
+namespace {
+
+// One commit takes what is queued, up to this much: enough to spread an fsync over many callers, little enough that the
+// callers of the next commit do not wait long.
+constexpr std::size_t kCommitEventsMax = 20'000;
+constexpr std::size_t kCommitBytesMax = 16U << 20;
+constexpr std::uint32_t kRetryAfterMs = 1'000;
+
+/// Who waits for an outcome.
+class Waiter {
+public:
+    virtual ~Waiter() = default;
+    virtual void complete(AppendOutcome outcome) = 0;
+};
+
+template <class Handler>
+class HandlerWaiter final : public Waiter {
+public:
+    explicit HandlerWaiter(Handler handler)
+        : handler_(std::move(handler)), work_(asio::make_work_guard(handler_)) {}
+    void complete(AppendOutcome outcome) override {
+        auto executor = work_.get_executor();
+        asio::post(
+            executor,
+            [handler = std::move(handler_), outcome = std::move(outcome)]() mutable {
+                std::move(handler)(std::move(outcome));
+            }
+        );
+        work_.reset();
+    }
+
+private:
+    Handler handler_;
+    asio::executor_work_guard<asio::associated_executor_t<Handler>> work_;
+};
+
+std::size_t weigh(const AppendUnit& unit) {
+    std::size_t bytes = 256 + unit.request_key.size() + unit.cursors.size() * 64 + unit.erase.size() * 8;
+    for (const EventDraft& draft : unit.events) bytes += draft.weight();
+    for (const KvOp& op : unit.kv) bytes += op.key.size() + op.value.size() + 64;
+    return bytes;
+}
+
+struct Pending {
+    AppendUnit unit;
+    std::size_t bytes = 0;
+    std::unique_ptr<Waiter> waiter;
+};
+
+struct Subscription {
+    std::string project;
+    std::function<void()> wake;
+};
+
+}  // namespace
+
+struct Appender::State : std::enable_shared_from_this<Appender::State> {
+    State(EventStore& s, const Clock& c, const Limits& l, Metrics& m, asio::any_io_executor e)
+        : store(s),
+          clock(c),
+          limits(l),
+          guard(c),
+          strand(asio::make_strand(e)),
+          events_total(m.define(MetricKind::counter, "annal_append_events_total", "Events made durable.")),
+          units_per_commit(m.define(
+              MetricKind::histogram, "annal_append_commit_units", "Requests that shared one commit."
+          )),
+          commit_seconds(
+              m.define(MetricKind::histogram, "annal_append_commit_seconds", "Duration of one commit.")
+          ),
+          queue_bytes_gauge(
+              m.define(MetricKind::gauge, "annal_append_queue_bytes", "Bytes waiting for or in a commit.")
+          ),
+          clock_behind(m.define(
+              MetricKind::gauge,
+              "annal_clock_behind_seconds",
+              "How far the wall clock is behind the newest stamp."
+          )),
+          refused_busy(refused(m, "project_queue_full")),
+          refused_queue(refused(m, "node_queue_full")),
+          refused_clock(refused(m, "clock_jump")) {}
+
+    static Metric& refused(Metrics& m, const char* reason) {
+        return m.define(
+            MetricKind::counter,
+            "annal_append_refused_total",
+            "Requests refused before they were queued.",
+            {{"reason", reason}}
+        );
+    }
+
+    EventStore& store;
+    const Clock& clock;
+    const Limits& limits;
+
+    std::mutex mutex;  // guards what follows, up to the strand
+    ClockGuard guard;
+    std::deque<Pending> queue;
+    std::map<std::string, std::size_t> project_bytes;
+    std::size_t bytes = 0;
+    bool running = false;
+    std::list<Subscription> subscriptions;
+
+    asio::strand<asio::any_io_executor> strand;
+    Metric& events_total;
+    Metric& units_per_commit;
+    Metric& commit_seconds;
+    Metric& queue_bytes_gauge;
+    Metric& clock_behind;
+    Metric& refused_busy;
+    Metric& refused_queue;
+    Metric& refused_clock;
+
+    std::optional<Error> refuse(const AppendUnit& unit, std::size_t weight);
+    void enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter);
+    std::vector<Pending> take();
+    void settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes);
+    void wake(const std::vector<std::string>& projects);
+    Task<void> run();
+};
+
+std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t weight) {
+    if (auto jump = guard.check()) {
+        refused_clock.record(1);
+        return Error{
+            Errc::unavailable,
+            "the wall clock jumped forward by " + std::to_string(*jump / kSecondUs) +
+                " s; set it right, or confirm it with `annal clock confirm`",
+            {},
+            30'000
+        };
+    }
+    // A project may always have one request in the queue, however small its share is.
+    auto share = project_bytes.find(unit.project);
+    if (share != project_bytes.end() && share->second + weight > limits.project_queue_bytes_max) {
+        refused_busy.record(1);
+        return Error{
+            Errc::busy,
+            "the project's share of the append queue (" +
+                std::to_string(limits.project_queue_bytes_max) + " bytes) is full; nothing was written",
+            {},
+            kRetryAfterMs
+        };
+    }
+    if (bytes != 0 && bytes + weight > limits.queue_bytes_max) {
+        refused_queue.record(1);
+        return Error{
+            Errc::unavailable,
+            "the node's append queue (" + std::to_string(limits.queue_bytes_max) +
+                " bytes) is full; nothing was written",
+            {},
+            kRetryAfterMs
+        };
+    }
+    return std::nullopt;
+}
+
+void Appender::State::enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter) {
+    const std::size_t weight = weigh(unit);
+    std::optional<Error> refusal;
+    bool start = false;
+    {
+        const std::lock_guard lock(mutex);
+        refusal = refuse(unit, weight);
+        if (!refusal) {
+            project_bytes[unit.project] += weight;
+            bytes += weight;
+            queue.push_back({std::move(unit), weight, std::move(waiter)});
+            start = !std::exchange(running, true);
+        }
+    }
+    if (refusal) return waiter->complete(std::move(*refusal));
+    if (start) asio::co_spawn(strand, run(), asio::detached);
+}
+
+std::vector<Pending> Appender::State::take() {
+    std::vector<Pending> batch;
+    std::size_t events = 0, weight = 0;
+    const std::lock_guard lock(mutex);
+    while (!queue.empty()) {
+        const Pending& next = queue.front();
+        const bool fits = events + next.unit.events.size() <= kCommitEventsMax &&
+                          weight + next.bytes <= kCommitBytesMax;
+        if (!batch.empty() && !fits) break;
+        events += next.unit.events.size();
+        weight += next.bytes;
+        batch.push_back(std::move(queue.front()));
+        queue.pop_front();
+    }
+    if (batch.empty()) running = false;
+    queue_bytes_gauge.record(static_cast<double>(bytes));
+    return batch;
+}
+
+void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes) {
+    std::vector<std::string> appended;
+    std::size_t events = 0;
+    TimeUs newest = kNoTime;
+    {
+        const std::lock_guard lock(mutex);
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+            auto share = project_bytes.find(batch[i].unit.project);
+            if ((share->second -= batch[i].bytes) == 0) project_bytes.erase(share);
+            bytes -= batch[i].bytes;
+        }
+    }
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (outcomes[i].has_value()) {
+            const auto& receipts = outcomes[i].value();
+            const auto fresh = std::count_if(receipts.begin(), receipts.end(), [](const Receipt& r) {
+                return !r.replayed;
+            });
+            events += static_cast<std::size_t>(fresh);
+            if (fresh > 0) appended.push_back(batch[i].unit.project);
+            if (!receipts.empty()) newest = std::max(newest, receipts.back().created_at);
+        }
+        batch[i].waiter->complete(std::move(outcomes[i]));
+    }
+    events_total.record(static_cast<double>(events));
+    if (newest != kNoTime) {
+        const double behind = static_cast<double>(newest - clock.wall_us()) / kSecondUs;
+        clock_behind.record(std::max(0.0, behind));
+    }
+    std::sort(appended.begin(), appended.end());
+    appended.erase(std::unique(appended.begin(), appended.end()), appended.end());
+    wake(appended);
+}
+
+void Appender::State::wake(const std::vector<std::string>& projects) {
+    if (projects.empty()) return;
+    std::vector<std::function<void()>> wakes;
+    {
+        const std::lock_guard lock(mutex);
+        for (const Subscription& s : subscriptions) {
+            if (s.project.empty() || std::binary_search(projects.begin(), projects.end(), s.project))
+                wakes.push_back(s.wake);
+        }
+    }
+    for (const auto& call : wakes) call();
+}
+
+Task<void> Appender::State::run() {
+    auto self = shared_from_this();
+    for (;;) {
+        std::vector<Pending> batch = take();
+        if (batch.empty()) co_return;
+        std::vector<AppendUnit> units;
+        units.reserve(batch.size());
+        for (Pending& pending : batch) units.push_back(std::move(pending.unit));
+        const std::int64_t begin = clock.monotonic_us();
+        std::span<const AppendUnit> view(units);
+        std::vector<AppendOutcome> outcomes = co_await store.append(view);
+        commit_seconds.record(static_cast<double>(clock.monotonic_us() - begin) / kSecondUs);
+        units_per_commit.record(static_cast<double>(batch.size()));
+        for (std::size_t i = 0; i < batch.size(); ++i) batch[i].unit = std::move(units[i]);
+        settle(batch, std::move(outcomes));
+    }
+}
+
+Appender::Appender(
+    EventStore& store,
+    const Clock& clock,
+    const Limits& limits,
+    Metrics& metrics,
+    asio::any_io_executor executor
+)
+    : state_(std::make_shared<State>(store, clock, limits, metrics, std::move(executor))) {}
+
+Appender::~Appender() = default;
+
+namespace {
+
+/// Hands a unit and whoever awaits it to the queue. A named type, because GCC 12 destroys a capturing lambda twice here.
+template <class State>
+struct Enqueue {
+    explicit Enqueue(std::shared_ptr<State> s, AppendUnit u) : state(std::move(s)), unit(std::move(u)) {}
+    std::shared_ptr<State> state;
+    AppendUnit unit;
+    template <class Handler>
+    void operator()(Handler handler) {
+        auto waiter = std::make_unique<HandlerWaiter<Handler>>(std::move(handler));
+        state->enqueue(std::move(unit), std::move(waiter));
+    }
+};
+
+}  // namespace
+
+Task<AppendOutcome> Appender::append(AppendUnit unit) {
+    Enqueue<State> initiation(state_, std::move(unit));
+    co_return co_await asio::async_initiate<const asio::use_awaitable_t<>, void(AppendOutcome)>(
+        std::move(initiation), asio::use_awaitable
+    );
+}
+
+std::shared_ptr<void> Appender::subscribe(std::string project, std::function<void()> wake) {
+    const std::lock_guard lock(state_->mutex);
+    auto position = state_->subscriptions.insert(
+        state_->subscriptions.end(), Subscription{std::move(project), std::move(wake)}
+    );
+    std::weak_ptr<State> weak = state_;
+    return std::shared_ptr<void>(nullptr, [weak, position](void*) {
+        if (auto state = weak.lock()) {
+            const std::lock_guard unlock(state->mutex);
+            state->subscriptions.erase(position);
+        }
+    });
+}
+
+void Appender::confirm_clock() {
+    const std::lock_guard lock(state_->mutex);
+    state_->guard.confirm();
+    log::warn("clock.confirmed");
+}
+
+std::string Appender::refusal() const {
+    const std::lock_guard lock(state_->mutex);
+    auto jump = state_->guard.check();
+    if (!jump) return {};
+    return "the wall clock jumped forward by " + std::to_string(*jump / kSecondUs) +
+           " s and has not been confirmed";
+}
+
+Task<void> Appender::drain() {
+    asio::steady_timer timer(co_await asio::this_coro::executor);
+    for (;;) {
+        {
+            const std::lock_guard lock(state_->mutex);
+            if (!state_->running) co_return;
+        }
+        timer.expires_after(std::chrono::milliseconds(2));
+        co_await timer.async_wait(asio::use_awaitable);
+    }
+}
+
+}  // namespace annal

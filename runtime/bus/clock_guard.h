@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+
+#include "runtime/core/clock.h"
+
+namespace annal {
+
+/// Watches the wall clock against the monotonic one. A step forward of more than `kJumpMaxUs` would stamp the log with a
+/// future that it could never leave (created_at only rises), so it needs a person's word. A step back is harmless: stamps go on
+/// from the last one.
+///
+/// Not thread-safe.
+class ClockGuard {
+public:
+    static constexpr std::int64_t kJumpMaxUs = 60 * kSecondUs;
+
+    explicit ClockGuard(const Clock& clock);
+    /// How far the wall clock has jumped ahead, when that is too far and has not been confirmed.
+    [[nodiscard]] std::optional<std::int64_t> check();
+    /// Takes the wall clock as it is now for right.
+    void confirm();
+
+private:
+    const Clock& clock_;
+    TimeUs wall_us_;
+    std::int64_t monotonic_us_;
+};
+
+}  // namespace annal
