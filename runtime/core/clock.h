@@ -51,6 +51,8 @@ struct Month {
 [[nodiscard]] Month month_of(TimeUs at);
 /// First microsecond of the month.
 [[nodiscard]] TimeUs start_of(Month month);
-[[nodiscard]] inline Month next(Month m) { return {m.index + 1}; }
+[[nodiscard]] inline Month next(Month m) {
+    return {m.index + 1};
+}
 
 }  // namespace annal

@@ -29,7 +29,8 @@ private:
 
 [[nodiscard]] Digest sha256(std::string_view bytes);
 [[nodiscard]] Digest hmac_sha256(std::string_view key, std::string_view bytes);
-/// Fills from the operating system's generator (buffered by OpenSSL); ends the process when there is none.
+/// Fills from the operating system's generator (buffered by OpenSSL); ends the process when there
+/// is none.
 void random_bytes(std::span<std::uint8_t> out);
 [[nodiscard]] std::uint64_t random_u64();
 [[nodiscard]] bool equal_constant_time(std::string_view a, std::string_view b);

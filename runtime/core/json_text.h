@@ -6,7 +6,8 @@
 
 namespace annal {
 
-/// Appends `text` as a JSON string with quotes. Escapes only what JSON demands; UTF-8 passes through.
+/// Appends `text` as a JSON string with quotes. Escapes only what JSON demands; UTF-8 passes
+/// through.
 void append_json_string(std::string& out, std::string_view text);
 void append_int(std::string& out, std::int64_t value);
 

@@ -6,18 +6,18 @@ namespace annal {
 
 /// Every bound of a node, in one place; the settings file may change each. Sizes are bytes.
 struct Limits {
-    std::uint64_t body_bytes_max = 8ULL << 20;          ///< one request body, decoded (NDJSON: one line)
+    std::uint64_t body_bytes_max = 8ULL << 20;  ///< one request body, decoded (NDJSON: one line)
     std::uint64_t bodies_in_memory_max = 256ULL << 20;  ///< all request bodies of the node
     std::uint32_t connections_max = 4096;
     std::uint32_t header_bytes_max = 16U << 10;
-    std::uint32_t header_timeout_ms = 10'000;   ///< from the first byte to the last header
-    std::uint32_t body_timeout_ms = 30'000;     ///< between two chunks of a body
-    std::uint32_t write_timeout_ms = 30'000;    ///< a client that takes nothing
-    std::uint32_t idle_timeout_ms = 75'000;     ///< keep-alive between requests
+    std::uint32_t header_timeout_ms = 10'000;            ///< from the first byte to the last header
+    std::uint32_t body_timeout_ms = 30'000;              ///< between two chunks of a body
+    std::uint32_t write_timeout_ms = 30'000;             ///< a client that takes nothing
+    std::uint32_t idle_timeout_ms = 75'000;              ///< keep-alive between requests
     std::uint64_t queue_bytes_max = 64ULL << 20;         ///< append queue of the node: full is 503
     std::uint64_t project_queue_bytes_max = 8ULL << 20;  ///< share of one project: full is 429
     std::uint32_t export_rows_max = 100'000;
-    std::uint32_t scan_budget_ms = 2'000;       ///< one list request
+    std::uint32_t scan_budget_ms = 2'000;  ///< one list request
     std::uint32_t drain_timeout_ms = 10'000;
 };
 

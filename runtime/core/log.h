@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -11,32 +12,45 @@ namespace annal::log {
 
 enum class Level { debug, info, warn, error };
 
+/// One key and its value. Borrows text: it lives no longer than the call that it is passed to.
 struct Field {
-    std::string_view key;
-    std::variant<std::string_view, std::int64_t, double, bool> value;
-    template <class T>
-    Field(std::string_view k, T v) : key(k), value(convert(v)) {}
+    using Value = std::variant<std::string_view, std::int64_t, double, bool>;
 
-private:
-    static auto convert(std::string_view v) { return std::variant<std::string_view, std::int64_t, double, bool>(v); }
-    static auto convert(const std::string& v) { return convert(std::string_view(v)); }
-    static auto convert(const char* v) { return convert(std::string_view(v)); }
-    static auto convert(bool v) { return std::variant<std::string_view, std::int64_t, double, bool>(v); }
-    static auto convert(double v) { return std::variant<std::string_view, std::int64_t, double, bool>(v); }
-    template <class I>
-        requires std::is_integral_v<I>
-    static auto convert(I v) { return std::variant<std::string_view, std::int64_t, double, bool>(static_cast<std::int64_t>(v)); }
+    Field(std::string_view k, std::string_view v) : key(k), value(v) {}
+    Field(std::string_view k, const std::string& v) : key(k), value(std::string_view(v)) {}
+    Field(std::string_view k, const char* v) : key(k), value(std::string_view(v)) {}
+    Field(std::string_view k, bool v) : key(k), value(v) {}
+    Field(std::string_view k, double v) : key(k), value(v) {}
+    template <std::integral I>
+    requires(!std::same_as<I, bool>) Field(std::string_view k, I v)
+        : key(k), value(static_cast<std::int64_t>(v)) {}
+
+    std::string_view key;
+    Value value;
 };
 
-/// Writes one JSON object on one line of standard error: `{"time":…,"level":…,"event":"appender.commit_failed",…}`.
-/// `event` is a constant, keys are flat; no payloads, no secrets. Thread-safe. An error is logged once, where it is handled.
+/// Writes one JSON object on one line of standard error:
+/// `{"time":…,"level":…,"event":"appender.commit_failed",…}`.
+///
+/// `event` is a constant, keys are flat; no payloads, no secrets. An error is logged once, where it
+/// is handled. Text that is not UTF-8 is written with its bytes escaped, so a line is always JSON.
+/// Thread-safe; lines never mix. Never throws: what can't be written is lost.
 void write(Level level, std::string_view event, std::span<const Field> fields);
 
+/// Lines below `level` are dropped; `info` at start.
 void set_level(Level level);
 
-inline void debug(std::string_view event, std::initializer_list<Field> fields = {}) { write(Level::debug, event, {fields.begin(), fields.size()}); }
-inline void info(std::string_view event, std::initializer_list<Field> fields = {}) { write(Level::info, event, {fields.begin(), fields.size()}); }
-inline void warn(std::string_view event, std::initializer_list<Field> fields = {}) { write(Level::warn, event, {fields.begin(), fields.size()}); }
-inline void error(std::string_view event, std::initializer_list<Field> fields = {}) { write(Level::error, event, {fields.begin(), fields.size()}); }
+inline void debug(std::string_view event, std::initializer_list<Field> fields = {}) {
+    write(Level::debug, event, {fields.begin(), fields.size()});
+}
+inline void info(std::string_view event, std::initializer_list<Field> fields = {}) {
+    write(Level::info, event, {fields.begin(), fields.size()});
+}
+inline void warn(std::string_view event, std::initializer_list<Field> fields = {}) {
+    write(Level::warn, event, {fields.begin(), fields.size()});
+}
+inline void error(std::string_view event, std::initializer_list<Field> fields = {}) {
+    write(Level::error, event, {fields.begin(), fields.size()});
+}
 
 }  // namespace annal::log

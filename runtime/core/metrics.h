@@ -21,12 +21,21 @@ class Metrics {
 public:
     Metrics();
     ~Metrics();
-    /// The same name with other labels is another series of one family. Aborts when a name is reused with another kind;
-    /// `try_define` gives null instead (for names that come from plugins).
-    Metric& define(MetricKind kind, const std::string& name, const std::string& help,
-                   const std::map<std::string, std::string>& labels = {});
-    Metric* try_define(MetricKind kind, const std::string& name, const std::string& help,
-                       const std::map<std::string, std::string>& labels = {});
+    /// The same name with other labels is another series of one family. Aborts when a name is
+    /// reused with another kind; `try_define` gives null instead (for names that come from
+    /// plugins).
+    Metric& define(
+        MetricKind kind,
+        const std::string& name,
+        const std::string& help,
+        const std::map<std::string, std::string>& labels = {}
+    );
+    Metric* try_define(
+        MetricKind kind,
+        const std::string& name,
+        const std::string& help,
+        const std::map<std::string, std::string>& labels = {}
+    );
     [[nodiscard]] std::string render() const;
 
 private:

@@ -8,8 +8,8 @@
 
 namespace annal {
 
-/// What kind of thing went wrong. The values are those of `annal_status`, so an error crosses the plugin boundary as it
-/// is; `http_status` is the one table that maps them to HTTP.
+/// What kind of thing went wrong. The values are those of `annal_status`, so an error crosses the
+/// plugin boundary as it is; `http_status` is the one table that maps them to HTTP.
 enum class Errc : std::int32_t {
     invalid = 1,          ///< malformed input                                        400
     unprocessable = 2,    ///< well-formed, but against a rule                        422
@@ -38,12 +38,14 @@ struct Error {
 /// A stable word for logs and problem documents: "not_found".
 [[nodiscard]] const char* name(Errc code) noexcept;
 
-/// A value or an `Error`. `BOOST_OUTCOME_TRY` propagates it, `BOOST_OUTCOME_CO_TRY` inside coroutines. Reading the wrong
-/// side is a programmer's error and ends the process.
+/// A value or an `Error`. `BOOST_OUTCOME_TRY` propagates it, `BOOST_OUTCOME_CO_TRY` inside
+/// coroutines. Reading the wrong side is a programmer's error and ends the process.
 template <class T>
 using Result = BOOST_OUTCOME_V2_NAMESPACE::
     basic_result<T, Error, BOOST_OUTCOME_V2_NAMESPACE::policy::terminate>;
 
-[[nodiscard]] inline auto ok() { return BOOST_OUTCOME_V2_NAMESPACE::success(); }
+[[nodiscard]] inline auto ok() {
+    return BOOST_OUTCOME_V2_NAMESPACE::success();
+}
 
 }  // namespace annal

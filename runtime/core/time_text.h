@@ -13,9 +13,10 @@ namespace annal {
 /// "2026-05".
 [[nodiscard]] std::string format_month(Month month);
 
-/// ISO 8601 with a zone: extended and basic form, `T`/`t`/space, fraction by `.` or `,` of any length (cut to
-/// microseconds), seconds optional, `Z`, `±hh`, `±hhmm`, `±hh:mm`, week (`2026-W20-4`) and ordinal (`2026-134`) dates, a
-/// leap second (counts as the next second). Years 0001-9999.
+/// ISO 8601 with a zone: extended and basic form, `T`/`t`/space, fraction by `.` or `,` of any
+/// length (cut to microseconds), seconds optional, `Z`, `±hh`, `±hhmm`, `±hh:mm`, week
+/// (`2026-W20-4`) and ordinal (`2026-134`) dates, a leap second (counts as the next second). Years
+/// 0001-9999.
 /// @error Errc::invalid  Anything else; the detail says what was expected.
 [[nodiscard]] Result<TimeUs> parse_time(std::string_view text);
 

@@ -11,8 +11,8 @@ namespace annal {
 /// `^[a-z0-9][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*){1,7}$`, at most 128 bytes.
 [[nodiscard]] bool is_action(std::string_view text);
 
-/// Selects actions: an exact name, `x.*` (begins with `x.`, at any depth) or `*`. One matcher for filters, streams and
-/// endpoints.
+/// Selects actions: an exact name, `x.*` (begins with `x.`, at any depth) or `*`. One matcher for
+/// filters, streams and endpoints.
 struct ActionPattern {
     enum class Kind { exact, prefix, any };
     Kind kind = Kind::any;

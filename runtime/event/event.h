@@ -17,7 +17,8 @@ namespace annal {
 class Text {
 public:
     constexpr Text() = default;
-    constexpr Text(std::string_view text) : data_(text.data() ? text.data() : ""), size_(text.size()) {}
+    constexpr Text(std::string_view text)
+        : data_(text.data() ? text.data() : ""), size_(text.size()) {}
     constexpr Text(const char* text) : Text(std::string_view(text)) {}
     Text(const std::string& text) : Text(std::string_view(text)) {}
     [[nodiscard]] constexpr bool is_null() const { return data_ == nullptr; }
@@ -33,10 +34,26 @@ private:
     std::size_t size_ = 0;
 };
 
-/// The text columns of an event, in the order of its canonical bytes. Never reorder; add at the end only.
+/// The text columns of an event, in the order of its canonical bytes. Never reorder; add at the end
+/// only.
 enum class Column : std::uint8_t {
-    external_id, action, actor_type, actor_id, actor_email, auth_type, user_id, organization_id, client_id, issuer_id,
-    agent_id, target_type, target_id, ip, user_agent, description, metadata,
+    external_id,
+    action,
+    actor_type,
+    actor_id,
+    actor_email,
+    auth_type,
+    user_id,
+    organization_id,
+    client_id,
+    issuer_id,
+    agent_id,
+    target_type,
+    target_id,
+    ip,
+    user_agent,
+    description,
+    metadata,
 };
 inline constexpr std::size_t kColumns = 17;
 /// The column's name in SQL and JSON: "actor_type".
@@ -44,13 +61,16 @@ inline constexpr std::size_t kColumns = 17;
 /// Longest value in bytes that the column takes.
 [[nodiscard]] std::size_t size_max(Column column);
 
-/// What a caller says about an event, validated; what the server adds comes with the append. Borrowed.
+/// What a caller says about an event, validated; what the server adds comes with the append.
+/// Borrowed.
 struct EventDraft {
     std::array<Text, kColumns> columns{};
     TimeUs occurred_at = kNoTime;
     Text idempotency_key;
 
-    [[nodiscard]] const Text& operator[](Column c) const { return columns[static_cast<std::size_t>(c)]; }
+    [[nodiscard]] const Text& operator[](Column c) const {
+        return columns[static_cast<std::size_t>(c)];
+    }
     [[nodiscard]] Text& operator[](Column c) { return columns[static_cast<std::size_t>(c)]; }
     /// Bytes it counts against a queue's limit.
     [[nodiscard]] std::size_t weight() const;
@@ -66,19 +86,30 @@ struct Event {
     std::array<Text, kColumns> columns{};
     bool deleted = false;  ///< a tombstone: every column is null
 
-    [[nodiscard]] const Text& operator[](Column c) const { return columns[static_cast<std::size_t>(c)]; }
+    [[nodiscard]] const Text& operator[](Column c) const {
+        return columns[static_cast<std::size_t>(c)];
+    }
     [[nodiscard]] Text& operator[](Column c) { return columns[static_cast<std::size_t>(c)]; }
 };
 
-/// Bump allocator for the text of a batch. Not thread-safe; move-only.
+/// Bump allocator for the text of a batch. Not thread-safe; move-only: a moved-from arena is empty
+/// and usable.
 class Arena {
 public:
+    Arena() = default;
+    Arena(Arena&& other) noexcept;
+    Arena& operator=(Arena&& other) noexcept;
+
     [[nodiscard]] void* allocate(std::size_t size, std::size_t align);
     [[nodiscard]] std::string_view copy(std::string_view text);
-    [[nodiscard]] Text copy(const Text& text) { return text.is_null() ? Text() : Text(copy(text.view())); }
+    [[nodiscard]] Text copy(const Text& text) {
+        return text.is_null() ? Text() : Text(copy(text.view()));
+    }
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
 private:
+    void* allocate_block(std::size_t size);
+
     std::vector<std::unique_ptr<std::byte[]>> blocks_;
     std::byte* next_ = nullptr;
     std::size_t room_ = 0;
