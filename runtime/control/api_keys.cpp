@@ -1,0 +1,259 @@
+#include "runtime/control/api_keys.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+
+#include "runtime/core/log.h"
+#include "runtime/core/task_impl.h"
+#include "runtime/core/time_text.h"
+
+namespace annal::control {
+namespace json = boost::json;
+namespace {
+
+constexpr const char* kSpace = "host.api_keys";
+// Apart from the keys themselves, so that noting a use can never undo a revocation.
+constexpr const char* kUsageSpace = "host.api_key_usage";
+constexpr std::size_t kPrefixBytes = 12;
+constexpr std::int64_t kUsageResolutionUs = 60 * kSecondUs;
+
+json::array to_json(const std::vector<std::string>& list) {
+    return json::array(list.begin(), list.end());
+}
+
+std::string to_row(const ApiKey& key) {
+    json::object row{{"name", key.name}, {"prefix", key.prefix}, {"hash", key.hash}, {"scopes", to_json(key.scopes)}, {"created_at", key.created_at}};
+    if (key.expires_at != kNoTime) row["expires_at"] = key.expires_at;
+    if (key.revoked_at != kNoTime) row["revoked_at"] = key.revoked_at;
+    return json::serialize(row);
+}
+
+std::string text_of(const json::object& row, std::string_view key) {
+    const json::value* value = row.if_contains({key.data(), key.size()});
+    return value && value->is_string() ? std::string(value->get_string().c_str()) : std::string();
+}
+
+TimeUs time_of(const json::object& row, std::string_view key) {
+    const json::value* value = row.if_contains({key.data(), key.size()});
+    return value && value->is_int64() ? value->get_int64() : kNoTime;
+}
+
+Result<ApiKey> from_row(const KvRow& row) {
+    boost::system::error_code error;
+    const json::value value = json::parse(row.value, error);
+    if (error || !value.is_object())
+        return Error{Errc::internal, "the row of API key " + row.key + " is damaged"};
+    const json::object& object = value.get_object();
+    ApiKey key;
+    key.id = row.key;
+    key.project = row.project;
+    key.name = text_of(object, "name");
+    key.prefix = text_of(object, "prefix");
+    key.hash = text_of(object, "hash");
+    if (const json::value* scopes = object.if_contains("scopes"); scopes && scopes->is_array())
+        for (const json::value& scope : scopes->get_array())
+            if (scope.is_string()) key.scopes.emplace_back(scope.get_string().c_str());
+    key.created_at = time_of(object, "created_at");
+    key.expires_at = time_of(object, "expires_at");
+    key.revoked_at = time_of(object, "revoked_at");
+    return key;
+}
+
+std::string hash_of(std::string_view secret) {
+    return to_hex(sha256(secret));
+}
+
+/// One API key's change as an event of its project.
+std::shared_ptr<HostEvent> event_of(const char* action, const ApiKey& key, const Actor& actor) {
+    json::object metadata{{"name", key.name}, {"prefix", key.prefix}, {"scopes", to_json(key.scopes)}};
+    return std::make_shared<HostEvent>(HostEvent{action, actor.type, actor.id, "api_key", key.id, json::serialize(metadata)});
+}
+
+AppendUnit change_of(const char* action, const ApiKey& key, const Actor& actor) {
+    AppendUnit unit;
+    unit.project = key.project;
+    auto event = event_of(action, key, actor);
+    unit.events.push_back(event->draft());
+    unit.memory = std::move(event);
+    unit.kv.push_back({KvOp::Kind::put, kSpace, key.project, key.id, to_row(key)});
+    return unit;
+}
+
+struct Credentials {
+    std::string id;  ///< Basic only
+    std::string secret;
+};
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+        return std::tolower(x) == std::tolower(y);
+    });
+}
+
+Result<Credentials> parse_authorization(std::string_view header) {
+    const Error malformed{Errc::unauthenticated, "Authorization must be `Bearer sk_…` or HTTP Basic with key id and secret"};
+    const std::size_t space = header.find(' ');
+    if (space == std::string_view::npos) return malformed;
+    const std::string_view scheme = header.substr(0, space);
+    std::string_view rest = header.substr(space + 1);
+    while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
+    if (equal_ignoring_case(scheme, "bearer")) return Credentials{"", std::string(rest)};
+    if (!equal_ignoring_case(scheme, "basic")) return malformed;
+    const auto decoded = from_base64(rest);
+    const std::size_t colon = decoded ? decoded->find(':') : std::string::npos;
+    if (colon == std::string::npos) return malformed;
+    return Credentials{decoded->substr(0, colon), decoded->substr(colon + 1)};
+}
+
+Result<Credentials> find_credentials(const http::Request& request) {
+    const auto authorization = request.header("authorization");
+    const auto api_key = request.header("x-api-key");
+    if (!authorization && !api_key)
+        return Error{Errc::unauthenticated, "no API key: send Authorization: Bearer sk_…, X-API-Key: sk_…, or HTTP Basic with key id and secret"};
+    if (!authorization) return Credentials{"", std::string(*api_key)};
+    BOOST_OUTCOME_TRY(Credentials credentials, parse_authorization(*authorization));
+    if (api_key && *api_key != credentials.secret)
+        return Error{Errc::unauthenticated, "Authorization and X-API-Key carry different keys; send one"};
+    return credentials;
+}
+
+}  // namespace
+
+const std::vector<std::string>& known_scopes() {
+    static const std::vector<std::string> scopes{
+        "audit:read", "audit:write", "audit:ingest", "audit:*", "streams:read", "streams:write", "streams:*", "webhooks:read",
+        "webhooks:write", "webhooks:*", "risk:read", "risk:write", "risk:*", "keys:read", "keys:write", "keys:*", "admin", "platform"};
+    return scopes;
+}
+
+Task<Result<void>> ApiKeys::load() {
+    BOOST_OUTCOME_CO_TRY(const std::vector<KvRow> keys, co_await read_space(store_, kSpace));
+    for (const KvRow& row : keys) {
+        BOOST_OUTCOME_CO_TRY(ApiKey key, from_row(row));
+        put(std::move(key));
+    }
+    BOOST_OUTCOME_CO_TRY(const std::vector<KvRow> usage, co_await read_space(store_, kUsageSpace));
+    for (const KvRow& row : usage) {
+        auto found = by_id_.find({row.project, row.key});
+        if (found != by_id_.end()) found->second->key.last_used_at = std::strtoll(row.value.c_str(), nullptr, 10);
+    }
+    co_return ok();
+}
+
+void ApiKeys::put(ApiKey key) {
+    const std::lock_guard lock(mutex_);
+    auto entry = std::make_shared<Entry>(Entry{std::move(key), false});
+    by_hash_[entry->key.hash] = entry;
+    by_id_[{entry->key.project, entry->key.id}] = entry;
+}
+
+Task<Result<ApiKeys::Created>> ApiKeys::create(
+    std::string project, std::string name, std::vector<std::string> scopes, TimeUs expires_at, Actor actor, std::string secret
+) {
+    if (name.empty() || name.size() > 128)
+        co_return Error{Errc::unprocessable, "name must have 1 to 128 bytes", "/name"};
+    if (scopes.empty()) co_return Error{Errc::unprocessable, "scopes must name at least one scope", "/scopes"};
+    for (std::size_t i = 0; i < scopes.size(); ++i) {
+        const auto& known = known_scopes();
+        if (std::find(known.begin(), known.end(), scopes[i]) != known.end()) continue;
+        std::string list;
+        for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
+        co_return Error{Errc::unprocessable, "unknown scope; known are: " + list, "/scopes/" + std::to_string(i)};
+    }
+    if (secret.empty()) secret = random_token("sk_live_", 25);
+    ApiKey key;
+    key.id = random_token("apikey_", 15);
+    key.project = std::move(project);
+    key.name = std::move(name);
+    key.prefix = secret.substr(0, kPrefixBytes);
+    key.hash = hash_of(secret);
+    key.scopes = std::move(scopes);
+    key.created_at = clock_.wall_us();
+    key.expires_at = expires_at;
+    AppendUnit unit = change_of("api_key.created", key, actor);
+    AppendOutcome done = co_await appender_.append(std::move(unit));
+    if (!done) co_return done.error();
+    put(key);
+    Created created{std::move(key), std::move(secret)};
+    co_return created;
+}
+
+Task<Result<void>> ApiKeys::revoke(std::string project, std::string id, Actor actor) {
+    ApiKey key;
+    {
+        const std::lock_guard lock(mutex_);
+        auto found = by_id_.find({project, id});
+        if (found == by_id_.end()) co_return Error{Errc::not_found, "project " + project + " has no API key " + id};
+        if (found->second->key.revoked_at != kNoTime) co_return ok();
+        key = found->second->key;
+    }
+    key.revoked_at = clock_.wall_us();
+    AppendUnit unit = change_of("api_key.revoked", key, actor);
+    AppendOutcome done = co_await appender_.append(std::move(unit));
+    if (!done) co_return done.error();
+    put(std::move(key));
+    co_return ok();
+}
+
+std::vector<ApiKey> ApiKeys::list(const std::string& project) const {
+    std::vector<ApiKey> keys;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto it = by_id_.lower_bound({project, ""}); it != by_id_.end() && it->first.first == project; ++it)
+            keys.push_back(it->second->key);
+    }
+    std::sort(keys.begin(), keys.end(), [](const ApiKey& a, const ApiKey& b) {
+        return std::pair(b.created_at, b.id) < std::pair(a.created_at, a.id);
+    });
+    return keys;
+}
+
+bool ApiKeys::knows_secret(std::string_view secret) const {
+    const std::lock_guard lock(mutex_);
+    return by_hash_.contains(hash_of(secret));
+}
+
+Task<void> ApiKeys::flush_usage() {
+    std::vector<AppendUnit> units;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto& [id, entry] : by_id_) {
+            if (!std::exchange(entry->usage_changed, false)) continue;
+            AppendUnit unit;
+            unit.project = entry->key.project;
+            std::string used = std::to_string(entry->key.last_used_at);
+            unit.kv.push_back({KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)});
+            units.push_back(std::move(unit));
+        }
+    }
+    for (AppendUnit& unit : units) {
+        AppendOutcome done = co_await appender_.append(std::move(unit));
+        if (!done) log::warn("api_keys.usage_not_saved", {{"error", done.error().detail}});
+    }
+}
+
+Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view id) {
+    const std::string hash = hash_of(secret);
+    const TimeUs now = clock_.wall_us();
+    const std::lock_guard lock(mutex_);
+    // Found by hash, so the time of the lookup says nothing about the secret.
+    auto found = by_hash_.find(hash);
+    if (found == by_hash_.end() || (!id.empty() && found->second->key.id != id))
+        return Error{Errc::unauthenticated, "the API key is not known here"};
+    ApiKey& key = found->second->key;
+    if (key.revoked_at != kNoTime) return Error{Errc::unauthenticated, "the API key has been revoked"};
+    if (key.expires_at != kNoTime && key.expires_at <= now)
+        return Error{Errc::unauthenticated, "the API key expired at " + format_time(key.expires_at)};
+    if (key.last_used_at == kNoTime || now - key.last_used_at >= kUsageResolutionUs) {
+        key.last_used_at = now;
+        found->second->usage_changed = true;
+    }
+    return http::Principal{key.id, key.project, key.scopes};
+}
+
+Task<Result<http::Principal>> ApiKeys::authenticate(const http::Request& request) {
+    BOOST_OUTCOME_CO_TRY(const Credentials credentials, find_credentials(request));
+    co_return check(credentials.secret, credentials.id);
+}
+
+}  // namespace annal::control

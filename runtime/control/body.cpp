@@ -1,0 +1,125 @@
+#include "runtime/control/body.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+
+#include "runtime/core/limits.h"
+#include "runtime/core/task_impl.h"
+
+namespace annal::control {
+namespace json = boost::json;
+namespace {
+
+constexpr std::size_t kBodyBytesMax = 64U << 10;
+
+class ActionHandler final : public http::Handler {
+public:
+    explicit ActionHandler(Action action) : action_(std::move(action)) {}
+    Task<void> handle(std::shared_ptr<http::Exchange> exchange) override {
+        Result<void> done = co_await action_(exchange);
+        if (!done && !exchange->started()) {
+            http::Problem problem = http::problem_of(done.error());
+            (void)co_await exchange->fail(std::move(problem));  // nobody is left to tell
+        }
+    }
+
+private:
+    Action action_;
+};
+
+/// "line 3, column 7" of a byte offset.
+std::string position(std::string_view text, std::size_t offset) {
+    const std::string_view before = text.substr(0, offset);
+    const auto lines = std::count(before.begin(), before.end(), '\n');
+    const auto start = before.rfind('\n');
+    const std::size_t column = offset - (start == std::string_view::npos ? 0 : start + 1);
+    return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column + 1);
+}
+
+Result<json::value> parse(std::string_view text) {
+    json::parse_options options;
+    options.max_depth = 16;
+    json::parser parser({}, options);
+    boost::system::error_code error;
+    const std::size_t used = parser.write_some(text.data(), text.size(), error);
+    if (!error) parser.finish(error);
+    if (!error && used == text.size()) return parser.release();
+    const std::string why = error ? error.message() : "extra characters after the document";
+    return Error{Errc::invalid, "the body is not JSON: " + why + " at " + position(text, used)};
+}
+
+}  // namespace
+
+std::shared_ptr<http::Handler> make_handler(Action action) {
+    return std::make_shared<ActionHandler>(std::move(action));
+}
+
+Task<Result<json::object>> read_object(http::Exchange& exchange, std::vector<std::string_view> known) {
+    std::string text;
+    for (;;) {
+        BOOST_OUTCOME_CO_TRY(const std::string_view chunk, co_await exchange.read());
+        if (chunk.empty()) break;
+        if (text.size() + chunk.size() > kBodyBytesMax)
+            co_return Error{Errc::too_large, "the body of this call may have 64 KiB"};
+        text += chunk;
+    }
+    BOOST_OUTCOME_CO_TRY(json::value value, parse(text));
+    json::object* object = value.if_object();
+    if (!object) co_return Error{Errc::invalid, "the body must be a JSON object"};
+    for (const auto& member : *object) {
+        const std::string_view key(member.key().data(), member.key().size());
+        if (std::find(known.begin(), known.end(), key) == known.end()) {
+            std::string list;
+            for (std::string_view k : known) list += (list.empty() ? "" : ", ") + std::string(k);
+            co_return Error{Errc::unprocessable, "unknown field; known are: " + list, "/" + std::string(key)};
+        }
+    }
+    co_return std::move(*object);
+}
+
+Result<std::string> string_member(const json::object& object, std::string_view key, std::size_t size_max) {
+    const json::value* value = object.if_contains({key.data(), key.size()});
+    const std::string pointer = "/" + std::string(key);
+    if (!value) return Error{Errc::unprocessable, std::string(key) + " is missing", pointer};
+    const json::string* text = value->if_string();
+    if (!text || text->empty() || text->size() > size_max)
+        return Error{Errc::unprocessable, std::string(key) + " must be a string of 1 to " + std::to_string(size_max) + " bytes", pointer};
+    return std::string(text->data(), text->size());
+}
+
+Task<Result<void>> respond_json(http::Exchange& exchange, int status, const json::value& body) {
+    std::string text = json::serialize(body);
+    text += '\n';
+    std::string type = "application/json";
+    co_return co_await http::respond(exchange, status, std::move(type), std::move(text));
+}
+
+Actor actor_of(const http::Principal& principal) {
+    if (principal.key_id == "local") return {"system", "local"};
+    return {"api_key", principal.key_id};
+}
+
+EventDraft HostEvent::draft() const {
+    EventDraft d;
+    d[Column::action] = Text(action);
+    d[Column::actor_type] = Text(actor_type);
+    if (!actor_id.empty()) d[Column::actor_id] = Text(actor_id);
+    d[Column::auth_type] = Text(actor_type);
+    if (!target_type.empty()) d[Column::target_type] = Text(target_type);
+    if (!target_id.empty()) d[Column::target_id] = Text(target_id);
+    d[Column::metadata] = Text(metadata);
+    return d;
+}
+
+Task<Result<std::vector<KvRow>>> read_space(EventStore& store, std::string space) {
+    std::vector<KvRow> all;
+    std::string after;
+    for (;;) {
+        BOOST_OUTCOME_CO_TRY(auto rows, co_await store.kv_scan(space, "", "", after, kPageMax));
+        if (rows.empty()) co_return all;
+        after = rows.back().project + '\0' + rows.back().key;
+        std::move(rows.begin(), rows.end(), std::back_inserter(all));
+    }
+}
+
+}  // namespace annal::control

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <boost/json/fwd.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/http/exchange.h"
+#include "runtime/store/event_store.h"
+
+namespace annal::control {
+
+/// A handler made of one function; what it fails with is rendered as problem+json.
+using Action = std::function<Task<Result<void>>(std::shared_ptr<http::Exchange>)>;
+[[nodiscard]] std::shared_ptr<http::Handler> make_handler(Action action);
+
+/// The request's body as a JSON object with known keys only.
+/// @error Errc::invalid        Not JSON (the position is in the detail), or not an object.
+/// @error Errc::unprocessable  A key that is not in `known`, or a duplicate.
+[[nodiscard]] Task<Result<boost::json::object>> read_object(http::Exchange& exchange, std::vector<std::string_view> known);
+/// A string member. @error Errc::unprocessable  Missing, empty, too long, or not a string.
+[[nodiscard]] Result<std::string> string_member(const boost::json::object& object, std::string_view key, std::size_t size_max);
+
+[[nodiscard]] Task<Result<void>> respond_json(http::Exchange& exchange, int status, const boost::json::value& body);
+
+/// Who did it, for the event that records a change.
+struct Actor {
+    std::string type, id;
+};
+[[nodiscard]] Actor actor_of(const http::Principal& principal);
+
+/// Memory behind one draft that the host itself writes.
+struct HostEvent {
+    std::string action, actor_type, actor_id, target_type, target_id, metadata;
+    [[nodiscard]] EventDraft draft() const;
+};
+
+/// Every row of a key space, of all projects: what start-up loads into memory.
+[[nodiscard]] Task<Result<std::vector<KvRow>>> read_space(EventStore& store, std::string space);
+
+}  // namespace annal::control

@@ -1,0 +1,115 @@
+#include "runtime/control/health.h"
+
+#include <boost/json.hpp>
+
+#include "runtime/control/body.h"
+#include "runtime/core/task_impl.h"
+
+namespace annal::control {
+namespace json = boost::json;
+namespace {
+
+json::object to_json(const Instance& instance) {
+    const Manifest& manifest = instance.manifest();
+    json::array routes;
+    for (const HttpTrigger& t : manifest.http) {
+        json::object route;
+        route["methods"] = json::array(t.methods.begin(), t.methods.end());
+        route["route"] = t.route;
+        route["scope"] = t.scope;
+        routes.push_back(std::move(route));
+    }
+    json::object object;
+    object["instance"] = manifest.instance;
+    object["type"] = instance.component().type;
+    object["component"] = instance.component().name;
+    object["library"] = manifest.library;
+    object["id"] = instance.module().descriptor->id;
+    object["version"] = instance.module().descriptor->version;
+    object["sha256"] = instance.module().sha256;
+    object["manifest"] = manifest.file.string() + ":" + std::to_string(manifest.line);
+    object["routes"] = std::move(routes);
+    return object;
+}
+
+json::object to_json(const StreamStatus& status) {
+    json::object object;
+    object["name"] = status.name;
+    object["project_id"] = status.project;
+    object["state"] = status.state;
+    object["cursor_seq"] = status.cursor_seq;
+    object["lag_events"] = status.lag_events;
+    object["last_error"] = status.last_error.empty() ? json::value(nullptr) : json::value(status.last_error);
+    return object;
+}
+
+class NodeRoutes {
+public:
+    explicit NodeRoutes(NodeView view) : view_(std::move(view)) {}
+
+    Task<Result<void>> healthz(std::shared_ptr<http::Exchange> exchange) {
+        json::object body;
+        body["status"] = "ok";
+        const json::value value(std::move(body));
+        co_return co_await respond_json(*exchange, 200, value);
+    }
+
+    Task<Result<void>> readyz(std::shared_ptr<http::Exchange> exchange) {
+        std::vector<std::string> reasons = view_.not_ready();
+        if (std::string refusal = view_.appender->refusal(); !refusal.empty()) reasons.push_back(std::move(refusal));
+        json::object body;
+        body["status"] = reasons.empty() ? "ready" : "not ready";
+        body["reasons"] = json::array(reasons.begin(), reasons.end());
+        const json::value value(std::move(body));
+        co_return co_await respond_json(*exchange, reasons.empty() ? 200 : 503, value);
+    }
+
+    Task<Result<void>> metrics(std::shared_ptr<http::Exchange> exchange) {
+        std::string type = "text/plain; version=0.0.4; charset=utf-8";
+        std::string text = view_.metrics->render();
+        co_return co_await http::respond(*exchange, 200, std::move(type), std::move(text));
+    }
+
+    Task<Result<void>> plugins(std::shared_ptr<http::Exchange> exchange) {
+        json::array data, streams;
+        for (const auto& instance : view_.instances()) data.push_back(to_json(*instance));
+        for (const StreamStatus& status : view_.streams()) streams.push_back(to_json(status));
+        json::object body;
+        body["data"] = std::move(data);
+        body["streams"] = std::move(streams);
+        const json::value value(std::move(body));
+        co_return co_await respond_json(*exchange, 200, value);
+    }
+
+    Task<Result<void>> confirm_clock(std::shared_ptr<http::Exchange> exchange) {
+        view_.appender->confirm_clock();
+        co_return co_await healthz(exchange);
+    }
+
+private:
+    NodeView view_;
+};
+
+}  // namespace
+
+Result<void> add_node_routes(http::Router& router, NodeView view) {
+    auto routes = std::make_shared<NodeRoutes>(std::move(view));
+    struct Entry {
+        const char *method, *pattern, *scope;
+        Task<Result<void>> (NodeRoutes::*serve)(std::shared_ptr<http::Exchange>);
+    };
+    for (const Entry& entry : std::initializer_list<Entry>{
+             {"GET", "/healthz", "", &NodeRoutes::healthz},
+             {"GET", "/readyz", "", &NodeRoutes::readyz},
+             {"GET", "/metrics", "", &NodeRoutes::metrics},
+             {"GET", "/v1/plugins", "admin", &NodeRoutes::plugins},
+             {"POST", "/v1/clock/confirm", "platform", &NodeRoutes::confirm_clock}}) {
+        auto serve = entry.serve;
+        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) { return ((*routes).*serve)(std::move(e)); });
+        http::Route route{{entry.method}, entry.pattern, entry.scope, entry.pattern, "node", std::move(handler)};
+        BOOST_OUTCOME_TRYV(router.add(std::move(route)));
+    }
+    return ok();
+}
+
+}  // namespace annal::control

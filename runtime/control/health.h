@@ -1,0 +1,27 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/bus/appender.h"
+#include "runtime/delivery/stream.h"
+#include "runtime/http/router.h"
+#include "runtime/plugin/instance.h"
+
+namespace annal::control {
+
+/// What the routes about the node itself report from.
+struct NodeView {
+    Appender* appender = nullptr;
+    Metrics* metrics = nullptr;
+    std::function<std::vector<std::string>()> not_ready;  ///< reasons beside the appender's; empty: none
+    std::function<std::vector<std::shared_ptr<Instance>>()> instances;
+    std::function<std::vector<StreamStatus>()> streams;
+};
+
+/// GET /healthz (the process lives), /readyz (it can append, else 503 with the reasons), /metrics, /v1/plugins, and
+/// POST /v1/clock/confirm.
+[[nodiscard]] Result<void> add_node_routes(http::Router& router, NodeView view);
+
+}  // namespace annal::control

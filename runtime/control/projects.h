@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "runtime/bus/appender.h"
+#include "runtime/http/router.h"
+
+namespace annal::control {
+
+/// The tenants. Every event, key and stream belongs to one. Rows: space "host.projects".
+class Projects {
+public:
+    explicit Projects(EventStore& store, Appender& appender, const Clock& clock) : store_(store), appender_(appender), clock_(clock) {}
+    [[nodiscard]] Task<Result<void>> load();
+    [[nodiscard]] bool exists(const std::string& id) const;
+    /// @error Errc::conflict       The id is taken.
+    /// @error Errc::unprocessable  Not 1-64 of A-Z a-z 0-9 _ -.
+    [[nodiscard]] Task<Result<void>> create(std::string id, std::string name);
+    /// POST and GET /v1/projects.
+    [[nodiscard]] Result<void> add_routes(http::Router& router);
+
+private:
+    Task<Result<void>> post(std::shared_ptr<http::Exchange> exchange);
+    Task<Result<void>> list(std::shared_ptr<http::Exchange> exchange);
+
+    EventStore& store_;
+    Appender& appender_;
+    const Clock& clock_;
+    mutable std::mutex mutex_;
+    std::map<std::string, std::string> rows_;  ///< id → JSON
+};
+
+}  // namespace annal::control
