@@ -1,0 +1,5 @@
+#include "runtime/app/command_line.h"
+
+int main(int argc, char** argv) {
+    return annal::run_command_line(argc, argv);
+}

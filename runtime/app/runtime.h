@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "runtime/app/node_settings.h"
+#include "runtime/core/result.h"
+
+namespace annal {
+
+/// A node: store, append path, plugins, server and streams, put together by a list of steps and taken apart by the same list
+/// backwards.
+class Runtime {
+public:
+    struct Role {
+        bool listen = true;   ///< serve over TCP; false: only the Unix socket (a command's own runtime)
+        bool streams = true;  ///< deliver to the sinks of the manifests
+    };
+    Runtime(NodeSettings settings, Role role);
+    ~Runtime();
+
+    /// Runs the steps. On an error the steps done so far have been undone.
+    [[nodiscard]] Result<void> start();
+    /// The bound "address:port"; empty without TCP.
+    [[nodiscard]] const std::string& address() const;
+    /// Blocks until SIGTERM or SIGINT.
+    void wait_for_signal();
+    /// Stops accepting, ends what is in flight, commits, closes. Idempotent.
+    void stop();
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace annal
