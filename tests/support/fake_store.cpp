@@ -1,0 +1,365 @@
+#include "tests/support/fake_store.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include "runtime/core/task_impl.h"
+
+namespace annal::test {
+namespace {
+
+namespace asio = boost::asio;
+
+Event copy_event(const Event& event, Arena& arena) {
+    Event out = event;
+    out.project_id = arena.copy(event.project_id);
+    for (Text& text : out.columns) text = arena.copy(text);
+    return out;
+}
+
+}  // namespace
+
+void FakeStore::fail_appends(Error error, int times) {
+    const std::lock_guard lock(mutex_);
+    append_fault_ = {std::move(error), times};
+}
+
+void FakeStore::fail_reads(Error error, int times) {
+    const std::lock_guard lock(mutex_);
+    read_fault_ = {std::move(error), times};
+}
+
+std::optional<Error> FakeStore::fault(Fault& fault) {
+    const std::lock_guard lock(mutex_);
+    if (fault.times == 0) return std::nullopt;
+    --fault.times;
+    return fault.error;
+}
+
+Task<void> FakeStore::enter() {
+    if (hop) co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
+}
+
+void FakeStore::fill(const std::string& project, const EventDraft& draft, std::int64_t count) {
+    const std::lock_guard lock(mutex_);
+    std::vector<Receipt> receipts;
+    while (count > 0) {
+        const auto n = std::min<std::int64_t>(count, kBatchEventsMax);
+        const std::vector<EventDraft> drafts(static_cast<std::size_t>(n), draft);
+        write(logs_[project], project, drafts, receipts);
+        count -= n;
+    }
+}
+
+Event* FakeStore::find(Log& log, Seq seq) {
+    if (seq < log.first || seq > log.head.seq) return nullptr;
+    return &log.events[static_cast<std::size_t>(seq - log.first)];
+}
+
+void FakeStore::write(
+    Log& log,
+    const std::string& project,
+    std::span<const EventDraft> drafts,
+    std::vector<Receipt>& receipts
+) {
+    const SealedBatch batch = seal(log.head, project, drafts, clock_.wall_us(), kNoTime);
+    Arena& arena = log.memory.emplace_back();
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+        Event event;
+        event.id = batch.events[i].id;
+        event.seq = batch.events[i].seq;
+        event.created_at = batch.events[i].created_at;
+        event.occurred_at = drafts[i].occurred_at;
+        event.project_id = project;
+        event.columns = drafts[i].columns;
+        log.events.push_back(copy_event(event, arena));
+        receipts.push_back({event.id, event.seq, event.created_at, false});
+    }
+    log.head = {batch.last_seq, batch.last_at, batch.digest};
+}
+
+std::optional<Error> FakeStore::check_kv(const AppendUnit& unit) const {
+    for (const KvOp& op : unit.kv) {
+        const auto found = kv_.find({{op.space, op.project}, op.key});
+        if (op.kind == KvOp::Kind::require_absent && found != kv_.end()) {
+            return Error{Errc::conflict, "the key " + op.key + " exists"};
+        }
+        if (op.kind == KvOp::Kind::require_equals &&
+            (found == kv_.end() || found->second != op.value)) {
+            return Error{Errc::conflict, "the key " + op.key + " has another value"};
+        }
+    }
+    return std::nullopt;
+}
+
+Result<std::vector<Receipt>> FakeStore::append_events(Log& log, const AppendUnit& unit) {
+    // Every key is checked before anything is written.
+    std::vector<std::optional<Receipt>> known(unit.events.size());
+    std::vector<EventDraft> fresh;
+    std::map<std::string_view, Digest> here;
+    for (std::size_t i = 0; i < unit.events.size(); ++i) {
+        const EventDraft& draft = unit.events[i];
+        if (!draft.idempotency_key.is_null()) {
+            const Digest content = content_digest({&draft, 1});
+            const auto found = log.event_keys.find(std::string(draft.idempotency_key.view()));
+            const auto twin = here.find(draft.idempotency_key.view());
+            if ((found != log.event_keys.end() && found->second.content != content) ||
+                (twin != here.end() && twin->second != content)) {
+                return Error{Errc::conflict, "the idempotency key was used with other content"};
+            }
+            if (found != log.event_keys.end()) {
+                known[i] = found->second.receipts.front();
+                continue;
+            }
+            here.emplace(draft.idempotency_key.view(), content);
+        }
+        fresh.push_back(draft);
+    }
+    std::vector<Receipt> written;
+    if (!fresh.empty()) write(log, unit.project, fresh, written);
+    std::vector<Receipt> receipts;
+    auto next_written = written.begin();
+    for (std::size_t i = 0; i < unit.events.size(); ++i) {
+        if (known[i]) {
+            known[i]->replayed = true;
+            receipts.push_back(*known[i]);
+            continue;
+        }
+        const Text& key = unit.events[i].idempotency_key;
+        if (!key.is_null()) {
+            log.event_keys[std::string(key.view())] = {
+                content_digest({&unit.events[i], 1}), {*next_written}};
+        }
+        receipts.push_back(*next_written++);
+    }
+    return receipts;
+}
+
+AppendOutcome FakeStore::apply(const AppendUnit& unit) {
+    Log& log = logs_[unit.project];
+    const Digest content = content_digest(unit.events);
+    if (!unit.request_key.empty()) {
+        const auto found = log.unit_keys.find(unit.request_key);
+        if (found != log.unit_keys.end()) {
+            if (found->second.content != content) {
+                return Error{Errc::conflict, "the idempotency key was used with other content"};
+            }
+            auto receipts = found->second.receipts;
+            for (Receipt& receipt : receipts) receipt.replayed = true;
+            return receipts;
+        }
+    }
+    if (auto error = check_kv(unit)) return *error;
+    for (const Seq seq : unit.erase) {
+        const Event* event = find(log, seq);
+        if (event == nullptr || event->deleted) return Error{Errc::not_found, "no such event"};
+    }
+    BOOST_OUTCOME_TRY(auto receipts, append_events(log, unit));
+    for (const Seq seq : unit.erase) {
+        Event& event = *find(log, seq);
+        event.columns = {};
+        event.occurred_at = kNoTime;
+        event.deleted = true;
+    }
+    for (const KvOp& op : unit.kv) {
+        if (op.kind == KvOp::Kind::put) kv_[{{op.space, op.project}, op.key}] = op.value;
+        if (op.kind == KvOp::Kind::erase) kv_.erase({{op.space, op.project}, op.key});
+    }
+    for (const CursorMove& move : unit.cursors) cursors_[move.subscription] = move.to;
+    if (!unit.request_key.empty()) log.unit_keys[unit.request_key] = {content, receipts};
+    return receipts;
+}
+
+Task<std::vector<AppendOutcome>> FakeStore::append(std::span<const AppendUnit> units) {
+    co_await enter();
+    ++appends;
+    std::vector<AppendOutcome> outcomes;
+    for (const AppendUnit& unit : units) {
+        if (auto error = fault(append_fault_)) {
+            outcomes.emplace_back(*error);
+            continue;
+        }
+        const std::lock_guard lock(mutex_);
+        outcomes.push_back(apply(unit));
+    }
+    co_return outcomes;
+}
+
+Task<Result<ScanPage>> FakeStore::scan(ScanRequest request) {
+    co_await enter();
+    ++scans;
+    if (scan_delay_ms > 0) {
+        asio::steady_timer timer(
+            co_await asio::this_coro::executor, std::chrono::milliseconds(scan_delay_ms)
+        );
+        co_await timer.async_wait(asio::use_awaitable);
+    }
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    Log& log = logs_[request.project];
+    const Seq step = request.newest_first ? -1 : 1;
+    Seq seq = request.newest_first ? log.head.seq : log.first;
+    if (request.after) {
+        seq = request.newest_first ? std::min(*request.after - 1, seq)
+                                   : std::max(*request.after + 1, seq);
+    }
+    ScanPage page;
+    page.scanned = request.after.value_or(seq - step);
+    std::uint32_t looked = 0;
+    while (true) {
+        const Event* event = find(log, seq);
+        if (event == nullptr) {
+            page.exhausted = true;
+            break;
+        }
+        if (page.batch.events.size() == request.limit || looked++ == scan_window) break;
+        const bool take = event->deleted ? request.tombstones : request.filter.matches(*event);
+        if (take) page.batch.events.push_back(copy_event(*event, page.batch.arena));
+        page.scanned = seq;
+        seq += step;
+    }
+    co_return page;
+}
+
+Task<Result<EventBatch>> FakeStore::get(std::string project, EventId id) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    Log& log = logs_[project];
+    const auto found = std::lower_bound(
+        log.events.begin(),
+        log.events.end(),
+        id,
+        [](const Event& e, const EventId& i) { return e.id < i; }
+    );
+    if (found == log.events.end() || found->id != id || found->deleted) {
+        co_return Error{Errc::not_found, "no event has this id"};
+    }
+    EventBatch batch;
+    batch.events.push_back(copy_event(*found, batch.arena));
+    co_return batch;
+}
+
+Task<Result<std::vector<ActionCount>>> FakeStore::action_counts(std::string project, TimeUs since) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    std::map<std::string, ActionCount, std::less<>> counted;
+    for (const Event& event : logs_[project].events) {
+        if (event.deleted || event.created_at < since) continue;
+        const std::string action(event[Column::action].view());
+        ActionCount& count = counted[action];
+        count.action = action;
+        ++count.count;
+        count.last_seen = event.created_at;
+    }
+    std::vector<ActionCount> rows;
+    for (auto& [action, count] : counted) rows.push_back(std::move(count));
+    std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+        return a.count > b.count;
+    });
+    co_return rows;
+}
+
+Task<Result<Total>> FakeStore::count(
+    std::string project, Filter filter, std::chrono::milliseconds
+) {
+    co_await enter();
+    ++counts;
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    Total total;
+    for (const Event& event : logs_[project].events)
+        total.count += !event.deleted && filter.matches(event) ? 1 : 0;
+    co_return total;
+}
+
+Task<Result<LogState>> FakeStore::log_state(std::string project) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    const Log& log = logs_[project];
+    co_return LogState{log.first, log.head.seq, log.head.at, log.head.digest};
+}
+
+Task<Result<std::vector<MonthInfo>>> FakeStore::months() {
+    co_await enter();
+    const std::lock_guard lock(mutex_);
+    std::map<Month, MonthInfo> found;
+    for (const auto& [project, log] : logs_) {
+        for (const Event& event : log.events) {
+            MonthInfo& info = found[month_of(event.created_at)];
+            info.month = month_of(event.created_at);
+            ++info.events;
+            info.bytes += sizeof(Event);
+        }
+    }
+    std::vector<MonthInfo> rows;
+    for (const auto& [month, info] : found) rows.push_back(info);
+    co_return rows;
+}
+
+Task<Result<void>> FakeStore::drop_month(Month month) {
+    co_await enter();
+    const std::lock_guard lock(mutex_);
+    if (month >= month_of(clock_.wall_us()))
+        co_return Error{Errc::conflict, "the month is still open"};
+    bool any = false;
+    for (auto& [project, log] : logs_) {
+        while (!log.events.empty() && month_of(log.events.front().created_at) <= month) {
+            any = any || month_of(log.events.front().created_at) == month;
+            log.events.pop_front();
+            ++log.first;
+        }
+    }
+    if (!any) co_return Error{Errc::not_found, "no event was recorded in this month"};
+    co_return ok();
+}
+
+Task<Result<std::optional<std::string>>> FakeStore::kv_get(
+    std::string space, std::string project, std::string key
+) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    const auto found = kv_.find({{space, project}, key});
+    std::optional<std::string> value;
+    if (found != kv_.end()) value = found->second;
+    co_return value;
+}
+
+Task<Result<std::vector<KvRow>>> FakeStore::kv_scan(
+    std::string space,
+    std::string project,
+    std::string prefix,
+    std::string after,
+    std::uint32_t limit
+) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    std::vector<KvRow> rows;
+    for (const auto& [where, value] : kv_) {
+        const auto& [row_space, row_project] = where.first;
+        if (row_space != space || (!project.empty() && row_project != project)) continue;
+        if (!where.second.starts_with(prefix)) continue;
+        const std::string position =
+            project.empty() ? row_project + '\0' + where.second : where.second;
+        if (!after.empty() && position <= after) continue;
+        if (rows.size() == limit) break;
+        rows.push_back({row_project, where.second, value});
+    }
+    co_return rows;
+}
+
+Task<Result<Seq>> FakeStore::cursor(std::string subscription) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    const auto found = cursors_.find(subscription);
+    co_return found == cursors_.end() ? kNoSeq : found->second;
+}
+
+}  // namespace annal::test
