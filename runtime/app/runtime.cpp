@@ -53,6 +53,12 @@ SecretLookup make_secret_lookup(const std::filesystem::path& data_dir, Environme
     };
 }
 
+/// For results that can't be default-constructed, as a future would need.
+template <class T>
+Task<void> keep_result(Task<T> task, std::optional<T>& result) {
+    result.emplace(co_await std::move(task));
+}
+
 }  // namespace
 
 struct Runtime::State {
@@ -91,8 +97,11 @@ struct Runtime::State {
     /// Runs a coroutine to its end from outside the io threads.
     template <class T>
     T run(Task<T> task) {
-        return asio::co_spawn(executor, std::move(task), asio::use_future).get();
+        std::optional<T> result;
+        asio::co_spawn(executor, keep_result(std::move(task), result), asio::use_future).get();
+        return std::move(*result);
     }
+    void run(Task<void> task) { asio::co_spawn(executor, std::move(task), asio::use_future).get(); }
 
     Result<void> start_threads();
     void stop_threads();
@@ -112,7 +121,7 @@ struct Runtime::State {
     void stop_server();
 
     Task<void> keep_house();
-    Result<void> add_instance(const Manifest& manifest, Loader& loader, std::string& errors);
+    void add_instance(const Manifest& manifest, Loader& loader, std::string& errors);
     Result<void> add_plugin_routes();
 };
 
@@ -212,20 +221,19 @@ Result<void> Runtime::State::bootstrap() {
     return ok();
 }
 
-Result<void> Runtime::State::add_instance(const Manifest& manifest, Loader& loader, std::string& errors) {
+void Runtime::State::add_instance(const Manifest& manifest, Loader& loader, std::string& errors) {
     const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": " + manifest.instance + ": ";
     auto module = loader.load(manifest.library, manifest.sha256);
     if (!module) {
         errors += where + module.error().detail + "\n";
-        return ok();
+        return;
     }
     auto instance = Instance::create(manifest, *module.value(), environment);
     if (!instance) {
         errors += where + instance.error().detail + "\n";
-        return ok();
+        return;
     }
     instances.emplace_back(std::move(instance.value()));
-    return ok();
 }
 
 Result<void> Runtime::State::load_plugins() {
@@ -245,7 +253,7 @@ Result<void> Runtime::State::load_plugins() {
     std::string errors;
     for (const ManifestError& error : set.errors) errors += error.text() + "\n";
     Loader loader(settings.plugins);
-    for (const Manifest& manifest : set.manifests) BOOST_OUTCOME_TRYV(add_instance(manifest, loader, errors));
+    for (const Manifest& manifest : set.manifests) add_instance(manifest, loader, errors);
     if (errors.empty()) return ok();
     errors.pop_back();
     return Error{Errc::invalid, errors};

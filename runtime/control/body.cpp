@@ -39,7 +39,7 @@ std::string position(std::string_view text, std::size_t offset) {
 Result<json::value> parse(std::string_view text) {
     json::parse_options options;
     options.max_depth = 16;
-    json::parser parser({}, options);
+    json::stream_parser parser({}, options);
     boost::system::error_code error;
     const std::size_t used = parser.write_some(text.data(), text.size(), error);
     if (!error) parser.finish(error);

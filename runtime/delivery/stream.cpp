@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -34,7 +34,7 @@ struct Attempt {
     std::string detail;
 };
 
-const char* name(Attempt::Outcome outcome) {
+const char* word(Attempt::Outcome outcome) {
     switch (outcome) {
         case Attempt::Outcome::delivered: return "delivered";
         case Attempt::Outcome::reject: return "reject";
@@ -137,7 +137,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
         lag_gauge = &e.metrics->define(MetricKind::gauge, "annal_stream_lag_events", "Events behind the head of the log.", labels);
         for (auto o : {Attempt::Outcome::delivered, Attempt::Outcome::retry, Attempt::Outcome::reject, Attempt::Outcome::pause}) {
             auto with_outcome = labels;
-            with_outcome["outcome"] = annal::name(o);
+            with_outcome["outcome"] = word(o);
             outcomes[static_cast<std::size_t>(o)] = &e.metrics->define(MetricKind::counter, "annal_stream_deliveries_total", "Attempts by outcome.", with_outcome);
         }
     }
@@ -213,12 +213,12 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
 
 Task<Result<Seq>> Stream::State::destination_position() {
     if (!ANNAL_HAS(&table(), annal_sink_v1, position)) co_return kNoSeq;
-    co_await asio::dispatch(sink_executor, asio::use_awaitable);
+    co_await asio::post(asio::bind_executor(sink_executor, asio::use_awaitable));
     std::int64_t seq = kNoSeq;
     annal_error error{};
     error.struct_size = sizeof(error);
-    const annal_status status_code = table().position(sink->self(), to_abi(trigger.project), &seq, &error);
-    co_await asio::dispatch(strand, asio::use_awaitable);
+    const annal_status status_code = table().position(sink->self(), to_abi(std::string_view(trigger.project)), &seq, &error);
+    co_await asio::post(asio::bind_executor(strand, asio::use_awaitable));
     if (status_code != ANNAL_OK) {
         error.code = status_code;
         co_return to_error(error);
@@ -271,7 +271,7 @@ Task<Result<std::shared_ptr<Shipment>>> Stream::State::encode(EventBatch events)
     if (!ANNAL_HAS(&table(), annal_sink_v1, encode)) {
         shipment->batch = *to_abi(*shipment->call, trigger.project, list);
     } else {
-        co_await asio::dispatch(sink_executor, asio::use_awaitable);
+        co_await asio::post(asio::bind_executor(sink_executor, asio::use_awaitable));
         annal_error error{};
         error.struct_size = sizeof(error);
         annal_status code = ANNAL_OK;
@@ -286,7 +286,7 @@ Task<Result<std::shared_ptr<Shipment>>> Stream::State::encode(EventBatch events)
             if (fits || list.size() == 1 || (code != ANNAL_OK && code != ANNAL_TOO_LARGE)) break;
             list.resize(list.size() / 2);
         }
-        co_await asio::dispatch(strand, asio::use_awaitable);
+        co_await asio::post(asio::bind_executor(strand, asio::use_awaitable));
         if (code != ANNAL_OK) {
             error.code = code;
             co_return to_error(error);
@@ -307,7 +307,7 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
     const std::string_view bytes = shipment->payload.view();
     d.payload = {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
     d.ends = shipment->ends.empty() ? nullptr : shipment->ends.data();
-    d.idempotency_key = to_abi(shipment->idempotency_key);
+    d.idempotency_key = to_abi(std::string_view(shipment->idempotency_key));
     d.deadline_us = deadline;
     d.d = shipment.get();
     d.done = &report;
@@ -352,7 +352,7 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
             blocked ? "stream.blocked" : "stream.retry",
             {{"stream", status.name},
              {"attempt", number},
-             {"outcome", annal::name(result.outcome)},
+             {"outcome", word(result.outcome)},
              {"first_seq", shipment->events.events.front().seq},
              {"last_seq", shipment->last_seq},
              {"error", result.detail}}
