@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -47,6 +48,7 @@ struct Permissions {
 /// One manifest document: one instance of one component.
 struct Manifest {
     std::string instance;   ///< metadata.name, unique within the node
+    std::map<std::string, std::string> labels;
     std::string library;    ///< a name, never a path: "sink_file" is lib dir + "sink_file.so"
     std::string component;  ///< defaults to the library's only component
     std::optional<std::string> sha256;
