@@ -51,8 +51,11 @@ void append_escape(std::string& out, char c) {
     out += kHex[static_cast<std::uint8_t>(c) & 15];
 }
 
-/// Length of the multi-byte character at `p`, 0 when it is not well-formed (Unicode 15, table 3-7).
+/// Length of the character at `p`, 0 when it is not well-formed (Unicode 15, table 3-7).
 std::size_t character_size(const unsigned char* p, std::size_t left) {
+    if (p[0] < 0x80) {
+        return 1;
+    }
     const auto tail = [&](std::size_t i) { return (p[i] & 0xc0) == 0x80; };
     if (p[0] >= 0xc2 && p[0] <= 0xdf) {
         return left >= 2 && tail(1) ? 2 : 0;
@@ -110,13 +113,29 @@ bool is_utf8(std::string_view text) {
                 continue;
             }
         }
-        const std::size_t size = *p < 0x80 ? 1 : character_size(p, left);
+        const std::size_t size = character_size(p, left);
         if (size == 0) {
             return false;
         }
         p += size, left -= size;
     }
     return true;
+}
+
+std::size_t utf8_character_size(std::string_view text) {
+    return text.empty()
+               ? 0
+               : character_size(reinterpret_cast<const unsigned char*>(text.data()), text.size());
+}
+
+std::string_view utf8_prefix(std::string_view text, std::size_t size_max) {
+    if (text.size() <= size_max) {
+        return text;
+    }
+    while (size_max > 0 && (static_cast<std::uint8_t>(text[size_max]) & 0xc0) == 0x80) {
+        --size_max;
+    }
+    return text.substr(0, size_max);
 }
 
 }  // namespace annal

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -13,5 +14,10 @@ void append_int(std::string& out, std::int64_t value);
 
 /// Whether `text` is well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF).
 [[nodiscard]] bool is_utf8(std::string_view text);
+/// Bytes of the character that `text` begins with; 0 when it is malformed or `text` is empty.
+[[nodiscard]] std::size_t utf8_character_size(std::string_view text);
+/// The longest prefix of `text` (which is UTF-8) of at most `size_max` bytes that ends between
+/// characters.
+[[nodiscard]] std::string_view utf8_prefix(std::string_view text, std::size_t size_max);
 
 }  // namespace annal

@@ -28,5 +28,9 @@ inline constexpr std::uint32_t kScanWindowSeqs = 250'000;
 inline constexpr std::uint32_t kPageMax = 1'000;
 inline constexpr std::uint32_t kMetadataBytesMax = 64U << 10;
 inline constexpr std::uint32_t kMetadataDepthMax = 16;
+inline constexpr std::uint32_t kProjectIdBytesMax = 64;
+inline constexpr std::uint32_t kIdempotencyKeyBytesMax = 256;
+inline constexpr std::uint32_t kIssuesPerEventMax = 16;
+inline constexpr std::uint32_t kIssuesPerRequestMax = 1'000;
 
 }  // namespace annal

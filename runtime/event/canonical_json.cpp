@@ -36,6 +36,21 @@ void append_column_if_set(std::string& out, const Event& event, Column column) {
     }
 }
 
+/// JSON strings hold no raw line breaks: those in the text stand between tokens, where a space
+/// means the same and keeps the event on its line.
+void append_metadata(std::string& out, const Text& metadata) {
+    if (metadata.is_null()) {
+        out += "{}";
+        return;
+    }
+    const std::size_t begin = out.size();
+    out += metadata.view();
+    for (std::size_t i = out.find_first_of("\r\n", begin); i != std::string::npos;
+         i = out.find_first_of("\r\n", i + 1)) {
+        out[i] = ' ';
+    }
+}
+
 void append_actor(std::string& out, const Event& event) {
     out += R"(,"actor":{"type":)";
     append_nullable(out, event[Column::actor_type]);
@@ -76,7 +91,7 @@ void append_canonical_json(std::string& out, const Event& event) {
     append_column(out, event, Column::target_type);
     append_column(out, event, Column::target_id);
     append_key(out, name(Column::metadata));
-    out += event[Column::metadata].is_null() ? "{}" : event[Column::metadata].view();
+    append_metadata(out, event[Column::metadata]);
     append_actor(out, event);
     append_key(out, "seq");
     append_int(out, event.seq);
