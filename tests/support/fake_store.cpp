@@ -42,6 +42,11 @@ Task<void> FakeStore::enter() {
     if (hop) co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
 }
 
+Task<void> FakeStore::sleep(std::int64_t ms) {
+    asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(ms));
+    co_await timer.async_wait(asio::use_awaitable);
+}
+
 void FakeStore::fill(const std::string& project, const EventDraft& draft, std::int64_t count) {
     const std::lock_guard lock(mutex_);
     std::vector<Receipt> receipts;
@@ -174,6 +179,7 @@ AppendOutcome FakeStore::apply(const AppendUnit& unit) {
 
 Task<std::vector<AppendOutcome>> FakeStore::append(std::span<const AppendUnit> units) {
     co_await enter();
+    if (append_delay_ms > 0) co_await sleep(append_delay_ms);
     ++appends;
     std::vector<AppendOutcome> outcomes;
     for (const AppendUnit& unit : units) {
@@ -190,12 +196,7 @@ Task<std::vector<AppendOutcome>> FakeStore::append(std::span<const AppendUnit> u
 Task<Result<ScanPage>> FakeStore::scan(ScanRequest request) {
     co_await enter();
     ++scans;
-    if (scan_delay_ms > 0) {
-        asio::steady_timer timer(
-            co_await asio::this_coro::executor, std::chrono::milliseconds(scan_delay_ms)
-        );
-        co_await timer.async_wait(asio::use_awaitable);
-    }
+    if (scan_delay_ms > 0) co_await sleep(scan_delay_ms);
     if (auto error = fault(read_fault_)) co_return *error;
     const std::lock_guard lock(mutex_);
     Log& log = logs_[request.project];

@@ -28,7 +28,8 @@ public:
     // Knobs; set before use or between calls.
     std::atomic<std::uint32_t> scan_window{kScanWindowSeqs};  ///< seqs looked at by one scan
     std::atomic<bool> hop{false};  ///< suspend once in every call, as a real store does
-    std::atomic<std::int64_t> scan_delay_ms{0};  ///< how long a scan takes
+    std::atomic<std::int64_t> scan_delay_ms{0};    ///< how long a scan takes
+    std::atomic<std::int64_t> append_delay_ms{0};  ///< how long a commit takes
     /// The next `times` calls of each kind fail with `error`.
     void fail_appends(Error error, int times = 1);
     void fail_reads(Error error, int times = 1);
@@ -96,6 +97,7 @@ private:
     [[nodiscard]] std::optional<Error> fault(Fault& fault);
     [[nodiscard]] static Event* find(Log& log, Seq seq);
     Task<void> enter();
+    static Task<void> sleep(std::int64_t ms);
 
     const Clock& clock_;
     std::mutex mutex_;
