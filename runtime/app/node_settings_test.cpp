@@ -1,0 +1,89 @@
+#include "runtime/app/node_settings.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <map>
+
+namespace annal {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct NodeSettingsTest : testing::Test {
+    fs::path file = fs::path(testing::TempDir()) / ("annal-settings-" + std::to_string(::getpid()) + ".yaml");
+    std::map<std::string, std::string> variables;
+    void TearDown() override { fs::remove(file); }
+
+    Result<NodeSettings> read(const std::string& yaml) {
+        std::ofstream(file) << yaml;
+        return read_node_settings(file, environment());
+    }
+    Environment environment() {
+        return [this](const char* name) -> std::optional<std::string> {
+            auto found = variables.find(name);
+            return found == variables.end() ? std::nullopt : std::optional(found->second);
+        };
+    }
+    std::string errors(const std::string& yaml) {
+        auto settings = read(yaml);
+        return settings ? "" : settings.error().detail;
+    }
+};
+
+TEST_F(NodeSettingsTest, HasTheDocumentedDefaults) {
+    auto settings = read_node_settings("", environment());
+    ASSERT_TRUE(settings.has_value());
+    EXPECT_EQ(settings.value().listen, "127.0.0.1:8080");
+    EXPECT_EQ(settings.value().data_dir, "./var");
+    EXPECT_EQ(settings.value().limits.body_bytes_max, 8U << 20);
+    EXPECT_EQ(settings.value().master_key_file, "./var/keyring");
+}
+
+TEST_F(NodeSettingsTest, ReadsTheFileAndLetsTheEnvironmentWin) {
+    variables["ANNAL_LISTEN"] = "0.0.0.0:9";
+    auto settings = read(
+        "listen: 127.0.0.1:1\ndata_dir: /data\nmanifests: [a, b]\nallow_cidrs: [127.0.0.0/8, 10.0.0.0/8]\nlimits:\n"
+        "  body_bytes: 1MiB\n  idle_timeout: 5s\n  connections: 10\nsqlite: {segment_events: 1000}\n"
+    );
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    const NodeSettings& s = settings.value();
+    EXPECT_EQ(s.listen, "0.0.0.0:9");
+    EXPECT_EQ(s.data_dir, "/data");
+    EXPECT_EQ(s.master_key_file, "/data/keyring");
+    EXPECT_EQ(s.manifests, (std::vector<fs::path>{"a", "b"}));
+    EXPECT_EQ(s.allow_cidrs, (std::vector<std::string>{"127.0.0.0/8", "10.0.0.0/8"}));
+    EXPECT_EQ(s.limits.body_bytes_max, 1U << 20);
+    EXPECT_EQ(s.limits.idle_timeout_ms, 5'000U);
+    EXPECT_EQ(s.limits.connections_max, 10U);
+    EXPECT_EQ(s.segment_events_max, 1'000U);
+}
+
+TEST_F(NodeSettingsTest, ReportsEveryErrorAtOnceWithItsLine) {
+    variables["ANNAL_STORE"] = "oracle";
+    const std::string text = errors("listen: 127.0.0.1:1\nlisten_on: x\nlimits:\n  connections: many\n  nonsense: 1\n");
+    EXPECT_NE(text.find(".yaml:2: unknown setting `listen_on`"), std::string::npos) << text;
+    EXPECT_NE(text.find(".yaml:4: limits.connections: must be a number"), std::string::npos) << text;
+    EXPECT_NE(text.find(".yaml:5: unknown setting `limits.nonsense`"), std::string::npos) << text;
+    EXPECT_NE(text.find("ANNAL_STORE: `oracle`"), std::string::npos) << text;
+}
+
+TEST_F(NodeSettingsTest, ReportsBrokenYamlAndMissingFiles) {
+    EXPECT_NE(errors("listen: [1\n").find(".yaml:"), std::string::npos);
+    EXPECT_NE(errors("- a\n").find("must be a mapping"), std::string::npos);
+    auto missing = read_node_settings("/nowhere/annal.yaml", environment());
+    EXPECT_NE(missing.error().detail.find("can't be read"), std::string::npos);
+}
+
+TEST_F(NodeSettingsTest, WantsBothBootstrapVariablesOrNone) {
+    variables["ANNAL_BOOTSTRAP_KEY"] = "sk_live_0123456789abcdef0123456789";
+    EXPECT_NE(errors("").find("both must be given"), std::string::npos);
+    variables["ANNAL_BOOTSTRAP_PROJECT"] = "p";
+    EXPECT_EQ(errors(""), "");
+    variables["ANNAL_BOOTSTRAP_KEY"] = "short";
+    EXPECT_NE(errors("").find("at least 24"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace annal
