@@ -138,4 +138,13 @@ std::string_view utf8_prefix(std::string_view text, std::size_t size_max) {
     return text.substr(0, size_max);
 }
 
+std::string quote_bounded(std::string_view text) {
+    constexpr std::size_t kShownMax = 64;
+    std::string out = "\"";
+    for (const char c : text.substr(0, kShownMax)) {
+        out += c >= ' ' && c <= '~' ? c : '?';
+    }
+    return out + (text.size() > kShownMax ? "…\"" : "\"");
+}
+
 }  // namespace annal

@@ -20,4 +20,7 @@ void append_int(std::string& out, std::int64_t value);
 /// characters.
 [[nodiscard]] std::string_view utf8_prefix(std::string_view text, std::size_t size_max);
 
+/// Foreign text for a message: in quotes, at most 64 bytes of it, printable ASCII only.
+[[nodiscard]] std::string quote_bounded(std::string_view text);
+
 }  // namespace annal

@@ -8,6 +8,8 @@
 #include <optional>
 #include <span>
 
+#include "runtime/core/json_text.h"
+
 namespace annal {
 namespace {
 
@@ -255,16 +257,6 @@ std::optional<std::uint64_t> scan_quantity(std::string_view text, std::span<cons
     return std::nullopt;
 }
 
-/// What is quoted in a message: bounded, and never a control character.
-std::string quoted(std::string_view text) {
-    constexpr std::size_t kShownMax = 64;
-    std::string out = "\"";
-    for (const char c : text.substr(0, kShownMax)) {
-        out += c >= ' ' && c <= '~' ? c : '?';
-    }
-    return out + (text.size() > kShownMax ? "…\"" : "\"");
-}
-
 }  // namespace
 
 std::string format_time(TimeUs at) {
@@ -311,7 +303,7 @@ Result<TimeUs> parse_time(std::string_view text) {
     }
     return Error{
         Errc::invalid,
-        quoted(text) +
+        quote_bounded(text) +
             " is not an ISO 8601 date and time with a zone; write it like "
             "2026-05-14T18:42:13.001Z"};
 }
@@ -322,7 +314,8 @@ Result<std::int64_t> parse_duration(std::string_view text) {
     }
     return Error{
         Errc::invalid,
-        quoted(text) + " is not a duration; write a whole number with ms, s, m, h or d, like 30s"};
+        quote_bounded(text) +
+            " is not a duration; write a whole number with ms, s, m, h or d, like 30s"};
 }
 
 Result<std::uint64_t> parse_size(std::string_view text) {
@@ -331,7 +324,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     }
     return Error{
         Errc::invalid,
-        quoted(text) +
+        quote_bounded(text) +
             " is not a size; write a whole number of bytes, or with KiB, MiB or GiB, like 8MiB"};
 }
 

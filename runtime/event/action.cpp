@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/core/json_text.h"
+
 namespace annal {
 namespace {
 
@@ -39,16 +41,6 @@ std::string_view trim(std::string_view text) {
         text.remove_suffix(1);
     }
     return text;
-}
-
-/// What is quoted in a message: bounded, and never a control character.
-std::string quoted(std::string_view text) {
-    constexpr std::size_t kShownMax = 64;
-    std::string out = "\"";
-    for (const char c : text.substr(0, kShownMax)) {
-        out += c >= ' ' && c <= '~' ? c : '?';
-    }
-    return out + (text.size() > kShownMax ? "…\"" : "\"");
 }
 
 }  // namespace
@@ -89,7 +81,7 @@ Result<ActionPattern> parse_pattern(std::string_view text) {
     }
     return Error{
         Errc::unprocessable,
-        quoted(text) +
+        quote_bounded(text) +
             " selects no action; write an action like user.created, a namespace like user.*, or *"};
 }
 
