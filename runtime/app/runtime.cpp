@@ -228,6 +228,11 @@ void Runtime::State::add_instance(const Manifest& manifest, Loader& loader, std:
         errors += where + module.error().detail + "\n";
         return;
     }
+    auto component = find_component(manifest, *module.value());
+    if (component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB)) {
+        errors += where + "this version runs no scheduled jobs; remove the manifest\n";
+        return;
+    }
     auto instance = Instance::create(manifest, *module.value(), environment);
     if (!instance) {
         errors += where + instance.error().detail + "\n";

@@ -1,0 +1,339 @@
+#include "runtime/delivery/stream.h"
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/thread_pool.hpp>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#include "tests/support/fake_store.h"
+#include "tests/support/io_threads.h"
+
+namespace annal {
+namespace {
+
+using namespace std::chrono_literals;
+using test::FakeStore;
+using test::IoThreads;
+
+constexpr TimeUs kStart = 1'780'000'000 * kSecondUs;
+
+/// A destination that writes down what reaches it and misbehaves when told to.
+struct Destination {
+    std::mutex mutex;
+    std::vector<std::int64_t> seqs;           // acknowledged, in order of arrival
+    std::vector<std::string> payloads;        // of every attempt
+    std::vector<std::uint32_t> verdicts;      // for the next attempts; empty: delivered
+    std::int64_t held = -1;                   // what position says
+    bool deleted_seen = false;
+    bool bad_index = false;
+    std::size_t in_send = 0, overlaps = 0;
+    const annal_delivery* kept = nullptr;     // a delivery that was not answered
+    bool keep_next = false;
+};
+Destination* destination = nullptr;  // the sink's C functions have no other way to it
+
+annal_status create(const annal_init*, void** self, annal_error*) {
+    *self = destination;
+    return ANNAL_OK;
+}
+void destroy(void*) {}
+
+annal_status encode(void*, const annal_batch* batch, const annal_writer* out, std::uint64_t* ends, annal_error*) {
+    std::uint64_t end = 0;
+    for (std::uint32_t i = 0; i < batch->count; ++i) {
+        const annal_event* event = ANNAL_AT(annal_event, batch->events, batch->stride, i);
+        const std::string line = std::to_string(event->seq) + ((event->flags & ANNAL_EVENT_DELETED) ? " deleted" : "") + "\n";
+        std::size_t room = 0;
+        std::uint8_t* to = out->reserve(out->w, line.size(), &room);
+        if (!to) return ANNAL_TOO_LARGE;
+        std::copy(line.begin(), line.end(), to);
+        out->commit(out->w, line.size());
+        ends[i] = end += line.size();
+    }
+    return ANNAL_OK;
+}
+
+void send(void* self, const annal_delivery* delivery) {
+    auto& to = *static_cast<Destination*>(self);
+    std::uint32_t verdict = ANNAL_DELIVERED;
+    {
+        const std::lock_guard lock(to.mutex);
+        if (to.in_send++ > 0) ++to.overlaps;
+        to.payloads.emplace_back(reinterpret_cast<const char*>(delivery->payload.ptr), delivery->payload.len);
+        if (to.keep_next) {
+            to.keep_next = false;
+            to.kept = delivery;
+            return;
+        }
+        if (!to.verdicts.empty()) {
+            verdict = to.verdicts.front();
+            to.verdicts.erase(to.verdicts.begin());
+        }
+        if (to.bad_index) {
+            to.bad_index = false;
+            --to.in_send;
+            const annal_verdict bad{delivery->batch->count, ANNAL_DELIVERED, {}};
+            delivery->done(delivery->d, ANNAL_DELIVERED, &bad, 1, nullptr);
+            return;
+        }
+        for (std::uint32_t i = 0; verdict == ANNAL_DELIVERED && i < delivery->batch->count; ++i) {
+            const annal_event* event = ANNAL_AT(annal_event, delivery->batch->events, delivery->batch->stride, i);
+            to.seqs.push_back(event->seq);
+            if (event->flags & ANNAL_EVENT_DELETED) to.deleted_seen = true;
+        }
+        --to.in_send;
+    }
+    annal_error error{};
+    error.struct_size = sizeof(error);
+    delivery->done(delivery->d, verdict, nullptr, 0, verdict == ANNAL_DELIVERED ? nullptr : &error);
+}
+
+annal_status position(void* self, annal_str, std::int64_t* seq, annal_error*) {
+    *seq = static_cast<Destination*>(self)->held;
+    return ANNAL_OK;
+}
+
+const annal_sink_v1 kSink{sizeof(annal_sink_v1), 0, create, destroy, encode, send, position};
+const annal_component kComponent{sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
+const annal_component* const kComponents[] = {&kComponent};
+const annal_module kModule{sizeof(annal_module), ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test.memory", "1", "test", "Apache-2.0", 1, 0, kComponents};
+
+struct StreamTest : testing::Test {
+    ManualClock fixed{kStart};
+    SystemClock clock;  // deadlines are real
+    Metrics metrics;
+    Limits limits;
+    FakeStore store{fixed};
+    IoThreads threads;
+    boost::asio::any_io_executor executor = threads.executor();
+    boost::asio::thread_pool pool{2};
+    Appender appender{store, clock, limits, metrics, executor};
+    HostEnvironment environment;
+    Module module;
+    Destination to;
+    std::shared_ptr<Instance> sink;
+    EventsTrigger trigger;
+    std::unique_ptr<Stream> stream;
+
+    void SetUp() override {
+        destination = &to;
+        environment.store = &store;
+        environment.appender = &appender;
+        environment.clock = &clock;
+        environment.metrics = &metrics;
+        environment.limits = &limits;
+        environment.executor = &executor;
+        module.descriptor = &kModule;
+        trigger.name = "all";
+        trigger.project = "p";
+        trigger.patterns = {ActionPattern{}};
+        trigger.batch_events_max = 10;
+        make_sink(10 * kSecondUs);
+    }
+    void TearDown() override {
+        stop();
+        sink.reset();
+    }
+
+    void make_sink(std::int64_t timeout_us) {
+        Manifest manifest;
+        manifest.instance = "memory";
+        manifest.component = "memory";
+        manifest.timeout_us = timeout_us;
+        sink = Instance::create(manifest, module, environment).value();
+    }
+    void start() {
+        stream = std::make_unique<Stream>(trigger, sink, environment, pool);
+        stream->start();
+    }
+    void stop() {
+        if (!stream) return;
+        threads.run(stream->stop());
+        stream.reset();
+    }
+    void append(int count, const char* action = "test.happened", std::vector<Seq> erase = {}) {
+        AppendUnit unit;
+        unit.project = "p";
+        for (int i = 0; i < count; ++i) {
+            EventDraft draft;
+            draft[Column::action] = action;
+            draft[Column::actor_type] = "system";
+            draft[Column::auth_type] = "system";
+            draft[Column::metadata] = "{}";
+            unit.events.push_back(draft);
+        }
+        unit.erase = std::move(erase);
+        ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
+    }
+    template <class Condition>
+    bool eventually(Condition condition) {
+        for (int i = 0; i < 1'000; ++i) {
+            {
+                const std::lock_guard lock(to.mutex);
+                if (condition()) return true;
+            }
+            std::this_thread::sleep_for(10ms);
+        }
+        return false;
+    }
+    static std::vector<std::int64_t> range(std::int64_t first, std::int64_t last) {
+        std::vector<std::int64_t> seqs;
+        for (std::int64_t seq = first; seq <= last; ++seq) seqs.push_back(seq);
+        return seqs;
+    }
+    Seq committed() { return threads.run(store.cursor("stream.memory/all.p")).value(); }
+};
+
+TEST_F(StreamTest, DeliversTheBacklogThenWhatFollowsInOrder) {
+    append(35);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 35; }));
+    append(7);
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 42; }));
+    stop();
+    EXPECT_EQ(to.seqs, range(0, 41));
+    EXPECT_EQ(to.overlaps, 0U);
+    EXPECT_EQ(committed(), 41);
+}
+
+TEST_F(StreamTest, GoesOnBehindItsCursorAfterARestart) {
+    append(5);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 5; }));
+    stop();
+    append(5);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 10; }));
+    stop();
+    EXPECT_EQ(to.seqs, range(0, 9));
+}
+
+TEST_F(StreamTest, DoesNotSendWhatTheDestinationHolds) {
+    append(10);
+    to.held = 6;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    stop();
+    EXPECT_EQ(to.seqs, range(7, 9));
+}
+
+TEST_F(StreamTest, RefusesADestinationThatIsAheadOfTheLog) {
+    append(3);
+    to.held = 10;
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().state == "blocked"; }));
+    EXPECT_NE(stream->status().last_error.find("holds seq 10 but the log ends at 2"), std::string::npos);
+    EXPECT_TRUE(to.seqs.empty());
+}
+
+TEST_F(StreamTest, StartsAtTheHeadWhenAskedTo) {
+    append(4);
+    trigger.from = EventsTrigger::From::latest;
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().state == "active"; }));
+    append(2);
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 2; }));
+    stop();
+    append(1);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    EXPECT_EQ(to.seqs, range(4, 6));
+}
+
+TEST_F(StreamTest, RetriesWithTheIdenticalBytes) {
+    append(3);
+    to.verdicts = {ANNAL_RETRY, 99 /* unknown: a retry */};
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    stop();
+    ASSERT_EQ(to.payloads.size(), 3U);
+    EXPECT_EQ(to.payloads[0], "0\n1\n2\n");
+    EXPECT_EQ(to.payloads[1], to.payloads[0]);
+    EXPECT_EQ(to.payloads[2], to.payloads[0]);
+    EXPECT_EQ(to.seqs, range(0, 2));
+}
+
+TEST_F(StreamTest, TakesABadIndexForARetry) {
+    append(2);
+    to.bad_index = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 2; }));
+    EXPECT_EQ(to.payloads.size(), 2U);
+}
+
+TEST_F(StreamTest, BlocksOnARejectedEventAndNeverSkipsIt) {
+    append(2);
+    to.verdicts = {ANNAL_REJECT};
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().state == "blocked"; }));
+    append(5);
+    std::this_thread::sleep_for(100ms);
+    EXPECT_TRUE(to.seqs.empty());
+    stop();
+    EXPECT_EQ(committed(), kNoSeq);
+}
+
+TEST_F(StreamTest, WaitsForASinkThatMissedItsDeadlineBeforeItSendsAgain) {
+    make_sink(50'000);
+    append(2);
+    to.keep_next = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().last_error.find("missed its deadline") != std::string::npos; }));
+    EXPECT_EQ(to.payloads.size(), 1U) << "nothing may be sent while the sink holds the batch";
+    {
+        const std::lock_guard lock(to.mutex);
+        --to.in_send;
+    }
+    to.kept->done(to.kept->d, ANNAL_DELIVERED, nullptr, 0, nullptr);
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 2; })) << "too late counts as a retry";
+    EXPECT_EQ(to.overlaps, 0U);
+}
+
+TEST_F(StreamTest, SendsATombstoneInPlaceOfADeletedEvent) {
+    append(3);
+    append(1, "audit_log.entry.deleted", {1});
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 4; }));
+    EXPECT_TRUE(to.deleted_seen);
+    EXPECT_EQ(to.payloads[0], "0\n1 deleted\n2\n3\n");
+}
+
+TEST_F(StreamTest, DeliversOnlyWhatItsPatternsSelect) {
+    trigger.patterns = {parse_pattern("auth.*").value()};
+    append(2, "auth.signin_attempt");
+    append(2, "session.created");
+    append(1, "auth.step_up.done");
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    EXPECT_EQ(to.seqs, (std::vector<std::int64_t>{0, 1, 4}));
+}
+
+TEST_F(StreamTest, SplitsABatchWhoseEncodedFormIsTooLarge) {
+    trigger.batch_bytes_max = 5;
+    append(9);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 9; }));
+    EXPECT_EQ(to.seqs, range(0, 8));
+    for (const std::string& payload : to.payloads) EXPECT_LE(payload.size(), 5U);
+}
+
+TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
+    append(3);
+    store.fail_reads(Error{Errc::unavailable, "down"}, 3);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
+    EXPECT_FALSE(threads.run(appender.append([] {
+        AppendUnit unit;
+        unit.project = "p";
+        return unit;
+    }())).has_value());
+    append(1);
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 4; }));
+    EXPECT_EQ(to.seqs, range(0, 3));
+}
+
+}  // namespace
+}  // namespace annal
