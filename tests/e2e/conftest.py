@@ -1,0 +1,55 @@
+"""Fixtures of the end-to-end tests: each file shares one server, each test takes a project of its own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from annal_server import Server  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One server for a file's tests; in the end it must stop cleanly, with nothing but log lines on standard error."""
+    server = Server().start()
+    try:
+        yield server
+        server.terminate()
+    finally:
+        server.kill()
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def root(server):
+    """The bootstrap key."""
+    return server.client()
+
+
+@pytest.fixture
+def project(root):
+    """A fresh project; its admin key."""
+    return root.new_project()
+
+
+@pytest.fixture
+def make_server(tmp_path_factory):
+    """Servers of one test alone. Those that still run in the end must stop cleanly."""
+    servers = []
+
+    def make(**more):
+        server = Server(**more)
+        servers.append(server)
+        return server
+
+    yield make
+    try:
+        for server in servers:
+            if server.process is not None:
+                server.terminate()
+    finally:
+        for server in servers:
+            server.kill()
+            server.remove()
