@@ -158,7 +158,7 @@ public:
             "wrong_type",
             0,
             "must be one event or {\"events\": […]}, not " + std::string(name_of(scanner_.peek())));
-        return true;
+        return scanner_.skip(kForeignDepthMax) && scanner_.end();
     }
 
     /// One event and nothing else. False: malformed.

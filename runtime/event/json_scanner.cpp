@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "runtime/core/json_text.h"
 
@@ -196,7 +197,7 @@ bool JsonScanner::number() {
 bool JsonScanner::string(String& out) {
     const std::size_t begin = ++at_;
     bool escaped = false;
-    bool reported = false;  // one problem a string is enough
+    Reported reported;
     const std::size_t size = document_.size();
     const char* const data = document_.data();
     while (true) {
@@ -237,16 +238,15 @@ bool JsonScanner::string(String& out) {
         } else if (const std::size_t character = utf8_character_size(document_.substr(at_))) {
             at_ += character;
         } else {
-            if (!reported) {
+            if (!std::exchange(reported.bad_utf8, true)) {
                 problems_.problem("bad_utf8", at_, describe(c) + " is not UTF-8 here");
-                reported = true;
             }
             ++at_;
         }
     }
 }
 
-bool JsonScanner::escape(bool& reported) {
+bool JsonScanner::escape(Reported& reported) {
     const char c = at_ + 1 < document_.size() ? document_[at_ + 1] : '\0';
     if (c == 'u') {
         return unicode_escape(reported);
@@ -273,7 +273,7 @@ int JsonScanner::hex4(std::size_t at) const {
     return value;
 }
 
-bool JsonScanner::unicode_escape(bool& reported) {
+bool JsonScanner::unicode_escape(Reported& reported) {
     const std::size_t begin = at_;
     const int first = hex4(at_ + 2);
     if (first < 0) {
@@ -288,19 +288,16 @@ bool JsonScanner::unicode_escape(bool& reported) {
             return true;
         }
     }
-    if (reported) {
-        return true;
-    }
-    if (unit == 0) {
+    if (unit == 0 && !std::exchange(reported.nul, true)) {
         problems_.problem("nul_character", begin, "U+0000 is not allowed in text");
-        reported = true;
-    } else if (is_high_surrogate(unit) || is_low_surrogate(unit)) {
+    }
+    const bool lone = is_high_surrogate(unit) || is_low_surrogate(unit);
+    if (lone && !std::exchange(reported.surrogate, true)) {
         problems_.problem(
             "lone_surrogate",
             begin,
             std::string(document_.substr(begin, 6)) + " is one half of a surrogate pair"
         );
-        reported = true;
     }
     return true;
 }

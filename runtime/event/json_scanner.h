@@ -94,6 +94,10 @@ private:
         std::uint32_t index = 0;
         bool in_array = false;
     };
+    /// What has been reported of the string being read: each kind of problem once is enough.
+    struct Reported {
+        bool bad_utf8 = false, nul = false, surrogate = false;
+    };
     struct Key {
         std::string_view text;
         std::size_t offset;
@@ -101,8 +105,8 @@ private:
 
     [[nodiscard]] char current() const { return at_ < document_.size() ? document_[at_] : '\0'; }
     void skip_space();
-    [[nodiscard]] bool escape(bool& reported);
-    [[nodiscard]] bool unicode_escape(bool& reported);
+    [[nodiscard]] bool escape(Reported& reported);
+    [[nodiscard]] bool unicode_escape(Reported& reported);
     [[nodiscard]] int hex4(std::size_t at) const;
     [[nodiscard]] bool digits();
     [[nodiscard]] bool enter(Step step);
