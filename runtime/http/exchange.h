@@ -48,12 +48,14 @@ struct Document {
 
 /// What came in. Borrowed strings live as long as the exchange.
 struct Request {
-    std::string method, path, request_id, peer_ip;
+    std::string method;  ///< as sent: HEAD stays HEAD on a route of GET
+    std::string path;    ///< of the target, still percent-encoded, without the query
+    std::string request_id, peer_ip;
     Pairs headers;  ///< names in lower case
     Pairs query;    ///< decoded, in order, duplicates kept
     Pairs params;   ///< of the route's {name}s, decoded
     std::string trigger;
-    std::int64_t content_length = -1;
+    std::int64_t content_length = -1;  ///< as sent, so of the encoded bytes; -1: chunked, or no body
 
     [[nodiscard]] std::optional<std::string_view> header(std::string_view lower_case_name) const;
     [[nodiscard]] std::optional<std::string_view> parameter(std::string_view query_name) const;  ///< the first
@@ -61,7 +63,10 @@ struct Request {
 };
 
 /// One request and its answer, on its connection. Use from one coroutine at a time; methods hop to the connection's strand by
-/// themselves, so any thread will do.
+/// themselves, so any thread will do, and resume the caller on its own executor. It stays valid after the connection has
+/// gone: what would touch the client then says Errc::cancelled.
+/// An exchange that is dropped by all before its answer was finished: 500 when nothing has been sent, else the connection is
+/// cut, so that a short answer never looks like a whole one.
 class Exchange {
 public:
     virtual ~Exchange() = default;
@@ -77,14 +82,24 @@ public:
     /// Lifts the limit on the whole body: the handler bounds what it keeps.
     virtual void stream_body() = 0;
 
-    /// Status and headers, once. @error Errc::internal  Started already.
+    /// Status and headers, once. Content-Length, Transfer-Encoding, Connection, Date and Annal-Request-Id are the server's
+    /// and passed over. Nothing is sent before the first write or finish.
+    /// @error Errc::internal  Started already, or no final status (200-599).
+    /// @error Errc::invalid   A header that can't be sent: its name is no token, or its value has a control character.
     [[nodiscard]] virtual Result<void> start(int status, Pairs headers) = 0;
-    /// Returns when the peer has taken enough for more to come. @error Errc::cancelled  The client is gone.
+    /// Returns when the peer has taken enough for more to come; a few KiB are gathered and follow by themselves.
+    /// @error Errc::cancelled  The client is gone, or asked by HEAD and has its answer.
     [[nodiscard]] virtual Task<Result<void>> write(std::string_view bytes) = 0;
+    /// Ends the answer; the connection goes on to the next request. `trailers` are left out when the client does not take them.
     [[nodiscard]] virtual Task<Result<void>> finish(Pairs trailers) = 0;
     [[nodiscard]] virtual bool started() const = 0;
     /// start + write + finish of `problem` in the form of the route's handler; only before `start`.
     [[nodiscard]] virtual Task<Result<void>> fail(Problem problem) = 0;
+    /// start + write + finish in one go: one Content-Length and, where the socket takes it, one system call. `body` is
+    /// borrowed until then.
+    [[nodiscard]] virtual Task<Result<void>> answer(int status, Pairs headers, std::string_view body);
+    /// Where the other methods run without a hop; a coroutine that talks to the exchange a lot is best spawned here.
+    [[nodiscard]] virtual boost::asio::any_io_executor executor() const;
 };
 
 /// start + write + finish in one go.

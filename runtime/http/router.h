@@ -23,15 +23,23 @@ struct Route {
 struct Match {
     const Route* route = nullptr;  ///< null: no such path, or not with this method
     std::vector<std::string> allow;     ///< the path's methods when only the method does not fit
-    const Route* nearest = nullptr;     ///< whose handler renders the 404 or 405: the longest pattern that shares a prefix
+    const Route* nearest = nullptr;     ///< whose handler renders the 404 or 405: of those that share the most leading segments
+                                        ///< with the path the one added first; null when none shares any
     Pairs params;
 };
 
 /// Paths to handlers. A literal segment wins over `prefix{name}`, which wins over `{name}`; a trailing slash is accepted.
-/// HEAD is served by GET. Built once at start, then read by all threads.
+/// HEAD is served by GET. Methods do not choose between patterns: where the winning one lacks the method it is a 405, and
+/// no less exact pattern is tried. Built once at start, then read by all threads.
 class Router {
 public:
-    /// @error Errc::conflict  The same method and pattern twice; the detail names both owners.
+    Router();
+    ~Router();
+    Router(Router&&) noexcept;
+    Router& operator=(Router&&) noexcept;
+
+    /// @error Errc::conflict  The same method and pattern twice (names of parameters do not count); the detail names both
+    ///                        owners.
     /// @error Errc::invalid   A pattern that can't be: the detail says why.
     [[nodiscard]] Result<void> add(Route route);
     /// `path` is the raw path of the request target, still percent-encoded.
@@ -39,7 +47,9 @@ public:
     [[nodiscard]] const std::vector<std::unique_ptr<Route>>& routes() const { return routes_; }
 
 private:
+    struct Node;
     std::vector<std::unique_ptr<Route>> routes_;
+    std::unique_ptr<Node> root_;
 };
 
 }  // namespace annal::http
