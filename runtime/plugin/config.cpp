@@ -89,39 +89,55 @@ void add_schema_errors(const Errors& found, Errors& errors) {
     }
 }
 
+std::string complete(
+    const std::string& config_json,
+    const std::string& schema_json,
+    const SecretLookup& secret,
+    Errors& errors
+) {
+    if (config_json.size() > kConfigBytesMax) {
+        errors.emplace_back("", "is larger than 1 MiB");
+        return {};
+    }
+    auto schema = ConfigSchema::parse(schema_json);
+    if (!schema) {
+        errors.emplace_back(
+            "", "the component's own schema can't be applied: " + schema.error().detail
+        );
+        return {};
+    }
+    boost::system::error_code error;
+    auto value = json::parse(config_json, error);
+    if (error) {
+        errors.emplace_back("", "is no JSON: " + error.message());
+        return {};
+    }
+    SecretResolver(secret, errors).resolve(value, "");
+    add_schema_errors(schema.value().validate(value), errors);
+    if (!errors.empty()) return {};
+    schema.value().apply_defaults(value);
+    for (const auto& [pointer, message] : schema.value().validate(value)) {
+        errors.emplace_back(
+            pointer, "the component's own default does not fit its schema: " + message
+        );
+    }
+    return json::serialize(value);
+}
+
 }  // namespace
 
 ConfigResult complete_config(
     const std::string& config_json, const std::string& schema_json, const SecretLookup& secret
 ) {
     ConfigResult out;
-    if (config_json.size() > kConfigBytesMax) {
-        out.errors.emplace_back("", "is larger than 1 MiB");
-        return out;
+    try {
+        out.json = complete(config_json, schema_json, secret, out.errors);
+    } catch (const std::exception&) {
+        // Its text might quote a value, and values may be secrets.
+        out.errors.emplace_back("", "could not be processed");
     }
-    auto schema = ConfigSchema::parse(schema_json);
-    if (!schema) {
-        out.errors.emplace_back(
-            "", "the component's own schema can't be applied: " + schema.error().detail
-        );
-        return out;
-    }
-    boost::system::error_code error;
-    auto value = json::parse(config_json, error);
-    if (error) {
-        out.errors.emplace_back("", "is no JSON: " + error.message());
-        return out;
-    }
-    SecretResolver(secret, out.errors).resolve(value, "");
-    add_schema_errors(schema.value().validate(value), out.errors);
-    if (!out.errors.empty()) return out;
-    schema.value().apply_defaults(value);
-    for (const auto& [pointer, message] : schema.value().validate(value)) {
-        out.errors.emplace_back(
-            pointer, "the component's own default does not fit its schema: " + message
-        );
-    }
-    if (out.errors.empty()) out.json = json::serialize(value);
+    if (!out.errors.empty()) out.json.clear();
+    for (auto& error : out.errors) error.first.insert(0, "/spec/config");
     return out;
 }
 

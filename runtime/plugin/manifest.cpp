@@ -8,6 +8,7 @@
 #include "runtime/core/json_text.h"
 #include "runtime/plugin/manifest_document.h"
 #include "runtime/plugin/manifest_words.h"
+#include "runtime/plugin/manifest_yaml.h"
 
 namespace annal {
 namespace {
@@ -97,41 +98,6 @@ bool check_bytes(std::string_view text, ManifestErrors& errors) {
     return false;
 }
 
-/// yaml-cpp's exceptions end here.
-std::vector<YAML::Node> parse_yaml(
-    const std::string& text, ManifestErrors* errors, int* failed_line
-) {
-    try {
-        return YAML::LoadAll(text);
-    } catch (const YAML::Exception& e) {
-        *failed_line = e.mark.is_null() ? 0 : e.mark.line + 1;
-        if (errors) errors->add(*failed_line, "", "is no YAML: " + e.msg);
-    } catch (const std::exception& e) {
-        *failed_line = 0;
-        if (errors) errors->add(0, "", std::string("is no YAML: ") + e.what());
-    }
-    return {};
-}
-
-/// The complete documents before the one that holds `line`: their errors are worth telling too.
-std::string_view documents_before(std::string_view text, int line) {
-    std::size_t end = 0;
-    int current = 1;
-    for (std::size_t begin = 0; begin < text.size() && current <= line; ++current) {
-        if (text.substr(begin).starts_with("---")) end = begin;
-        begin = std::min(text.find('\n', begin), text.size()) + 1;
-    }
-    return text.substr(0, end);
-}
-
-std::vector<YAML::Node> documents_of(const std::string& text, ManifestErrors& errors) {
-    int line = 0;
-    auto documents = parse_yaml(text, &errors, &line);
-    if (errors.count() == 0) return documents;
-    const std::string before(documents_before(text, line));
-    return parse_yaml(before, nullptr, &line);
-}
-
 /// A document as far as it could be read. A faulty one still takes part in the comparison with its
 /// neighbours.
 struct Document {
@@ -146,7 +112,7 @@ void read_one(
     auto text = read_file(file, errors);
     if (text && text->starts_with(kByteOrderMark)) text->erase(0, kByteOrderMark.size());
     if (text && check_bytes(*text, errors)) {
-        for (const auto& node : documents_of(*text, errors)) {
+        for (const auto& node : read_yaml(*text, errors)) {
             const ManifestField document(errors, node, "", line_of(node, 1));
             if (document.is_null()) continue;
             Document read;
@@ -223,6 +189,15 @@ std::string ManifestError::text() const {
         out += ": " + (printable ? pointer : shown);
     }
     return out + ": " + message;
+}
+
+int Manifest::config_line_of(std::string_view pointer) const {
+    while (!pointer.empty()) {
+        const auto found = config_lines.find(pointer);
+        if (found != config_lines.end()) return found->second;
+        pointer = pointer.substr(0, pointer.rfind('/'));
+    }
+    return config_line;
 }
 
 ManifestSet read_manifests(const std::vector<fs::path>& paths) {

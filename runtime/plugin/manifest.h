@@ -6,7 +6,8 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <variant>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/result.h"
@@ -61,6 +62,10 @@ struct Manifest {
     std::filesystem::path file;
     int line = 0;         ///< of the document
     int config_line = 0;  ///< of spec.config
+    std::map<std::string, int, std::less<>> config_lines;  ///< of what is below it, by pointer
+
+    /// The line of the setting at `pointer`, or of the nearest that is there around it.
+    [[nodiscard]] int config_line_of(std::string_view pointer) const;
 };
 
 /// One thing that is wrong with a manifest: "manifests/file.yaml:12: /spec/triggers/0/http/scope: missing".
@@ -80,9 +85,10 @@ struct ManifestSet {
 /// Unknown keys, wrong types, duplicate keys and duplicate instance names are errors; none is thrown, all are reported.
 [[nodiscard]] ManifestSet read_manifests(const std::vector<std::filesystem::path>& paths);
 
-/// Checks `config_json` against `schema_json` (JSON Schema draft 7), applies the schema's defaults, and resolves
-/// `{"secretRef": name}` through `secret`.
-/// Errors carry a pointer below /spec/config.
+/// Resolves `{"secretRef": name}` through `secret`, checks `config_json` against `schema_json` (JSON Schema draft 7, `format`
+/// being an annotation), and applies the schema's defaults.
+/// Errors carry a whole pointer ("/spec/config/url") and never a value. Limits: 1 MiB, 64 KiB a string, 2 KiB where the
+/// schema has a pattern. Safe from any thread.
 using SecretLookup = std::function<std::optional<std::string>(const std::string&)>;
 struct ConfigResult {
     std::string json;

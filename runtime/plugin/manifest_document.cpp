@@ -5,6 +5,7 @@
 #include <set>
 
 #include "runtime/core/limits.h"
+#include "runtime/core/time_text.h"
 #include "runtime/plugin/manifest_words.h"
 
 namespace annal {
@@ -56,9 +57,9 @@ std::int64_t read_duration(
         field.fail(std::string(kDurationRule) + ", found " + in_quotes(text));
         return 0;
     }
-    if (*us < min || *us > max)
+    if (us.value() < min || us.value() > max)
         field.fail("must be from " + std::string(range) + ", found " + in_quotes(text));
-    return *us;
+    return us.value();
 }
 
 std::uint64_t read_size(
@@ -75,9 +76,9 @@ std::uint64_t read_size(
         field.fail("expected a size like 65536, \"64KiB\" or \"1MiB\", found " + in_quotes(text));
         return 0;
     }
-    if (*bytes < min || *bytes > max)
+    if (bytes.value() < min || bytes.value() > max)
         field.fail("must be from " + std::string(range) + ", found " + in_quotes(text));
-    return *bytes;
+    return bytes.value();
 }
 
 bool read_flag(const ManifestMapping& mapping, std::string_view key) {
@@ -161,14 +162,15 @@ void read_library_name(const ManifestField& field, std::string& out, std::string
 }
 
 void read_pin(const ManifestField& field, Manifest& out) {
-    auto text = field.text();
-    if (!text) return;
-    const bool hex = text->size() == 64 &&
-                     text->find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+    // Taken as written: a digest may look like a number.
+    if (!field.node().IsScalar()) return field.fail_type("a string");
+    std::string text = field.node().Scalar();
+    const bool hex =
+        text.size() == 64 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
     if (!hex)
         return field.fail("expected the 64 hex digits that `sha256sum` prints for the library");
-    for (char& c : *text) c = static_cast<char>(c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c);
-    out.sha256 = std::move(*text);
+    for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c);
+    out.sha256 = std::move(text);
 }
 
 void read_library(const ManifestField& field, Manifest& out) {
@@ -246,6 +248,7 @@ void read_methods(const ManifestMapping& http, const ManifestField& field, HttpT
         if (!word) continue;
         if (std::find(out.methods.begin(), out.methods.end(), *word) != out.methods.end()) {
             element.fail(in_quotes(*word) + " is listed twice");
+            continue;
         }
         out.methods.push_back(std::move(*word));
     }
@@ -380,7 +383,7 @@ void read_config(const ManifestField& field, Manifest& out) {
     out.config_line = field.line();
     if (!field.is(YamlType::mapping))
         return field.fail_type("a mapping of the component's settings");
-    if (auto json = to_json(field)) out.config_json = std::move(*json);
+    if (auto json = to_json(field, out.config_lines)) out.config_json = std::move(*json);
 }
 
 void read_limits(const ManifestField& field, Manifest& out) {

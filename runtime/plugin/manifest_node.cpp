@@ -13,6 +13,9 @@
 namespace annal {
 namespace {
 
+// Lines beyond these are those of the mapping around.
+constexpr std::size_t kLinesMax = 10'000;
+constexpr std::size_t kLinePointerMax = 512;
 constexpr std::string_view kTagPrefix = "tag:yaml.org,2002:";
 
 bool is_one_of(std::string_view text, std::initializer_list<std::string_view> words) {
@@ -110,7 +113,7 @@ std::optional<std::string> number_text(std::string_view text) {
 /// Writes a node as JSON while it checks it.
 class JsonWriter {
 public:
-    explicit JsonWriter(ManifestErrors& errors) : errors_(errors) {}
+    JsonWriter(ManifestErrors& errors, ManifestLines& lines) : errors_(errors), lines_(lines) {}
 
     void write(const YAML::Node& node, const std::string& pointer, int line, int depth) {
         line = line_of(node, line);
@@ -130,6 +133,8 @@ public:
                     std::to_string(kManifestNodesMax) + " values and 1 MiB"
             );
         }
+        if (lines_.size() < kLinesMax && pointer.size() <= kLinePointerMax)
+            lines_.emplace(pointer, line);
         switch (yaml_type(node)) {
             case YamlType::null:
                 out_ += "null";
@@ -238,6 +243,7 @@ private:
     }
 
     ManifestErrors& errors_;
+    ManifestLines& lines_;
     std::string out_;
     std::size_t nodes_ = 0;
     bool stopped_ = false;
@@ -453,9 +459,9 @@ std::optional<ManifestField> ManifestMapping::require(
     return field;
 }
 
-std::optional<std::string> to_json(const ManifestField& field) {
+std::optional<std::string> to_json(const ManifestField& field, ManifestLines& lines) {
     const auto before = field.errors().count();
-    JsonWriter writer(field.errors());
+    JsonWriter writer(field.errors(), lines);
     writer.write(field.node(), field.pointer(), field.line(), 0);
     if (field.errors().count() != before) return std::nullopt;
     return writer.take();

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -99,9 +99,11 @@ private:
     bool ok_ = false;
 };
 
-/// `field` as JSON text with YAML 1.2 core typing. Reports duplicate keys, merge keys, tags,
-/// numbers that JSON can't hold, and documents that are too deep or, once their aliases are
-/// expanded, too big.
-[[nodiscard]] std::optional<std::string> to_json(const ManifestField& field);
+using ManifestLines = std::map<std::string, int, std::less<>>;
+
+/// `field` as JSON text with YAML 1.2 core typing; the lines of what is in it go to `lines`.
+/// Reports duplicate keys, merge keys, tags, numbers that JSON can't hold, and documents that are
+/// too deep or, once their aliases are expanded, too big.
+[[nodiscard]] std::optional<std::string> to_json(const ManifestField& field, ManifestLines& lines);
 
 }  // namespace annal

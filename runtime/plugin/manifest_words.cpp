@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <limits>
 #include <set>
 #include <vector>
 
@@ -80,25 +79,6 @@ std::optional<std::uint64_t> leading_number(std::string_view text, std::string_v
     if (error != std::errc() || end == text.data()) return std::nullopt;
     unit = text.substr(static_cast<std::size_t>(end - text.data()));
     return number;
-}
-
-struct Unit {
-    std::string_view word;
-    std::uint64_t factor;
-};
-
-std::optional<std::uint64_t> scaled(
-    std::string_view text, std::span<const Unit> units, std::uint64_t max
-) {
-    std::string_view word;
-    const auto number = leading_number(text, word);
-    if (!number) return std::nullopt;
-    for (const auto& unit : units) {
-        if (unit.word != word) continue;
-        if (*number > max / unit.factor) return std::nullopt;
-        return *number * unit.factor;
-    }
-    return std::nullopt;
 }
 
 bool is_parameter_name(std::string_view name) {
@@ -235,25 +215,6 @@ std::string route_shape(std::string_view route) {
         if (route[i] == '{') i = std::min(route.find('}', i), route.size()) - 1;
     }
     return out;
-}
-
-std::optional<std::int64_t> parse_duration(std::string_view text) {
-    constexpr std::int64_t kSecond = 1'000'000;
-    constexpr std::array<Unit, 5> kUnits = {
-        {{"ms", 1'000},
-         {"s", kSecond},
-         {"m", 60 * kSecond},
-         {"h", 3'600 * kSecond},
-         {"d", 86'400 * kSecond}}};
-    const auto us = scaled(text, kUnits, std::numeric_limits<std::int64_t>::max());
-    if (!us) return std::nullopt;
-    return static_cast<std::int64_t>(*us);
-}
-
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-    constexpr std::array<Unit, 4> kUnits = {
-        {{"", 1}, {"KiB", 1ULL << 10}, {"MiB", 1ULL << 20}, {"GiB", 1ULL << 30}}};
-    return scaled(text, kUnits, std::numeric_limits<std::uint64_t>::max());
 }
 
 bool is_host_port(std::string_view text) {

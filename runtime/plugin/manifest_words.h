@@ -36,10 +36,6 @@ namespace annal {
 [[nodiscard]] std::optional<std::string> route_defect(std::string_view route);
 /// The route with its {name}s made equal: two routes with one shape answer the same paths.
 [[nodiscard]] std::string route_shape(std::string_view route);
-/// "250ms", "10s", "5m", "24h", "30d" in microseconds; nothing when malformed or beyond 64 bits.
-[[nodiscard]] std::optional<std::int64_t> parse_duration(std::string_view text);
-/// "65536", "64KiB", "1MiB" in bytes; nothing when malformed or beyond 64 bits.
-[[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 /// "in.acme.example:443", "10.0.0.1:9000", "[::1]:8080".
 [[nodiscard]] bool is_host_port(std::string_view text);
 /// "acme/token" or "acme/*".

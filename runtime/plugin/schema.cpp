@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <boost/json.hpp>
+
+// Without it valijson ends the process where it could throw.
+#define VALIJSON_USE_EXCEPTIONS 1
 #include <valijson/adapters/boost_json_adapter.hpp>
 #include <valijson/schema.hpp>
 #include <valijson/schema_parser.hpp>
