@@ -22,6 +22,7 @@ class any_io_executor;
 namespace annal {
 
 class Call;
+class HttpClient;
 
 /// What host services reach. One per runtime; outlives every instance.
 struct HostEnvironment {
@@ -35,6 +36,8 @@ struct HostEnvironment {
     const boost::asio::any_io_executor* executor = nullptr;
     SecretLookup secrets;
     std::vector<std::string> allow_cidrs;  ///< outbound addresses allowed beyond the public ones
+    /// Made with the first instance that may use it; ends with the environment.
+    std::shared_ptr<HttpClient> http_client;
     /// annal.export/1, whose other end is in runtime/http; NULL until it is set.
     std::function<void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)> run_export;
 };
@@ -42,6 +45,7 @@ struct HostEnvironment {
 /// One component at work for one manifest document: `create`d with its completed configuration, `destroy`ed with this object.
 ///
 /// Services that the manifest does not permit are NULL to it.
+/// Threads:  create and destroy instances on one thread (start and end of the process); their calls come from any.
 /// Lifetime: no call may be in flight when it ends.
 class Instance {
 public:
