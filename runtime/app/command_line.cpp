@@ -39,7 +39,8 @@ std::string percent_encode(std::string_view text) {
     return out;
 }
 
-/// A node to talk to: the one that runs, or one of this process's own for as long as the command lasts.
+/// A node to talk to: the one that runs, or one of this process's own for as long as the command
+/// lasts.
 class Node {
 public:
     static Result<std::unique_ptr<Node>> reach(const NodeSettings& settings) {
@@ -73,14 +74,16 @@ private:
     static std::string describe(const LocalClient::Answer& answer) {
         boost::system::error_code error;
         const json::value value = json::parse(answer.body, error);
-        if (error || !value.is_object()) return "the node answered " + std::to_string(answer.status);
+        if (error || !value.is_object())
+            return "the node answered " + std::to_string(answer.status);
         const json::object& problem = value.get_object();
         std::string text;
         for (const char* key : {"title", "detail"})
             if (const json::value* part = problem.if_contains(key); part && part->is_string())
                 text += (text.empty() ? "" : ": ") + std::string(part->get_string().c_str());
         if (const json::value* issues = problem.if_contains("errors"); issues && issues->is_array())
-            for (const json::value& issue : issues->get_array()) text += "\n  " + json::serialize(issue);
+            for (const json::value& issue : issues->get_array())
+                text += "\n  " + json::serialize(issue);
         return text.empty() ? "the node answered " + std::to_string(answer.status) : text;
     }
 
@@ -123,7 +126,8 @@ int serve(const Arguments& arguments) {
     if (!settings) return fail(settings.error(), kBadInput);
     Runtime runtime(std::move(settings.value()), Runtime::Role{});
     auto started = runtime.start();
-    if (!started) return fail(started.error(), started.error().code == Errc::invalid ? kBadInput : kFailed);
+    if (!started)
+        return fail(started.error(), started.error().code == Errc::invalid ? kBadInput : kFailed);
     std::cout << "listening on " << runtime.address() << std::endl;
     runtime.wait_for_signal();
     runtime.stop();
@@ -193,7 +197,8 @@ int config_get(const Arguments& arguments) {
     });
 }
 
-/// A value that is not JSON by itself is taken for a string: `--value strict` as well as `--value 365`.
+/// A value that is not JSON by itself is taken for a string: `--value strict` as well as `--value
+/// 365`.
 std::string as_json(const std::string& value) {
     boost::system::error_code error;
     (void)json::parse(value, error);  // only whether it parses matters
@@ -231,7 +236,8 @@ std::string validate(const ManifestSet& set, const NodeSettings& settings) {
     for (const ManifestError& error : set.errors) errors += error.text() + "\n";
     Loader loader(settings.plugins);
     for (const Manifest& manifest : set.manifests) {
-        const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": ";
+        const std::string where =
+            manifest.file.string() + ":" + std::to_string(manifest.line) + ": ";
         auto module = loader.load(manifest.library, manifest.sha256);
         if (!module) {
             errors += where + module.error().detail + "\n";
@@ -243,8 +249,11 @@ std::string validate(const ManifestSet& set, const NodeSettings& settings) {
             continue;
         }
         // A secret need not be there yet: whether the rest fits can be told without it.
-        const auto any_secret = [](const std::string&) { return std::optional<std::string>("secret"); };
-        const ConfigResult config = complete_config(manifest.config_json, component.value()->config_schema, any_secret);
+        const auto any_secret = [](const std::string&) {
+            return std::optional<std::string>("secret");
+        };
+        const ConfigResult config =
+            complete_config(manifest.config_json, component.value()->config_schema, any_secret);
         for (const auto& [pointer, message] : config.errors) {
             ManifestError error{manifest.file, manifest.config_line, pointer, message};
             errors += error.text() + "\n";
@@ -273,13 +282,17 @@ Result<std::string> export_query(const std::vector<std::string>& filters) {
     for (const std::string& filter : filters) {
         const std::size_t equals = filter.find('=');
         if (equals == std::string::npos || equals == 0)
-            return Error{Errc::invalid, "`" + filter + "` is not a filter: write name=value, like type=auth.*"};
-        query += (query.empty() ? "?" : "&") + percent_encode(filter.substr(0, equals)) + "=" + percent_encode(filter.substr(equals + 1));
+            return Error{
+                Errc::invalid,
+                "`" + filter + "` is not a filter: write name=value, like type=auth.*"};
+        query += (query.empty() ? "?" : "&") + percent_encode(filter.substr(0, equals)) + "=" +
+                 percent_encode(filter.substr(equals + 1));
     }
     return query;
 }
 
-/// Where an export goes: a file that appears under its name only when it is whole, or standard output.
+/// Where an export goes: a file that appears under its name only when it is whole, or standard
+/// output.
 class Output {
 public:
     static Result<Output> open(const std::string& path) {
@@ -290,17 +303,25 @@ public:
         }
         output.path_ = path;
         output.stream_ = std::fopen(output.partial().c_str(), "wb");
-        if (!output.stream_) return Error{Errc::unavailable, "can't write " + output.partial() + ": " + std::strerror(errno)};
+        if (!output.stream_)
+            return Error{
+                Errc::unavailable, "can't write " + output.partial() + ": " + std::strerror(errno)};
         return output;
     }
-    bool write(std::string_view bytes) { return std::fwrite(bytes.data(), 1, bytes.size(), stream_) == bytes.size(); }
+    bool write(std::string_view bytes) {
+        return std::fwrite(bytes.data(), 1, bytes.size(), stream_) == bytes.size();
+    }
     Result<void> close() {
-        const bool flushed = std::fflush(stream_) == 0 && (path_.empty() || ::fsync(::fileno(stream_)) == 0);
-        if (!flushed) return Error{Errc::unavailable, std::string("can't write the export: ") + std::strerror(errno)};
+        const bool flushed =
+            std::fflush(stream_) == 0 && (path_.empty() || ::fsync(::fileno(stream_)) == 0);
+        if (!flushed)
+            return Error{
+                Errc::unavailable, std::string("can't write the export: ") + std::strerror(errno)};
         if (path_.empty()) return ok();
         std::fclose(stream_);
         if (std::rename(partial().c_str(), path_.c_str()) != 0)
-            return Error{Errc::unavailable, "can't rename " + partial() + ": " + std::strerror(errno)};
+            return Error{
+                Errc::unavailable, "can't rename " + partial() + ": " + std::strerror(errno)};
         return ok();
     }
 
@@ -316,7 +337,8 @@ std::string header_or_trailer(const LocalClient::Answer& answer, const char* nam
     return {};
 }
 
-/// Goes on with the cursor until the answer is not cut any more, so that one command writes everything.
+/// Goes on with the cursor until the answer is not cut any more, so that one command writes
+/// everything.
 Result<int> export_all(Node& node, const Arguments& arguments) {
     BOOST_OUTCOME_TRY(const std::string query, export_query(arguments.filters));
     BOOST_OUTCOME_TRY(Output output, Output::open(arguments.output));
@@ -326,7 +348,8 @@ Result<int> export_all(Node& node, const Arguments& arguments) {
         call.target = "/v1/audit/events." + percent_encode(arguments.format) + query;
         if (!cursor.empty()) call.target += (query.empty() ? "?cursor=" : "&cursor=") + cursor;
         call.project = arguments.project;
-        bool header_passed = cursor.empty() || arguments.format != "csv";  // one header row in a joined CSV
+        bool header_passed =
+            cursor.empty() || arguments.format != "csv";  // one header row in a joined CSV
         call.on_body = [&](std::string_view piece) {
             if (!header_passed) {
                 const std::size_t end = piece.find('\n');
@@ -351,7 +374,8 @@ int export_events(const Arguments& arguments) {
 
 Result<std::string> read_file(const std::filesystem::path& path) {
     std::ifstream in(path, std::ios::binary);
-    if (!in) return Error{Errc::not_found, "can't read " + path.string() + ": " + std::strerror(errno)};
+    if (!in)
+        return Error{Errc::not_found, "can't read " + path.string() + ": " + std::strerror(errno)};
     return std::string((std::istreambuf_iterator<char>(in)), {});
 }
 
@@ -360,8 +384,10 @@ Result<std::string> sample_project(const std::string& ndjson) {
     const std::string line = ndjson.substr(0, ndjson.find('\n'));
     boost::system::error_code error;
     const json::value first = json::parse(line, error);
-    const json::value* project = !error && first.is_object() ? first.get_object().if_contains("project_id") : nullptr;
-    if (!project || !project->is_string()) return Error{Errc::invalid, "the first line of the samples names no project_id"};
+    const json::value* project =
+        !error && first.is_object() ? first.get_object().if_contains("project_id") : nullptr;
+    if (!project || !project->is_string())
+        return Error{Errc::invalid, "the first line of the samples names no project_id"};
     return std::string(project->get_string().c_str());
 }
 
@@ -374,7 +400,8 @@ Result<int> load(Node& node, const std::filesystem::path& file) {
     create.content_type = "application/json";
     create.body = json::serialize(json::object{{"id", project}, {"name", "Samples"}});
     auto created = node.send(create);
-    const bool exists = !created && created.error().detail.find("exists already") != std::string::npos;
+    const bool exists =
+        !created && created.error().detail.find("exists already") != std::string::npos;
     if (!created && !exists) return created.error();
     LocalClient::Call post;
     post.method = "POST";
@@ -384,7 +411,8 @@ Result<int> load(Node& node, const std::filesystem::path& file) {
     post.headers["Idempotency-Key"] = "load-samples";  // loading twice stores once
     post.body = events;
     BOOST_OUTCOME_TRY(const json::value answer, node.ask(post));
-    std::cout << answer.at("data").get_array().size() << " sample events are in project " << project << "\n";
+    std::cout << answer.at("data").get_array().size() << " sample events are in project " << project
+              << "\n";
     return kDone;
 }
 
@@ -393,7 +421,8 @@ int load_samples(const Arguments& arguments) {
     if (file.empty()) {
         const auto here = program_folder();
         file = here / "examples/events/authio.ndjson";
-        if (!std::filesystem::exists(file)) file = here / "../share/annal/examples/events/authio.ndjson";
+        if (!std::filesystem::exists(file))
+            file = here / "../share/annal/examples/events/authio.ndjson";
     }
     return with_node(arguments, [&](Node& node) { return load(node, file); });
 }
@@ -418,7 +447,8 @@ struct Grammar {
 
     CLI::App* add(CLI::App& parent, const char* name, const char* help, Command command) {
         CLI::App* sub = parent.add_subcommand(name, help);
-        sub->add_option("--config", a.config, "Settings file (annal.yaml)")->check(CLI::ExistingFile);
+        sub->add_option("--config", a.config, "Settings file (annal.yaml)")
+            ->check(CLI::ExistingFile);
         sub->callback([this, command] { chosen = command; });
         return sub;
     }
@@ -447,7 +477,9 @@ void Grammar::define(CLI::App& app) {
     CLI::App* create = add(*keys, "create", "Make a key and show its secret once", keys_create);
     need_project(create);
     create->add_option("--name", a.name, "What it is for")->required();
-    create->add_option("--scopes", a.scopes, "Scopes, separated by commas")->required()->delimiter(',');
+    create->add_option("--scopes", a.scopes, "Scopes, separated by commas")
+        ->required()
+        ->delimiter(',');
     create->add_option("--expires-at", a.expires_at, "ISO 8601 time");
     need_project(add(*keys, "list", "List keys, newest first", keys_list));
     CLI::App* revoke = add(*keys, "revoke", "Shut a key off", keys_revoke);
@@ -465,16 +497,22 @@ void Grammar::define(CLI::App& app) {
 
     CLI::App* plugins = group(app, "plugins", "Plugins and their manifests");
     add(*plugins, "list", "List the instances of the node", plugins_list);
-    CLI::App* validate_command = add(*plugins, "validate", "Check manifests without starting them", plugins_validate);
-    validate_command->add_option("paths", a.paths, "Files or folders; default: the configured ones");
+    CLI::App* validate_command =
+        add(*plugins, "validate", "Check manifests without starting them", plugins_validate);
+    validate_command->add_option(
+        "paths", a.paths, "Files or folders; default: the configured ones"
+    );
 
-    CLI::App* export_command = add(app, "export", "Write events to a file or to standard output", export_events);
+    CLI::App* export_command =
+        add(app, "export", "Write events to a file or to standard output", export_events);
     need_project(export_command);
-    export_command->add_option("--format", a.format, "csv, jsonl, or another format plugin")->capture_default_str();
+    export_command->add_option("--format", a.format, "csv, jsonl, or another format plugin")
+        ->capture_default_str();
     export_command->add_option("--output,-o", a.output, "File; default: standard output");
     export_command->add_option("--filter", a.filters, "name=value as in the REST API; repeatable");
 
-    CLI::App* samples = add(app, "load-samples", "Store the sample events in a project of their own", load_samples);
+    CLI::App* samples =
+        add(app, "load-samples", "Store the sample events in a project of their own", load_samples);
     samples->add_option("--file", a.file, "NDJSON; default: the file shipped with the program");
 
     CLI::App* clock = group(app, "clock", "The node's wall clock");

@@ -2,8 +2,8 @@
 
 namespace annal {
 
-/// The program: parses its arguments, does what they say, returns the exit code (0 done, 1 failed, 2 bad arguments or bad
-/// configuration).
+/// The program: parses its arguments, does what they say, returns the exit code (0 done, 1 failed,
+/// 2 bad arguments or bad configuration).
 int run_command_line(int argc, char** argv);
 
 }  // namespace annal

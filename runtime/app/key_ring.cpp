@@ -16,7 +16,10 @@ namespace {
 constexpr std::size_t kKeyBytes = 32;
 
 Error failed(const char* what, const std::filesystem::path& file) {
-    return Error{Errc::unavailable, std::string("can't ") + what + " the key ring " + file.string() + ": " + std::strerror(errno)};
+    return Error{
+        Errc::unavailable,
+        std::string("can't ") + what + " the key ring " + file.string() + ": " +
+            std::strerror(errno)};
 }
 
 Result<void> make(const std::filesystem::path& file) {
@@ -25,7 +28,9 @@ Result<void> make(const std::filesystem::path& file) {
     const std::string line = "k1:" + to_hex(key) + "\n";
     const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return failed("make", file);
-    const bool written = ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
+    const bool written =
+        ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
+        ::fsync(fd) == 0;
     ::close(fd);
     if (!written) return failed("write", file);
     return ok();
@@ -40,7 +45,10 @@ Result<KeyRing> KeyRing::open(const std::filesystem::path& file, bool create) {
         if (!create) return Error{Errc::not_found, "there is no key ring at " + file.string()};
         BOOST_OUTCOME_TRYV(make(file));
     } else if ((info.st_mode & 077) != 0) {
-        return Error{Errc::denied, "the key ring " + file.string() + " can be read by others than its owner: chmod 600 it"};
+        return Error{
+            Errc::denied,
+            "the key ring " + file.string() +
+                " can be read by others than its owner: chmod 600 it"};
     }
     std::ifstream in(file);
     std::string line;
@@ -48,12 +56,17 @@ Result<KeyRing> KeyRing::open(const std::filesystem::path& file, bool create) {
     for (int number = 1; std::getline(in, line); ++number) {
         if (line.empty() || line.front() == '#') continue;
         const std::size_t colon = line.find(':');
-        const auto key = colon == std::string::npos ? std::nullopt : from_hex(line.substr(colon + 1));
+        const auto key =
+            colon == std::string::npos ? std::nullopt : from_hex(line.substr(colon + 1));
         if (!key || key->size() != kKeyBytes || colon == 0)
-            return Error{Errc::invalid, file.string() + ":" + std::to_string(number) + ": a key ring line is `kid:` and 64 hex digits"};
+            return Error{
+                Errc::invalid,
+                file.string() + ":" + std::to_string(number) +
+                    ": a key ring line is `kid:` and 64 hex digits"};
         if (ring.current_.empty()) ring.current_ = *key;
     }
-    if (ring.current_.empty()) return Error{Errc::invalid, "the key ring " + file.string() + " holds no key"};
+    if (ring.current_.empty())
+        return Error{Errc::invalid, "the key ring " + file.string() + " holds no key"};
     return ring;
 }
 

@@ -7,13 +7,14 @@
 
 namespace annal {
 
-/// The node's master keys: a file of `kid:hex` lines, 32 bytes each; the first is the current one. Other keys derive from it,
-/// each for one purpose.
+/// The node's master keys: a file of `kid:hex` lines, 32 bytes each; the first is the current one.
+/// Other keys derive from it, each for one purpose.
 class KeyRing {
 public:
     /// Reads the file, or makes it (mode 0600, one random key) when it is absent and `create`.
-    /// @error Errc::unavailable  Can't be read or written. @error Errc::invalid  A line is damaged. @error Errc::denied  Others
-    /// than its owner may read it. @error Errc::not_found  Absent, and not to be made.
+    /// @error Errc::unavailable  Can't be read or written. @error Errc::invalid  A line is damaged.
+    /// @error Errc::denied  Others than its owner may read it. @error Errc::not_found  Absent, and
+    /// not to be made.
     [[nodiscard]] static Result<KeyRing> open(const std::filesystem::path& file, bool create);
 
     /// 32 bytes for `purpose` ("page cursor"), the same for the same ring.

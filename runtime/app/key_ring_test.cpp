@@ -11,11 +11,14 @@ namespace {
 namespace fs = std::filesystem;
 
 struct KeyRingTest : testing::Test {
-    fs::path folder = fs::path(testing::TempDir()) / ("annal-key-ring-" + std::to_string(::getpid()));
+    fs::path folder =
+        fs::path(testing::TempDir()) / ("annal-key-ring-" + std::to_string(::getpid()));
     fs::path file = folder / "keyring";
     void SetUp() override { fs::create_directories(folder); }
     void TearDown() override { fs::remove_all(folder); }
-    void write(const std::string& text, fs::perms perms = fs::perms::owner_read | fs::perms::owner_write) {
+    void write(
+        const std::string& text, fs::perms perms = fs::perms::owner_read | fs::perms::owner_write
+    ) {
         std::ofstream(file) << text;
         fs::permissions(file, perms);
     }
@@ -48,11 +51,13 @@ TEST_F(KeyRingTest, RefusesAFileThatOthersCanRead) {
 }
 
 TEST_F(KeyRingTest, NamesTheDamagedLine) {
-    for (const std::string bad : {"k2:abc", "nonsense", ":" + std::string(64, 'a'), "k2:" + std::string(63, 'a') + "g"}) {
+    for (const std::string bad :
+         {"k2:abc", "nonsense", ":" + std::string(64, 'a'), "k2:" + std::string(63, 'a') + "g"}) {
         write("# keys\nk1:" + std::string(64, 'a') + "\n" + bad + "\n");
         auto opened = KeyRing::open(file, false);
         ASSERT_FALSE(opened.has_value()) << bad;
-        EXPECT_NE(opened.error().detail.find("keyring:3:"), std::string::npos) << opened.error().detail;
+        EXPECT_NE(opened.error().detail.find("keyring:3:"), std::string::npos)
+            << opened.error().detail;
     }
 }
 

@@ -20,18 +20,23 @@ using Parser = beast::http::response_parser<beast::http::buffer_body>;
 
 std::string lower(std::string_view text) {
     std::string result(text);
-    std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) {
+        return static_cast<char>(std::tolower(c));
+    });
     return result;
 }
 
 Error broken(const std::filesystem::path& socket, const boost::system::error_code& error) {
-    return Error{Errc::unavailable, "the node behind " + socket.string() + " did not answer: " + error.message()};
+    return Error{
+        Errc::unavailable,
+        "the node behind " + socket.string() + " did not answer: " + error.message()};
 }
 
 std::map<std::string, std::string> fields_of(const Parser& parser) {
     std::map<std::string, std::string> fields;
     for (const auto& field : parser.get())
-        fields[lower({field.name_string().data(), field.name_string().size()})] = std::string(field.value());
+        fields[lower({field.name_string().data(), field.name_string().size()})] =
+            std::string(field.value());
     return fields;
 }
 
@@ -52,12 +57,15 @@ Result<LocalClient::Answer> LocalClient::send(const Call& call) const {
     socket.connect(asio::local::stream_protocol::endpoint(socket_.string()), error);
     if (error) return broken(socket_, error);
 
-    beast::http::request<beast::http::string_body> request(beast::http::string_to_verb(call.method), call.target, 11);
+    beast::http::request<beast::http::string_body> request(
+        beast::http::string_to_verb(call.method), call.target, 11
+    );
     request.set(beast::http::field::host, "localhost");
     request.set(beast::http::field::connection, "close");
     request.set(beast::http::field::te, "trailers");
     if (!call.project.empty()) request.set("Annal-Project", call.project);
-    if (!call.content_type.empty()) request.set(beast::http::field::content_type, call.content_type);
+    if (!call.content_type.empty())
+        request.set(beast::http::field::content_type, call.content_type);
     for (const auto& [name, value] : call.headers) request.set(name, value);
     request.body() = call.body;
     request.prepare_payload();

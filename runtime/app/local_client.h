@@ -9,7 +9,8 @@
 
 namespace annal {
 
-/// The command line's side of a node: HTTP over its Unix socket, one connection a request, blocking.
+/// The command line's side of a node: HTTP over its Unix socket, one connection a request,
+/// blocking.
 class LocalClient {
 public:
     explicit LocalClient(std::filesystem::path socket) : socket_(std::move(socket)) {}
@@ -18,7 +19,7 @@ public:
         int status = 0;
         std::map<std::string, std::string> headers;   ///< names in lower case
         std::map<std::string, std::string> trailers;  ///< likewise
-        std::string body;                              ///< empty when `on_body` took it
+        std::string body;                             ///< empty when `on_body` took it
     };
     struct Call {
         std::string method = "GET", target, project, content_type, body;

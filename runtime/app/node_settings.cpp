@@ -35,7 +35,9 @@ Result<std::uint64_t> parse_number(const std::string& text, std::uint64_t min, s
     std::uint64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || value < min || value > max)
-        return Error{Errc::invalid, "must be a number from " + std::to_string(min) + " to " + std::to_string(max)};
+        return Error{
+            Errc::invalid,
+            "must be a number from " + std::to_string(min) + " to " + std::to_string(max)};
     return value;
 }
 
@@ -60,7 +62,8 @@ Apply size(std::uint64_t Limits::*member) {
 Apply duration(std::uint32_t Limits::*member) {
     return [=](NodeSettings& s, const std::string& v) -> Result<void> {
         BOOST_OUTCOME_TRY(const std::int64_t us, parse_duration(v));
-        if (us < 1'000 || us > 3'600 * kSecondUs) return Error{Errc::invalid, "must be from 1ms to 1h"};
+        if (us < 1'000 || us > 3'600 * kSecondUs)
+            return Error{Errc::invalid, "must be from 1ms to 1h"};
         s.limits.*member = static_cast<std::uint32_t>(us / 1'000);
         return ok();
     };
@@ -75,14 +78,18 @@ Apply text(Setter set) {
 }
 
 Result<void> set_store(NodeSettings& s, const std::string& v) {
-    if (v != "sqlite") return Error{Errc::invalid, "`" + v + "` is not a store of this build; use sqlite"};
+    if (v != "sqlite")
+        return Error{Errc::invalid, "`" + v + "` is not a store of this build; use sqlite"};
     s.store = v;
     return ok();
 }
 
 Result<void> set_log_level(NodeSettings& s, const std::string& v) {
     static const std::map<std::string, log::Level> levels{
-        {"debug", log::Level::debug}, {"info", log::Level::info}, {"warn", log::Level::warn}, {"error", log::Level::error}};
+        {"debug", log::Level::debug},
+        {"info", log::Level::info},
+        {"warn", log::Level::warn},
+        {"error", log::Level::error}};
     auto found = levels.find(v);
     if (found == levels.end()) return Error{Errc::invalid, "must be debug, info, warn or error"};
     s.log_level = found->second;
@@ -103,16 +110,32 @@ struct Entry {
 
 const std::vector<Entry>& entries() {
     static const std::vector<Entry> all{
-        {"listen", "ANNAL_LISTEN", text([](NodeSettings& s, const std::string& v) { s.listen = v; })},
-        {"data_dir", "ANNAL_DATA_DIR", text([](NodeSettings& s, const std::string& v) { s.data_dir = v; })},
+        {"listen", "ANNAL_LISTEN", text([](NodeSettings& s, const std::string& v) {
+             s.listen = v;
+         })},
+        {"data_dir", "ANNAL_DATA_DIR", text([](NodeSettings& s, const std::string& v) {
+             s.data_dir = v;
+         })},
         {"store", "ANNAL_STORE", set_store},
-        {"manifests", "ANNAL_MANIFESTS", text([](NodeSettings& s, const std::string& v) { s.manifests = to_paths(v); })},
-        {"plugins", "ANNAL_PLUGINS", text([](NodeSettings& s, const std::string& v) { s.plugins = to_paths(v); })},
-        {"master_key_file", "ANNAL_MASTER_KEY_FILE", text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
-        {"allow_cidrs", "ANNAL_ALLOW_CIDRS", text([](NodeSettings& s, const std::string& v) { s.allow_cidrs = split(v, ','); })},
+        {"manifests", "ANNAL_MANIFESTS", text([](NodeSettings& s, const std::string& v) {
+             s.manifests = to_paths(v);
+         })},
+        {"plugins", "ANNAL_PLUGINS", text([](NodeSettings& s, const std::string& v) {
+             s.plugins = to_paths(v);
+         })},
+        {"master_key_file",
+         "ANNAL_MASTER_KEY_FILE",
+         text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
+        {"allow_cidrs", "ANNAL_ALLOW_CIDRS", text([](NodeSettings& s, const std::string& v) {
+             s.allow_cidrs = split(v, ',');
+         })},
         {"log_level", "ANNAL_LOG_LEVEL", set_log_level},
-        {"", "ANNAL_BOOTSTRAP_KEY", text([](NodeSettings& s, const std::string& v) { s.bootstrap_key = v; })},
-        {"", "ANNAL_BOOTSTRAP_PROJECT", text([](NodeSettings& s, const std::string& v) { s.bootstrap_project = v; })},
+        {"", "ANNAL_BOOTSTRAP_KEY", text([](NodeSettings& s, const std::string& v) {
+             s.bootstrap_key = v;
+         })},
+        {"", "ANNAL_BOOTSTRAP_PROJECT", text([](NodeSettings& s, const std::string& v) {
+             s.bootstrap_project = v;
+         })},
         {"sqlite.segment_events", "", set_segment_events},
         {"limits.body_bytes", "", size(&Limits::body_bytes_max)},
         {"limits.bodies_in_memory", "", size(&Limits::bodies_in_memory_max)},
@@ -171,7 +194,8 @@ public:
 
 private:
     void report(const YAML::Node& node, const std::string& message) {
-        errors_ += file_.string() + ":" + std::to_string(node.Mark().line + 1) + ": " + message + "\n";
+        errors_ +=
+            file_.string() + ":" + std::to_string(node.Mark().line + 1) + ": " + message + "\n";
     }
 
     void read_member(const std::string& prefix, const YAML::Node& key, const YAML::Node& value) {
@@ -196,7 +220,9 @@ private:
     std::string& errors_;
 };
 
-void apply_environment(const Environment& environment, NodeSettings& settings, std::string& errors) {
+void apply_environment(
+    const Environment& environment, NodeSettings& settings, std::string& errors
+) {
     for (const Entry& entry : entries()) {
         const auto value = *entry.variable ? environment(entry.variable) : std::nullopt;
         if (!value) continue;
@@ -242,7 +268,8 @@ Result<NodeSettings> read_node_settings(const fs::path& file, const Environment&
     }
     const fs::path here = program_folder();
     if (settings.manifests.empty())
-        settings.manifests = first_existing({here / "manifests", here / "../share/annal/manifests"});
+        settings.manifests =
+            first_existing({here / "manifests", here / "../share/annal/manifests"});
     if (settings.plugins.empty())
         settings.plugins = first_existing({here / "plugins", here / "../lib/annal/plugins"});
     if (settings.master_key_file.empty()) settings.master_key_file = settings.data_dir / "keyring";

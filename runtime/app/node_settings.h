@@ -14,17 +14,21 @@ namespace annal {
 
 /// What a node is told when it starts: from a YAML file, each entry overridable by the environment.
 struct NodeSettings {
-    std::string listen = "127.0.0.1:8080";             ///< listen, ANNAL_LISTEN
-    std::filesystem::path data_dir = "./var";          ///< data_dir, ANNAL_DATA_DIR
-    std::string store = "sqlite";                      ///< store, ANNAL_STORE
-    std::vector<std::filesystem::path> manifests;      ///< manifests, ANNAL_MANIFESTS (separated by ':')
-    std::vector<std::filesystem::path> plugins;        ///< plugins, ANNAL_PLUGINS (separated by ':'): folders of libraries
-    std::filesystem::path master_key_file;             ///< master_key_file, ANNAL_MASTER_KEY_FILE; default DATA_DIR/keyring
-    std::vector<std::string> allow_cidrs;              ///< allow_cidrs, ANNAL_ALLOW_CIDRS (separated by ',')
-    std::string bootstrap_key, bootstrap_project;      ///< ANNAL_BOOTSTRAP_KEY, ANNAL_BOOTSTRAP_PROJECT; both or none
-    log::Level log_level = log::Level::info;           ///< log_level, ANNAL_LOG_LEVEL
-    std::uint32_t segment_events_max = 250'000;        ///< sqlite.segment_events
-    Limits limits;                                     ///< limits.*
+    std::string listen = "127.0.0.1:8080";     ///< listen, ANNAL_LISTEN
+    std::filesystem::path data_dir = "./var";  ///< data_dir, ANNAL_DATA_DIR
+    std::string store = "sqlite";              ///< store, ANNAL_STORE
+    std::vector<std::filesystem::path>
+        manifests;  ///< manifests, ANNAL_MANIFESTS (separated by ':')
+    std::vector<std::filesystem::path>
+        plugins;  ///< plugins, ANNAL_PLUGINS (separated by ':'): folders of libraries
+    std::filesystem::path
+        master_key_file;  ///< master_key_file, ANNAL_MASTER_KEY_FILE; default DATA_DIR/keyring
+    std::vector<std::string> allow_cidrs;  ///< allow_cidrs, ANNAL_ALLOW_CIDRS (separated by ',')
+    std::string bootstrap_key,
+        bootstrap_project;  ///< ANNAL_BOOTSTRAP_KEY, ANNAL_BOOTSTRAP_PROJECT; both or none
+    log::Level log_level = log::Level::info;     ///< log_level, ANNAL_LOG_LEVEL
+    std::uint32_t segment_events_max = 250'000;  ///< sqlite.segment_events
+    Limits limits;                               ///< limits.*
 
     [[nodiscard]] std::filesystem::path unix_socket() const { return data_dir / "annal.sock"; }
 };
@@ -34,8 +38,11 @@ using Environment = std::function<std::optional<std::string>(const char* name)>;
 [[nodiscard]] Environment process_environment();
 
 /// @param file  empty: only defaults and environment
-/// @error Errc::invalid  Every unknown key, bad value and broken line at once, each with file and line or variable name.
-[[nodiscard]] Result<NodeSettings> read_node_settings(const std::filesystem::path& file, const Environment& environment);
+/// @error Errc::invalid  Every unknown key, bad value and broken line at once, each with file and
+/// line or variable name.
+[[nodiscard]] Result<NodeSettings> read_node_settings(
+    const std::filesystem::path& file, const Environment& environment
+);
 
 /// Folder of the running program: plugins and manifests stand beside it.
 [[nodiscard]] std::filesystem::path program_folder();

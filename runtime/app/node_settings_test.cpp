@@ -12,7 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct NodeSettingsTest : testing::Test {
-    fs::path file = fs::path(testing::TempDir()) / ("annal-settings-" + std::to_string(::getpid()) + ".yaml");
+    fs::path file =
+        fs::path(testing::TempDir()) / ("annal-settings-" + std::to_string(::getpid()) + ".yaml");
     std::map<std::string, std::string> variables;
     void TearDown() override { fs::remove(file); }
 
@@ -44,8 +45,10 @@ TEST_F(NodeSettingsTest, HasTheDocumentedDefaults) {
 TEST_F(NodeSettingsTest, ReadsTheFileAndLetsTheEnvironmentWin) {
     variables["ANNAL_LISTEN"] = "0.0.0.0:9";
     auto settings = read(
-        "listen: 127.0.0.1:1\ndata_dir: /data\nmanifests: [a, b]\nallow_cidrs: [127.0.0.0/8, 10.0.0.0/8]\nlimits:\n"
-        "  body_bytes: 1MiB\n  idle_timeout: 5s\n  connections: 10\nsqlite: {segment_events: 1000}\n"
+        "listen: 127.0.0.1:1\ndata_dir: /data\nmanifests: [a, b]\nallow_cidrs: [127.0.0.0/8, "
+        "10.0.0.0/8]\nlimits:\n"
+        "  body_bytes: 1MiB\n  idle_timeout: 5s\n  connections: 10\nsqlite: {segment_events: "
+        "1000}\n"
     );
     ASSERT_TRUE(settings.has_value()) << settings.error().detail;
     const NodeSettings& s = settings.value();
@@ -62,9 +65,11 @@ TEST_F(NodeSettingsTest, ReadsTheFileAndLetsTheEnvironmentWin) {
 
 TEST_F(NodeSettingsTest, ReportsEveryErrorAtOnceWithItsLine) {
     variables["ANNAL_STORE"] = "oracle";
-    const std::string text = errors("listen: 127.0.0.1:1\nlisten_on: x\nlimits:\n  connections: many\n  nonsense: 1\n");
+    const std::string text =
+        errors("listen: 127.0.0.1:1\nlisten_on: x\nlimits:\n  connections: many\n  nonsense: 1\n");
     EXPECT_NE(text.find(".yaml:2: unknown setting `listen_on`"), std::string::npos) << text;
-    EXPECT_NE(text.find(".yaml:4: limits.connections: must be a number"), std::string::npos) << text;
+    EXPECT_NE(text.find(".yaml:4: limits.connections: must be a number"), std::string::npos)
+        << text;
     EXPECT_NE(text.find(".yaml:5: unknown setting `limits.nonsense`"), std::string::npos) << text;
     EXPECT_NE(text.find("ANNAL_STORE: `oracle`"), std::string::npos) << text;
 }

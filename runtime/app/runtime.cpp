@@ -40,11 +40,14 @@ constexpr auto kUsageFlushInterval = std::chrono::seconds(60);
 
 /// Secrets that manifests name: ANNAL_SECRET_<NAME>, or the file DATA_DIR/secrets/<name>.
 SecretLookup make_secret_lookup(const std::filesystem::path& data_dir, Environment environment) {
-    return [data_dir, environment = std::move(environment)](const std::string& name) -> std::optional<std::string> {
+    return [data_dir, environment = std::move(environment)](const std::string& name
+           ) -> std::optional<std::string> {
         std::string variable = "ANNAL_SECRET_";
-        for (const unsigned char c : name) variable += std::isalnum(c) ? static_cast<char>(std::toupper(c)) : '_';
+        for (const unsigned char c : name)
+            variable += std::isalnum(c) ? static_cast<char>(std::toupper(c)) : '_';
         if (auto value = environment(variable.c_str())) return value;
-        if (name.empty() || name.find("..") != std::string::npos || name.front() == '/') return std::nullopt;
+        if (name.empty() || name.find("..") != std::string::npos || name.front() == '/')
+            return std::nullopt;
         std::ifstream in(data_dir / "secrets" / name, std::ios::binary);
         if (!in) return std::nullopt;
         std::string value((std::istreambuf_iterator<char>(in)), {});
@@ -211,18 +214,31 @@ Task<void> Runtime::State::keep_house() {
 Result<void> Runtime::State::bootstrap() {
     if (settings.bootstrap_key.empty() || keys->knows_secret(settings.bootstrap_key)) return ok();
     if (!projects->exists(settings.bootstrap_project)) {
-        BOOST_OUTCOME_TRYV(run(projects->create(settings.bootstrap_project, settings.bootstrap_project)));
+        BOOST_OUTCOME_TRYV(
+            run(projects->create(settings.bootstrap_project, settings.bootstrap_project))
+        );
     }
     std::vector<std::string> scopes{"platform", "admin"};
     control::Actor actor{"system", "bootstrap"};
-    auto created = run(keys->create(settings.bootstrap_project, "bootstrap", std::move(scopes), kNoTime, std::move(actor), settings.bootstrap_key));
+    auto created = run(keys->create(
+        settings.bootstrap_project,
+        "bootstrap",
+        std::move(scopes),
+        kNoTime,
+        std::move(actor),
+        settings.bootstrap_key
+    ));
     if (!created) return created.error();
-    log::info("bootstrap.key_created", {{"project", settings.bootstrap_project}, {"key", created.value().key.id}});
+    log::info(
+        "bootstrap.key_created",
+        {{"project", settings.bootstrap_project}, {"key", created.value().key.id}}
+    );
     return ok();
 }
 
 void Runtime::State::add_instance(const Manifest& manifest, Loader& loader, std::string& errors) {
-    const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": " + manifest.instance + ": ";
+    const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": " +
+                              manifest.instance + ": ";
     auto module = loader.load(manifest.library, manifest.sha256);
     if (!module) {
         errors += where + module.error().detail + "\n";
@@ -278,8 +294,11 @@ Result<void> Runtime::State::add_plugin_routes() {
         if (type != ANNAL_COMPONENT_HTTP) continue;
         const auto handler = http::make_plugin_handler(instance, environment);
         for (const HttpTrigger& trigger : instance->manifest().http) {
-            const std::string owner = instance->manifest().instance + " (" + instance->manifest().file.string() + ":" + std::to_string(trigger.line) + ")";
-            http::Route route{trigger.methods, trigger.route, trigger.scope, trigger.name, owner, handler};
+            const std::string owner = instance->manifest().instance + " (" +
+                                      instance->manifest().file.string() + ":" +
+                                      std::to_string(trigger.line) + ")";
+            http::Route route{
+                trigger.methods, trigger.route, trigger.scope, trigger.name, owner, handler};
             BOOST_OUTCOME_TRYV(router.add(std::move(route)));
         }
     }
@@ -320,7 +339,8 @@ void Runtime::State::stop_streams() {
 }
 
 Result<void> Runtime::State::start_server() {
-    server = std::make_unique<http::Server>(router, *keys, clock, settings.limits, metrics, executor);
+    server =
+        std::make_unique<http::Server>(router, *keys, clock, settings.limits, metrics, executor);
     http::ServerOptions options;
     options.listen = role.listen ? settings.listen : "";
     options.unix_socket = settings.unix_socket();
@@ -361,7 +381,8 @@ Runtime::~Runtime() {
 
 Result<void> Runtime::start() {
     log::set_level(state_->settings.log_level);
-    // From here on a signal waits until wait_for_signal looks for it, so that none falls between start and serving.
+    // From here on a signal waits until wait_for_signal looks for it, so that none falls between
+    // start and serving.
     state_->signals.add(SIGTERM);
     state_->signals.add(SIGINT);
     for (const auto& step : steps<State>()) {

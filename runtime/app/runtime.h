@@ -8,12 +8,13 @@
 
 namespace annal {
 
-/// A node: store, append path, plugins, server and streams, put together by a list of steps and taken apart by the same list
-/// backwards.
+/// A node: store, append path, plugins, server and streams, put together by a list of steps and
+/// taken apart by the same list backwards.
 class Runtime {
 public:
     struct Role {
-        bool listen = true;   ///< serve over TCP; false: only the Unix socket (a command's own runtime)
+        bool listen =
+            true;  ///< serve over TCP; false: only the Unix socket (a command's own runtime)
         bool streams = true;  ///< deliver to the sinks of the manifests
     };
     Runtime(NodeSettings settings, Role role);

@@ -21,8 +21,8 @@ namespace annal {
 namespace asio = boost::asio;
 namespace {
 
-// One commit takes what is queued, up to this much: enough to spread an fsync over many callers, little enough that the
-// callers of the next commit do not wait long.
+// One commit takes what is queued, up to this much: enough to spread an fsync over many callers,
+// little enough that the callers of the next commit do not wait long.
 constexpr std::size_t kCommitEventsMax = 20'000;
 constexpr std::size_t kCommitBytesMax = 16U << 20;
 constexpr std::uint32_t kRetryAfterMs = 1'000;
@@ -56,7 +56,8 @@ private:
 };
 
 std::size_t weigh(const AppendUnit& unit) {
-    std::size_t bytes = 256 + unit.request_key.size() + unit.cursors.size() * 64 + unit.erase.size() * 8;
+    std::size_t bytes =
+        256 + unit.request_key.size() + unit.cursors.size() * 64 + unit.erase.size() * 8;
     for (const EventDraft& draft : unit.events) bytes += draft.weight();
     for (const KvOp& op : unit.kv) bytes += op.key.size() + op.value.size() + 64;
     return bytes;
@@ -82,16 +83,18 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
           limits(l),
           guard(c),
           strand(asio::make_strand(e)),
-          events_total(m.define(MetricKind::counter, "annal_append_events_total", "Events made durable.")),
+          events_total(
+              m.define(MetricKind::counter, "annal_append_events_total", "Events made durable.")
+          ),
           units_per_commit(m.define(
               MetricKind::histogram, "annal_append_commit_units", "Requests that shared one commit."
           )),
-          commit_seconds(
-              m.define(MetricKind::histogram, "annal_append_commit_seconds", "Duration of one commit.")
-          ),
-          queue_bytes_gauge(
-              m.define(MetricKind::gauge, "annal_append_queue_bytes", "Bytes waiting for or in a commit.")
-          ),
+          commit_seconds(m.define(
+              MetricKind::histogram, "annal_append_commit_seconds", "Duration of one commit."
+          )),
+          queue_bytes_gauge(m.define(
+              MetricKind::gauge, "annal_append_queue_bytes", "Bytes waiting for or in a commit."
+          )),
           clock_behind(m.define(
               MetricKind::gauge,
               "annal_clock_behind_seconds",
@@ -148,8 +151,7 @@ std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t
             "the wall clock jumped forward by " + std::to_string(*jump / kSecondUs) +
                 " s; set it right, or confirm it with `annal clock confirm`",
             {},
-            30'000
-        };
+            30'000};
     }
     // A project may always have one request in the queue, however small its share is.
     auto share = project_bytes.find(unit.project);
@@ -158,10 +160,10 @@ std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t
         return Error{
             Errc::busy,
             "the project's share of the append queue (" +
-                std::to_string(limits.project_queue_bytes_max) + " bytes) is full; nothing was written",
+                std::to_string(limits.project_queue_bytes_max) +
+                " bytes) is full; nothing was written",
             {},
-            kRetryAfterMs
-        };
+            kRetryAfterMs};
     }
     if (bytes != 0 && bytes + weight > limits.queue_bytes_max) {
         refused_queue.record(1);
@@ -170,8 +172,7 @@ std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t
             "the node's append queue (" + std::to_string(limits.queue_bytes_max) +
                 " bytes) is full; nothing was written",
             {},
-            kRetryAfterMs
-        };
+            kRetryAfterMs};
     }
     return std::nullopt;
 }
@@ -228,9 +229,9 @@ void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutc
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (outcomes[i].has_value()) {
             const auto& receipts = outcomes[i].value();
-            const auto fresh = std::count_if(receipts.begin(), receipts.end(), [](const Receipt& r) {
-                return !r.replayed;
-            });
+            const auto fresh = std::count_if(
+                receipts.begin(), receipts.end(), [](const Receipt& r) { return !r.replayed; }
+            );
             events += static_cast<std::size_t>(fresh);
             if (fresh > 0) appended.push_back(batch[i].unit.project);
             if (!receipts.empty()) newest = std::max(newest, receipts.back().created_at);
@@ -253,7 +254,8 @@ void Appender::State::wake(const std::vector<std::string>& projects) {
     {
         const std::lock_guard lock(mutex);
         for (const Subscription& s : subscriptions) {
-            if (s.project.empty() || std::binary_search(projects.begin(), projects.end(), s.project))
+            if (s.project.empty() ||
+                std::binary_search(projects.begin(), projects.end(), s.project))
                 wakes.push_back(s.wake);
         }
     }
@@ -291,10 +293,12 @@ Appender::~Appender() = default;
 
 namespace {
 
-/// Hands a unit and whoever awaits it to the queue. A named type, because GCC 12 destroys a capturing lambda twice here.
+/// Hands a unit and whoever awaits it to the queue. A named type, because GCC 12 destroys a
+/// capturing lambda twice here.
 template <class State>
 struct Enqueue {
-    explicit Enqueue(std::shared_ptr<State> s, AppendUnit u) : state(std::move(s)), unit(std::move(u)) {}
+    explicit Enqueue(std::shared_ptr<State> s, AppendUnit u)
+        : state(std::move(s)), unit(std::move(u)) {}
     std::shared_ptr<State> state;
     AppendUnit unit;
     template <class Handler>

@@ -27,7 +27,9 @@ struct AppenderTest : testing::Test {
         return std::make_unique<Appender>(store, clock, limits, metrics, threads.executor());
     }
 
-    static AppendUnit unit(const std::string& project, std::size_t padding = 0, const std::string& key = {}) {
+    static AppendUnit unit(
+        const std::string& project, std::size_t padding = 0, const std::string& key = {}
+    ) {
         auto memory = std::make_shared<std::string>(padding, 'x');
         EventDraft draft;
         draft[Column::action] = "test.happened";
@@ -57,7 +59,8 @@ TEST_F(AppenderTest, ReturnsTheReceiptsOfALoneRequest) {
 TEST_F(AppenderTest, SharesACommitAmongThoseWhoArriveDuringOne) {
     store.append_delay_ms = 20;
     std::vector<IoThreads::Pending<AppendOutcome>> pending;
-    for (int i = 0; i < 100; ++i) pending.push_back(threads.start(appender->append(unit("p" + std::to_string(i % 7)))));
+    for (int i = 0; i < 100; ++i)
+        pending.push_back(threads.start(appender->append(unit("p" + std::to_string(i % 7)))));
     for (auto& p : pending) EXPECT_TRUE(threads.wait(std::move(p)).has_value());
     EXPECT_GE(store.appends, 2);
     EXPECT_LE(store.appends, 10);
@@ -70,7 +73,8 @@ TEST_F(AppenderTest, KeepsTheOrderOfOneProject) {
     Appender ordered(store, clock, limits, metrics, one.executor());
     std::vector<IoThreads::Pending<AppendOutcome>> asked;
     for (int i = 0; i < 20; ++i) asked.push_back(one.start(ordered.append(unit("p"))));
-    for (int i = 0; i < 20; ++i) EXPECT_EQ(one.wait(std::move(asked[static_cast<std::size_t>(i)])).value()[0].seq, i);
+    for (int i = 0; i < 20; ++i)
+        EXPECT_EQ(one.wait(std::move(asked[static_cast<std::size_t>(i)])).value()[0].seq, i);
 }
 
 TEST_F(AppenderTest, RefusesAProjectWhoseShareIsFullAndServesTheOthers) {

@@ -6,9 +6,9 @@
 
 namespace annal {
 
-/// Watches the wall clock against the monotonic one. A step forward of more than `kJumpMaxUs` would stamp the log with a
-/// future that it could never leave (created_at only rises), so it needs a person's word. A step back is harmless: stamps go on
-/// from the last one.
+/// Watches the wall clock against the monotonic one. A step forward of more than `kJumpMaxUs` would
+/// stamp the log with a future that it could never leave (created_at only rises), so it needs a
+/// person's word. A step back is harmless: stamps go on from the last one.
 ///
 /// Not thread-safe.
 class ClockGuard {

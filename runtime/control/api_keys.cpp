@@ -22,7 +22,12 @@ json::array to_json(const std::vector<std::string>& list) {
 }
 
 std::string to_row(const ApiKey& key) {
-    json::object row{{"name", key.name}, {"prefix", key.prefix}, {"hash", key.hash}, {"scopes", to_json(key.scopes)}, {"created_at", key.created_at}};
+    json::object row{
+        {"name", key.name},
+        {"prefix", key.prefix},
+        {"hash", key.hash},
+        {"scopes", to_json(key.scopes)},
+        {"created_at", key.created_at}};
     if (key.expires_at != kNoTime) row["expires_at"] = key.expires_at;
     if (key.revoked_at != kNoTime) row["revoked_at"] = key.revoked_at;
     return json::serialize(row);
@@ -65,8 +70,10 @@ std::string hash_of(std::string_view secret) {
 
 /// One API key's change as an event of its project.
 std::shared_ptr<HostEvent> event_of(const char* action, const ApiKey& key, const Actor& actor) {
-    json::object metadata{{"name", key.name}, {"prefix", key.prefix}, {"scopes", to_json(key.scopes)}};
-    return std::make_shared<HostEvent>(HostEvent{action, actor.type, actor.id, "api_key", key.id, json::serialize(metadata)});
+    json::object metadata{
+        {"name", key.name}, {"prefix", key.prefix}, {"scopes", to_json(key.scopes)}};
+    return std::make_shared<HostEvent>(HostEvent{
+        action, actor.type, actor.id, "api_key", key.id, json::serialize(metadata)});
 }
 
 AppendUnit change_of(const char* action, const ApiKey& key, const Actor& actor) {
@@ -91,7 +98,9 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 }
 
 Result<Credentials> parse_authorization(std::string_view header) {
-    const Error malformed{Errc::unauthenticated, "Authorization must be `Bearer sk_…` or HTTP Basic with key id and secret"};
+    const Error malformed{
+        Errc::unauthenticated,
+        "Authorization must be `Bearer sk_…` or HTTP Basic with key id and secret"};
     const std::size_t space = header.find(' ');
     if (space == std::string_view::npos) return malformed;
     const std::string_view scheme = header.substr(0, space);
@@ -109,11 +118,15 @@ Result<Credentials> find_credentials(const http::Request& request) {
     const auto authorization = request.header("authorization");
     const auto api_key = request.header("x-api-key");
     if (!authorization && !api_key)
-        return Error{Errc::unauthenticated, "no API key: send Authorization: Bearer sk_…, X-API-Key: sk_…, or HTTP Basic with key id and secret"};
+        return Error{
+            Errc::unauthenticated,
+            "no API key: send Authorization: Bearer sk_…, X-API-Key: sk_…, or HTTP Basic with key "
+            "id and secret"};
     if (!authorization) return Credentials{"", std::string(*api_key)};
     BOOST_OUTCOME_TRY(Credentials credentials, parse_authorization(*authorization));
     if (api_key && *api_key != credentials.secret)
-        return Error{Errc::unauthenticated, "Authorization and X-API-Key carry different keys; send one"};
+        return Error{
+            Errc::unauthenticated, "Authorization and X-API-Key carry different keys; send one"};
     return credentials;
 }
 
@@ -121,8 +134,24 @@ Result<Credentials> find_credentials(const http::Request& request) {
 
 const std::vector<std::string>& known_scopes() {
     static const std::vector<std::string> scopes{
-        "audit:read", "audit:write", "audit:ingest", "audit:*", "streams:read", "streams:write", "streams:*", "webhooks:read",
-        "webhooks:write", "webhooks:*", "risk:read", "risk:write", "risk:*", "keys:read", "keys:write", "keys:*", "admin", "platform"};
+        "audit:read",
+        "audit:write",
+        "audit:ingest",
+        "audit:*",
+        "streams:read",
+        "streams:write",
+        "streams:*",
+        "webhooks:read",
+        "webhooks:write",
+        "webhooks:*",
+        "risk:read",
+        "risk:write",
+        "risk:*",
+        "keys:read",
+        "keys:write",
+        "keys:*",
+        "admin",
+        "platform"};
     return scopes;
 }
 
@@ -135,7 +164,8 @@ Task<Result<void>> ApiKeys::load() {
     BOOST_OUTCOME_CO_TRY(const std::vector<KvRow> usage, co_await read_space(store_, kUsageSpace));
     for (const KvRow& row : usage) {
         auto found = by_id_.find({row.project, row.key});
-        if (found != by_id_.end()) found->second->key.last_used_at = std::strtoll(row.value.c_str(), nullptr, 10);
+        if (found != by_id_.end())
+            found->second->key.last_used_at = std::strtoll(row.value.c_str(), nullptr, 10);
     }
     co_return ok();
 }
@@ -148,17 +178,26 @@ void ApiKeys::put(ApiKey key) {
 }
 
 Task<Result<ApiKeys::Created>> ApiKeys::create(
-    std::string project, std::string name, std::vector<std::string> scopes, TimeUs expires_at, Actor actor, std::string secret
+    std::string project,
+    std::string name,
+    std::vector<std::string> scopes,
+    TimeUs expires_at,
+    Actor actor,
+    std::string secret
 ) {
     if (name.empty() || name.size() > 128)
         co_return Error{Errc::unprocessable, "name must have 1 to 128 bytes", "/name"};
-    if (scopes.empty()) co_return Error{Errc::unprocessable, "scopes must name at least one scope", "/scopes"};
+    if (scopes.empty())
+        co_return Error{Errc::unprocessable, "scopes must name at least one scope", "/scopes"};
     for (std::size_t i = 0; i < scopes.size(); ++i) {
         const auto& known = known_scopes();
         if (std::find(known.begin(), known.end(), scopes[i]) != known.end()) continue;
         std::string list;
         for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
-        co_return Error{Errc::unprocessable, "unknown scope; known are: " + list, "/scopes/" + std::to_string(i)};
+        co_return Error{
+            Errc::unprocessable,
+            "unknown scope; known are: " + list,
+            "/scopes/" + std::to_string(i)};
     }
     if (secret.empty()) secret = random_token("sk_live_", 25);
     ApiKey key;
@@ -183,7 +222,8 @@ Task<Result<void>> ApiKeys::revoke(std::string project, std::string id, Actor ac
     {
         const std::lock_guard lock(mutex_);
         auto found = by_id_.find({project, id});
-        if (found == by_id_.end()) co_return Error{Errc::not_found, "project " + project + " has no API key " + id};
+        if (found == by_id_.end())
+            co_return Error{Errc::not_found, "project " + project + " has no API key " + id};
         if (found->second->key.revoked_at != kNoTime) co_return ok();
         key = found->second->key;
     }
@@ -199,7 +239,9 @@ std::vector<ApiKey> ApiKeys::list(const std::string& project) const {
     std::vector<ApiKey> keys;
     {
         const std::lock_guard lock(mutex_);
-        for (auto it = by_id_.lower_bound({project, ""}); it != by_id_.end() && it->first.first == project; ++it)
+        for (auto it = by_id_.lower_bound({project, ""});
+             it != by_id_.end() && it->first.first == project;
+             ++it)
             keys.push_back(it->second->key);
     }
     std::sort(keys.begin(), keys.end(), [](const ApiKey& a, const ApiKey& b) {
@@ -222,7 +264,9 @@ Task<void> ApiKeys::flush_usage() {
             AppendUnit unit;
             unit.project = entry->key.project;
             std::string used = std::to_string(entry->key.last_used_at);
-            unit.kv.push_back({KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)});
+            unit.kv.push_back(
+                {KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)}
+            );
             units.push_back(std::move(unit));
         }
     }
@@ -241,9 +285,11 @@ Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view
     if (found == by_hash_.end() || (!id.empty() && found->second->key.id != id))
         return Error{Errc::unauthenticated, "the API key is not known here"};
     ApiKey& key = found->second->key;
-    if (key.revoked_at != kNoTime) return Error{Errc::unauthenticated, "the API key has been revoked"};
+    if (key.revoked_at != kNoTime)
+        return Error{Errc::unauthenticated, "the API key has been revoked"};
     if (key.expires_at != kNoTime && key.expires_at <= now)
-        return Error{Errc::unauthenticated, "the API key expired at " + format_time(key.expires_at)};
+        return Error{
+            Errc::unauthenticated, "the API key expired at " + format_time(key.expires_at)};
     if (key.last_used_at == kNoTime || now - key.last_used_at >= kUsageResolutionUs) {
         key.last_used_at = now;
         found->second->usage_changed = true;

@@ -15,11 +15,11 @@ namespace annal::control {
 
 /// One API key, without its secret.
 struct ApiKey {
-    std::string id;       ///< "apikey_…"
+    std::string id;  ///< "apikey_…"
     std::string project;
     std::string name;
-    std::string prefix;   ///< of the secret, for display: "sk_live_ab12"
-    std::string hash;     ///< SHA-256 of the secret, hex
+    std::string prefix;  ///< of the secret, for display: "sk_live_ab12"
+    std::string hash;    ///< SHA-256 of the secret, hex
     std::vector<std::string> scopes;
     TimeUs created_at = kNoTime;
     TimeUs expires_at = kNoTime;
@@ -27,13 +27,15 @@ struct ApiKey {
     TimeUs last_used_at = kNoTime;  ///< kept to the minute
 };
 
-/// The API keys of all projects, and the authentication by them. Secrets (192 bits and more, so an unsalted hash is enough) are
-/// shown once and stored hashed. Creation and revocation are events of the project's log, in one commit with the key's row.
+/// The API keys of all projects, and the authentication by them. Secrets (192 bits and more, so an
+/// unsalted hash is enough) are shown once and stored hashed. Creation and revocation are events of
+/// the project's log, in one commit with the key's row.
 ///
 /// Rows: space "host.api_keys". Threads: any.
 class ApiKeys final : public http::Authenticator {
 public:
-    ApiKeys(EventStore& store, Appender& appender, const Clock& clock) : store_(store), appender_(appender), clock_(clock) {}
+    ApiKeys(EventStore& store, Appender& appender, const Clock& clock)
+        : store_(store), appender_(appender), clock_(clock) {}
     [[nodiscard]] Task<Result<void>> load();
 
     struct Created {
@@ -42,7 +44,14 @@ public:
     };
     /// @param secret  empty: a new one is made
     /// @error Errc::unprocessable  An unknown scope, no scope, or a name out of bounds.
-    [[nodiscard]] Task<Result<Created>> create(std::string project, std::string name, std::vector<std::string> scopes, TimeUs expires_at, Actor actor, std::string secret = {});
+    [[nodiscard]] Task<Result<Created>> create(
+        std::string project,
+        std::string name,
+        std::vector<std::string> scopes,
+        TimeUs expires_at,
+        Actor actor,
+        std::string secret = {}
+    );
     /// Idempotent: revoking a revoked key changes nothing. @error Errc::not_found
     [[nodiscard]] Task<Result<void>> revoke(std::string project, std::string id, Actor actor);
     /// Newest first.
@@ -66,7 +75,8 @@ private:
     const Clock& clock_;
     mutable std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Entry>> by_hash_;
-    std::map<std::pair<std::string, std::string>, std::shared_ptr<Entry>> by_id_;  ///< (project, id)
+    std::map<std::pair<std::string, std::string>, std::shared_ptr<Entry>>
+        by_id_;  ///< (project, id)
 };
 
 /// Every scope that a key can have.
@@ -74,6 +84,8 @@ private:
 
 class Projects;
 /// POST and GET /v1/api-keys, DELETE /v1/api-keys/{id}.
-[[nodiscard]] Result<void> add_key_routes(http::Router& router, ApiKeys& keys, const Projects& projects);
+[[nodiscard]] Result<void> add_key_routes(
+    http::Router& router, ApiKeys& keys, const Projects& projects
+);
 
 }  // namespace annal::control

@@ -59,7 +59,11 @@ TEST_F(ApiKeysTest, AcceptBasicOnlyWithTheRightId) {
     // base64("apikey_x:" …) can't be written down for a random secret, so the secret is fixed.
     std::vector<std::string> scopes{"admin"};
     Actor actor{"system", "local"};
-    auto made = threads.run(keys.create("p", "basic", scopes, kNoTime, actor, "sk_live_fixed_for_this_test_only")).value();
+    auto made = threads
+                    .run(keys.create(
+                        "p", "basic", scopes, kNoTime, actor, "sk_live_fixed_for_this_test_only"
+                    ))
+                    .value();
     const std::string credentials = made.key.id + ":" + made.secret;
     static const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     auto base64 = [](const std::string& in) {
@@ -74,7 +78,8 @@ TEST_F(ApiKeysTest, AcceptBasicOnlyWithTheRightId) {
         return out;
     };
     EXPECT_TRUE(authenticate({{"authorization", "Basic " + base64(credentials)}}).has_value());
-    EXPECT_FALSE(authenticate({{"authorization", "Basic " + base64("apikey_other:" + made.secret)}}).has_value());
+    EXPECT_FALSE(authenticate({{"authorization", "Basic " + base64("apikey_other:" + made.secret)}}
+    ).has_value());
     EXPECT_FALSE(authenticate({{"authorization", "Basic " + base64(made.secret)}}).has_value());
     EXPECT_FALSE(authenticate({{"authorization", "Basic !!"}}).has_value());
 }
@@ -108,7 +113,8 @@ TEST_F(ApiKeysTest, AreRecordedInTheProjectsLogWithoutTheSecret) {
     const auto made = create();
     Actor actor{"api_key", "apikey_revoker"};
     ASSERT_TRUE(threads.run(keys.revoke("p", made.key.id, actor)).has_value());
-    ASSERT_TRUE(threads.run(keys.revoke("p", made.key.id, actor)).has_value()) << "revoking twice is no error";
+    ASSERT_TRUE(threads.run(keys.revoke("p", made.key.id, actor)).has_value())
+        << "revoking twice is no error";
     EventBatch batch;
     const auto log = events(batch);
     ASSERT_EQ(log.size(), 2U) << "the second revocation changed nothing";
@@ -127,7 +133,8 @@ TEST_F(ApiKeysTest, AreNotUsableWhenTheirCreationWasNotStored) {
     store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
     std::vector<std::string> scopes{"audit:read"};
     Actor actor{"system", "local"};
-    auto failed = threads.run(keys.create("p", "x", scopes, kNoTime, actor, "sk_live_never_stored_anywhere"));
+    auto failed =
+        threads.run(keys.create("p", "x", scopes, kNoTime, actor, "sk_live_never_stored_anywhere"));
     ASSERT_FALSE(failed.has_value());
     EXPECT_FALSE(authenticate({{"x-api-key", "sk_live_never_stored_anywhere"}}).has_value());
 }
@@ -152,7 +159,9 @@ TEST_F(ApiKeysTest, WantKnownScopesAndAName) {
     Actor actor{"system", "local"};
     std::vector<std::string> none, unknown{"audit:read", "root"}, fine{"audit:read"};
     EXPECT_EQ(threads.run(keys.create("p", "x", none, kNoTime, actor)).error().pointer, "/scopes");
-    EXPECT_EQ(threads.run(keys.create("p", "x", unknown, kNoTime, actor)).error().pointer, "/scopes/1");
+    EXPECT_EQ(
+        threads.run(keys.create("p", "x", unknown, kNoTime, actor)).error().pointer, "/scopes/1"
+    );
     EXPECT_EQ(threads.run(keys.create("p", "", fine, kNoTime, actor)).error().pointer, "/name");
 }
 

@@ -54,7 +54,9 @@ std::shared_ptr<http::Handler> make_handler(Action action) {
     return std::make_shared<ActionHandler>(std::move(action));
 }
 
-Task<Result<json::object>> read_object(http::Exchange& exchange, std::vector<std::string_view> known) {
+Task<Result<json::object>> read_object(
+    http::Exchange& exchange, std::vector<std::string_view> known
+) {
     std::string text;
     for (;;) {
         BOOST_OUTCOME_CO_TRY(const std::string_view chunk, co_await exchange.read());
@@ -71,19 +73,25 @@ Task<Result<json::object>> read_object(http::Exchange& exchange, std::vector<std
         if (std::find(known.begin(), known.end(), key) == known.end()) {
             std::string list;
             for (std::string_view k : known) list += (list.empty() ? "" : ", ") + std::string(k);
-            co_return Error{Errc::unprocessable, "unknown field; known are: " + list, "/" + std::string(key)};
+            co_return Error{
+                Errc::unprocessable, "unknown field; known are: " + list, "/" + std::string(key)};
         }
     }
     co_return std::move(*object);
 }
 
-Result<std::string> string_member(const json::object& object, std::string_view key, std::size_t size_max) {
+Result<std::string> string_member(
+    const json::object& object, std::string_view key, std::size_t size_max
+) {
     const json::value* value = object.if_contains({key.data(), key.size()});
     const std::string pointer = "/" + std::string(key);
     if (!value) return Error{Errc::unprocessable, std::string(key) + " is missing", pointer};
     const json::string* text = value->if_string();
     if (!text || text->empty() || text->size() > size_max)
-        return Error{Errc::unprocessable, std::string(key) + " must be a string of 1 to " + std::to_string(size_max) + " bytes", pointer};
+        return Error{
+            Errc::unprocessable,
+            std::string(key) + " must be a string of 1 to " + std::to_string(size_max) + " bytes",
+            pointer};
     return std::string(text->data(), text->size());
 }
 

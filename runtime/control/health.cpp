@@ -39,7 +39,8 @@ json::object to_json(const StreamStatus& status) {
     object["state"] = status.state;
     object["cursor_seq"] = status.cursor_seq;
     object["lag_events"] = status.lag_events;
-    object["last_error"] = status.last_error.empty() ? json::value(nullptr) : json::value(status.last_error);
+    object["last_error"] =
+        status.last_error.empty() ? json::value(nullptr) : json::value(status.last_error);
     return object;
 }
 
@@ -56,7 +57,8 @@ public:
 
     Task<Result<void>> readyz(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string> reasons = view_.not_ready();
-        if (std::string refusal = view_.appender->refusal(); !refusal.empty()) reasons.push_back(std::move(refusal));
+        if (std::string refusal = view_.appender->refusal(); !refusal.empty())
+            reasons.push_back(std::move(refusal));
         json::object body;
         body["status"] = reasons.empty() ? "ready" : "not ready";
         body["reasons"] = json::array(reasons.begin(), reasons.end());
@@ -105,8 +107,11 @@ Result<void> add_node_routes(http::Router& router, NodeView view) {
              {"GET", "/v1/plugins", "admin", &NodeRoutes::plugins},
              {"POST", "/v1/clock/confirm", "platform", &NodeRoutes::confirm_clock}}) {
         auto serve = entry.serve;
-        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) { return ((*routes).*serve)(std::move(e)); });
-        http::Route route{{entry.method}, entry.pattern, entry.scope, entry.pattern, "node", std::move(handler)};
+        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) {
+            return ((*routes).*serve)(std::move(e));
+        });
+        http::Route route{
+            {entry.method}, entry.pattern, entry.scope, entry.pattern, "node", std::move(handler)};
         BOOST_OUTCOME_TRYV(router.add(std::move(route)));
     }
     return ok();

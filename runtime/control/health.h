@@ -15,13 +15,14 @@ namespace annal::control {
 struct NodeView {
     Appender* appender = nullptr;
     Metrics* metrics = nullptr;
-    std::function<std::vector<std::string>()> not_ready;  ///< reasons beside the appender's; empty: none
+    std::function<std::vector<std::string>()>
+        not_ready;  ///< reasons beside the appender's; empty: none
     std::function<std::vector<std::shared_ptr<Instance>>()> instances;
     std::function<std::vector<StreamStatus>()> streams;
 };
 
-/// GET /healthz (the process lives), /readyz (it can append, else 503 with the reasons), /metrics, /v1/plugins, and
-/// POST /v1/clock/confirm.
+/// GET /healthz (the process lives), /readyz (it can append, else 503 with the reasons), /metrics,
+/// /v1/plugins, and POST /v1/clock/confirm.
 [[nodiscard]] Result<void> add_node_routes(http::Router& router, NodeView view);
 
 }  // namespace annal::control

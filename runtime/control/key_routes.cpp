@@ -47,14 +47,19 @@ public:
 
     Task<Result<void>> create(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string_view> known{"name", "scopes", "project_id", "expires_at"};
-        BOOST_OUTCOME_CO_TRY(const json::object body, co_await read_object(*exchange, std::move(known)));
+        BOOST_OUTCOME_CO_TRY(
+            const json::object body, co_await read_object(*exchange, std::move(known))
+        );
         BOOST_OUTCOME_CO_TRY(std::string name, string_member(body, "name", 128));
         BOOST_OUTCOME_CO_TRY(std::vector<std::string> scopes, scopes_of(body));
         const http::Principal& principal = exchange->principal();
         BOOST_OUTCOME_CO_TRY(std::string project, project_of(body, principal));
         for (const std::string& scope : scopes) {
             if (!principal.may(scope))
-                co_return Error{Errc::denied, "a key can't give away a scope that it does not have: " + scope, "/scopes"};
+                co_return Error{
+                    Errc::denied,
+                    "a key can't give away a scope that it does not have: " + scope,
+                    "/scopes"};
         }
         TimeUs expires_at = kNoTime;
         if (const json::value* value = body.if_contains("expires_at"); value && !value->is_null()) {
@@ -64,7 +69,9 @@ public:
             expires_at = at.value();
         }
         Actor actor = actor_of(principal);
-        auto created = co_await keys_.create(std::move(project), std::move(name), std::move(scopes), expires_at, std::move(actor));
+        auto created = co_await keys_.create(
+            std::move(project), std::move(name), std::move(scopes), expires_at, std::move(actor)
+        );
         if (!created) co_return created.error();
         json::object answer = to_json(created.value().key);
         answer["secret"] = created.value().secret;
@@ -74,7 +81,8 @@ public:
 
     Task<Result<void>> list(std::shared_ptr<http::Exchange> exchange) {
         json::array data;
-        for (const ApiKey& key : keys_.list(exchange->principal().project)) data.push_back(to_json(key));
+        for (const ApiKey& key : keys_.list(exchange->principal().project))
+            data.push_back(to_json(key));
         json::object body;
         body["data"] = std::move(data);
         const json::value value(std::move(body));
@@ -85,24 +93,32 @@ public:
         std::string id(exchange->request().param("id"));
         std::string project = exchange->principal().project;
         Actor actor = actor_of(exchange->principal());
-        BOOST_OUTCOME_CO_TRYV(co_await keys_.revoke(std::move(project), std::move(id), std::move(actor)));
+        BOOST_OUTCOME_CO_TRYV(
+            co_await keys_.revoke(std::move(project), std::move(id), std::move(actor))
+        );
         http::Pairs none;
         BOOST_OUTCOME_CO_TRYV(exchange->start(204, none));
         co_return co_await exchange->finish(std::move(none));
     }
 
 private:
-    [[nodiscard]] Result<std::string> project_of(const json::object& body, const http::Principal& principal) const {
+    [[nodiscard]] Result<std::string> project_of(
+        const json::object& body, const http::Principal& principal
+    ) const {
         std::string project = principal.project;
         if (body.contains("project_id")) {
             BOOST_OUTCOME_TRY(project, string_member(body, "project_id", 64));
         }
         if (project != principal.project && !principal.may("platform"))
-            return Error{Errc::denied, "keys of another project need the scope platform", "/project_id"};
+            return Error{
+                Errc::denied, "keys of another project need the scope platform", "/project_id"};
         if (project.empty())
             return Error{Errc::unprocessable, "project_id is missing", "/project_id"};
         if (!projects_.exists(project))
-            return Error{Errc::not_found, "there is no project " + project + "; create it with POST /v1/projects", "/project_id"};
+            return Error{
+                Errc::not_found,
+                "there is no project " + project + "; create it with POST /v1/projects",
+                "/project_id"};
         return project;
     }
 
@@ -114,11 +130,26 @@ private:
 
 Result<void> add_key_routes(http::Router& router, ApiKeys& keys, const Projects& projects) {
     auto routes = std::make_shared<KeyRoutes>(keys, projects);
-    http::Route create{{"POST"}, "/v1/api-keys", "keys:write", "create", "api keys", make_handler([routes](auto e) { return routes->create(e); })};
+    http::Route create{
+        {"POST"},
+        "/v1/api-keys",
+        "keys:write",
+        "create",
+        "api keys",
+        make_handler([routes](auto e) { return routes->create(e); })};
     BOOST_OUTCOME_TRYV(router.add(std::move(create)));
-    http::Route list{{"GET"}, "/v1/api-keys", "keys:read", "list", "api keys", make_handler([routes](auto e) { return routes->list(e); })};
+    http::Route list{
+        {"GET"}, "/v1/api-keys", "keys:read", "list", "api keys", make_handler([routes](auto e) {
+            return routes->list(e);
+        })};
     BOOST_OUTCOME_TRYV(router.add(std::move(list)));
-    http::Route revoke{{"DELETE"}, "/v1/api-keys/{id}", "keys:write", "revoke", "api keys", make_handler([routes](auto e) { return routes->revoke(e); })};
+    http::Route revoke{
+        {"DELETE"},
+        "/v1/api-keys/{id}",
+        "keys:write",
+        "revoke",
+        "api keys",
+        make_handler([routes](auto e) { return routes->revoke(e); })};
     return router.add(std::move(revoke));
 }
 

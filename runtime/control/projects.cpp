@@ -36,7 +36,8 @@ bool Projects::exists(const std::string& id) const {
 Task<Result<void>> Projects::create(std::string id, std::string name) {
     if (!is_project_id(id))
         co_return Error{Errc::unprocessable, "a project id has 1 to 64 of A-Z a-z 0-9 _ -", "/id"};
-    const json::object row{{"id", id}, {"name", name}, {"created_at", format_time(clock_.wall_us())}};
+    const json::object row{
+        {"id", id}, {"name", name}, {"created_at", format_time(clock_.wall_us())}};
     std::string text = json::serialize(row);
     AppendUnit unit;
     unit.project = id;
@@ -45,7 +46,8 @@ Task<Result<void>> Projects::create(std::string id, std::string name) {
     AppendOutcome done = co_await appender_.append(std::move(unit));
     if (!done) {
         Error error = done.error();
-        if (error.code == Errc::conflict) error = Error{Errc::conflict, "project " + id + " exists already", "/id"};
+        if (error.code == Errc::conflict)
+            error = Error{Errc::conflict, "project " + id + " exists already", "/id"};
         co_return error;
     }
     const std::lock_guard lock(mutex_);
@@ -55,7 +57,9 @@ Task<Result<void>> Projects::create(std::string id, std::string name) {
 
 Task<Result<void>> Projects::post(std::shared_ptr<http::Exchange> exchange) {
     std::vector<std::string_view> known{"id", "name"};
-    BOOST_OUTCOME_CO_TRY(const json::object body, co_await read_object(*exchange, std::move(known)));
+    BOOST_OUTCOME_CO_TRY(
+        const json::object body, co_await read_object(*exchange, std::move(known))
+    );
     BOOST_OUTCOME_CO_TRY(std::string name, string_member(body, "name", 128));
     std::string id = random_token("proj_", 10);
     if (body.contains("id")) {
@@ -84,9 +88,15 @@ Task<Result<void>> Projects::list(std::shared_ptr<http::Exchange> exchange) {
 }
 
 Result<void> Projects::add_routes(http::Router& router) {
-    http::Route create_route{{"POST"}, "/v1/projects", "platform", "create", "projects", make_handler([this](auto e) { return post(e); })};
+    http::Route create_route{
+        {"POST"}, "/v1/projects", "platform", "create", "projects", make_handler([this](auto e) {
+            return post(e);
+        })};
     BOOST_OUTCOME_TRYV(router.add(std::move(create_route)));
-    http::Route list_route{{"GET"}, "/v1/projects", "platform", "list", "projects", make_handler([this](auto e) { return list(e); })};
+    http::Route list_route{
+        {"GET"}, "/v1/projects", "platform", "list", "projects", make_handler([this](auto e) {
+            return list(e);
+        })};
     return router.add(std::move(list_route));
 }
 

@@ -12,7 +12,8 @@ namespace annal::control {
 /// The tenants. Every event, key and stream belongs to one. Rows: space "host.projects".
 class Projects {
 public:
-    explicit Projects(EventStore& store, Appender& appender, const Clock& clock) : store_(store), appender_(appender), clock_(clock) {}
+    explicit Projects(EventStore& store, Appender& appender, const Clock& clock)
+        : store_(store), appender_(appender), clock_(clock) {}
     [[nodiscard]] Task<Result<void>> load();
     [[nodiscard]] bool exists(const std::string& id) const;
     /// @error Errc::conflict       The id is taken.

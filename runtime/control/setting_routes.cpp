@@ -13,7 +13,8 @@ constexpr std::size_t kValueBytesMax = 4096;
 
 class SettingRoutes {
 public:
-    SettingRoutes(Settings& settings, Appender& appender) : settings_(settings), appender_(appender) {}
+    SettingRoutes(Settings& settings, Appender& appender)
+        : settings_(settings), appender_(appender) {}
 
     Task<Result<void>> get(std::shared_ptr<http::Exchange> exchange) {
         std::string key(exchange->request().param("key"));
@@ -32,22 +33,32 @@ public:
         boost::system::error_code error;
         const json::value value = json::parse(text, error);
         if (error)
-            co_return Error{Errc::invalid, "the body must be the setting's value as JSON, like 365 or \"strict\": " + error.message()};
+            co_return Error{
+                Errc::invalid,
+                "the body must be the setting's value as JSON, like 365 or \"strict\": " +
+                    error.message()};
         std::string key(exchange->request().param("key"));
         const http::Principal& principal = exchange->principal();
         if (principal.project.empty())
             co_return Error{Errc::unprocessable, "no project: name it in the header Annal-Project"};
         Actor actor = actor_of(principal);
         std::string compact = json::serialize(value);
-        BOOST_OUTCOME_CO_TRYV(
-            co_await settings_.put(appender_, principal.project, key, std::move(compact), std::move(actor.type), std::move(actor.id))
-        );
+        BOOST_OUTCOME_CO_TRYV(co_await settings_.put(
+            appender_,
+            principal.project,
+            key,
+            std::move(compact),
+            std::move(actor.type),
+            std::move(actor.id)
+        ));
         co_return co_await answer(exchange, std::move(key));
     }
 
 private:
     Task<Result<void>> answer(std::shared_ptr<http::Exchange> exchange, std::string key) {
-        BOOST_OUTCOME_CO_TRY(const std::string value, settings_.get(exchange->principal().project, key));
+        BOOST_OUTCOME_CO_TRY(
+            const std::string value, settings_.get(exchange->principal().project, key)
+        );
         json::object body;
         body["key"] = key;
         body["value"] = json::parse(value);
@@ -63,9 +74,15 @@ private:
 
 Result<void> add_setting_routes(http::Router& router, Settings& settings, Appender& appender) {
     auto routes = std::make_shared<SettingRoutes>(settings, appender);
-    http::Route get{{"GET"}, "/v1/config/{key}", "admin", "get", "settings", make_handler([routes](auto e) { return routes->get(e); })};
+    http::Route get{
+        {"GET"}, "/v1/config/{key}", "admin", "get", "settings", make_handler([routes](auto e) {
+            return routes->get(e);
+        })};
     BOOST_OUTCOME_TRYV(router.add(std::move(get)));
-    http::Route put{{"PUT"}, "/v1/config/{key}", "admin", "put", "settings", make_handler([routes](auto e) { return routes->put(e); })};
+    http::Route put{
+        {"PUT"}, "/v1/config/{key}", "admin", "put", "settings", make_handler([routes](auto e) {
+            return routes->put(e);
+        })};
     return router.add(std::move(put));
 }
 

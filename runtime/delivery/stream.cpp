@@ -25,7 +25,8 @@ namespace {
 // A wake-up may be lost only by a defect; the poll behind it bounds the damage.
 constexpr auto kPollInterval = std::chrono::seconds(5);
 constexpr std::size_t kPayloadBytesMax = 64U << 20;
-// A filter that matches little still moves the cursor, so that a restart does not scan it all again.
+// A filter that matches little still moves the cursor, so that a restart does not scan it all
+// again.
 constexpr Seq kIdleMoveSeqs = 10'000;
 
 /// What became of one attempt.
@@ -36,10 +37,14 @@ struct Attempt {
 
 const char* word(Attempt::Outcome outcome) {
     switch (outcome) {
-        case Attempt::Outcome::delivered: return "delivered";
-        case Attempt::Outcome::reject: return "reject";
-        case Attempt::Outcome::pause: return "pause";
-        case Attempt::Outcome::retry: break;
+        case Attempt::Outcome::delivered:
+            return "delivered";
+        case Attempt::Outcome::reject:
+            return "reject";
+        case Attempt::Outcome::pause:
+            return "pause";
+        case Attempt::Outcome::retry:
+            break;
     }
     return "retry";
 }
@@ -52,13 +57,23 @@ Attempt::Outcome worse(Attempt::Outcome a, Attempt::Outcome b) {
 }
 
 /// Turns a sink's report into one outcome for the batch. Whatever is not understood is a retry.
-Attempt judge(std::uint32_t fallback, const annal_verdict* exceptions, std::uint32_t count, const annal_error* error, std::uint32_t events) {
+Attempt judge(
+    std::uint32_t fallback,
+    const annal_verdict* exceptions,
+    std::uint32_t count,
+    const annal_error* error,
+    std::uint32_t events
+) {
     auto outcome_of = [](std::uint32_t verdict) {
         switch (verdict) {
-            case ANNAL_DELIVERED: return Attempt::Outcome::delivered;
-            case ANNAL_REJECT: return Attempt::Outcome::reject;
-            case ANNAL_PAUSE: return Attempt::Outcome::pause;
-            default: return Attempt::Outcome::retry;
+            case ANNAL_DELIVERED:
+                return Attempt::Outcome::delivered;
+            case ANNAL_REJECT:
+                return Attempt::Outcome::reject;
+            case ANNAL_PAUSE:
+                return Attempt::Outcome::pause;
+            default:
+                return Attempt::Outcome::retry;
         }
     };
     Attempt attempt{outcome_of(fallback), error ? to_error(*error).detail : std::string()};
@@ -73,7 +88,8 @@ Attempt judge(std::uint32_t fallback, const annal_verdict* exceptions, std::uint
 
 /// One batch on its way. Shared with the sink until it reports.
 struct Shipment {
-    explicit Shipment(std::string project) : call(std::make_shared<Call>(options(std::move(project)))), payload(kPayloadBytesMax) {}
+    explicit Shipment(std::string project)
+        : call(std::make_shared<Call>(options(std::move(project)))), payload(kPayloadBytesMax) {}
     static Call::Options options(std::string project) {
         Call::Options o;
         o.project = std::move(project);
@@ -98,7 +114,13 @@ struct Shipment {
     std::shared_ptr<Shipment> self;  // while the sink holds the delivery
 };
 
-void report(void* d, std::uint32_t fallback, const annal_verdict* exceptions, std::uint32_t count, const annal_error* error) {
+void report(
+    void* d,
+    std::uint32_t fallback,
+    const annal_verdict* exceptions,
+    std::uint32_t count,
+    const annal_error* error
+) {
     auto* shipment = static_cast<Shipment*>(d);
     std::function<void()> wake;
     std::shared_ptr<Shipment> self;
@@ -116,7 +138,12 @@ void report(void* d, std::uint32_t fallback, const annal_verdict* exceptions, st
 }  // namespace
 
 struct Stream::State : std::enable_shared_from_this<Stream::State> {
-    State(const EventsTrigger& t, std::shared_ptr<Instance> s, HostEnvironment& e, asio::thread_pool& pool)
+    State(
+        const EventsTrigger& t,
+        std::shared_ptr<Instance> s,
+        HostEnvironment& e,
+        asio::thread_pool& pool
+    )
         : trigger(t),
           sink(std::move(s)),
           environment(e),
@@ -128,17 +155,38 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
         status.state = "starting";
         subscription = "stream." + status.name + "." + trigger.project;
         filter.actions = trigger.patterns;
-        const bool everything = std::any_of(trigger.patterns.begin(), trigger.patterns.end(), [](const auto& p) {
-            return p.kind == ActionPattern::Kind::any;
-        });
+        const bool everything =
+            std::any_of(trigger.patterns.begin(), trigger.patterns.end(), [](const auto& p) {
+                return p.kind == ActionPattern::Kind::any;
+            });
         if (everything) filter.actions.clear();
-        const std::map<std::string, std::string> labels{{"stream", status.name}, {"project", trigger.project}};
-        cursor_gauge = &e.metrics->define(MetricKind::gauge, "annal_stream_cursor_seq", "Newest seq that the destination has acknowledged.", labels);
-        lag_gauge = &e.metrics->define(MetricKind::gauge, "annal_stream_lag_events", "Events behind the head of the log.", labels);
-        for (auto o : {Attempt::Outcome::delivered, Attempt::Outcome::retry, Attempt::Outcome::reject, Attempt::Outcome::pause}) {
+        const std::map<std::string, std::string> labels{
+            {"stream", status.name}, {"project", trigger.project}};
+        cursor_gauge = &e.metrics->define(
+            MetricKind::gauge,
+            "annal_stream_cursor_seq",
+            "Newest seq that the destination has acknowledged.",
+            labels
+        );
+        lag_gauge = &e.metrics->define(
+            MetricKind::gauge,
+            "annal_stream_lag_events",
+            "Events behind the head of the log.",
+            labels
+        );
+        for (auto o :
+             {Attempt::Outcome::delivered,
+              Attempt::Outcome::retry,
+              Attempt::Outcome::reject,
+              Attempt::Outcome::pause}) {
             auto with_outcome = labels;
             with_outcome["outcome"] = word(o);
-            outcomes[static_cast<std::size_t>(o)] = &e.metrics->define(MetricKind::counter, "annal_stream_deliveries_total", "Attempts by outcome.", with_outcome);
+            outcomes[static_cast<std::size_t>(o)] = &e.metrics->define(
+                MetricKind::counter,
+                "annal_stream_deliveries_total",
+                "Attempts by outcome.",
+                with_outcome
+            );
         }
     }
 
@@ -217,7 +265,8 @@ Task<Result<Seq>> Stream::State::destination_position() {
     std::int64_t seq = kNoSeq;
     annal_error error{};
     error.struct_size = sizeof(error);
-    const annal_status status_code = table().position(sink->self(), to_abi(std::string_view(trigger.project)), &seq, &error);
+    const annal_status status_code =
+        table().position(sink->self(), to_abi(std::string_view(trigger.project)), &seq, &error);
     co_await asio::post(asio::bind_executor(strand, asio::use_awaitable));
     if (status_code != ANNAL_OK) {
         error.code = status_code;
@@ -226,7 +275,8 @@ Task<Result<Seq>> Stream::State::destination_position() {
     co_return seq;
 }
 
-/// The stored cursor, or where the manifest says to begin, or what the destination holds already: whichever is furthest.
+/// The stored cursor, or where the manifest says to begin, or what the destination holds already:
+/// whichever is furthest.
 Task<Result<void>> Stream::State::find_start() {
     EventStore& store = *environment.store;
     BOOST_OUTCOME_CO_TRY(const Seq stored, co_await store.cursor(subscription));
@@ -235,9 +285,10 @@ Task<Result<void>> Stream::State::find_start() {
     if (held > state.head_seq) {
         co_return Error{
             Errc::conflict,
-            "the destination holds seq " + std::to_string(held) + " but the log ends at " + std::to_string(state.head_seq) +
-                ": it belongs to another log, or the log was restored from an older copy; give the sink a new destination"
-        };
+            "the destination holds seq " + std::to_string(held) + " but the log ends at " +
+                std::to_string(state.head_seq) +
+                ": it belongs to another log, or the log was restored from an older copy; give the "
+                "sink a new destination"};
     }
     Seq start = stored;
     if (start == kNoSeq && trigger.from == EventsTrigger::From::latest) start = state.head_seq;
@@ -254,7 +305,10 @@ Task<void> Stream::State::commit(Seq to) {
         unit.cursors.push_back({subscription, to});
         AppendOutcome outcome = co_await environment.appender->append(std::move(unit));
         if (outcome.has_value()) break;
-        log::warn("stream.cursor_commit_failed", {{"stream", status.name}, {"error", outcome.error().detail}});
+        log::warn(
+            "stream.cursor_commit_failed",
+            {{"stream", status.name}, {"error", outcome.error().detail}}
+        );
         if (stopping) co_return;  // sent, but not recorded: the promise's one duplicate
         co_await back_off(backoff(failures + 1, random_u64()));
     }
@@ -281,8 +335,11 @@ Task<Result<std::shared_ptr<Shipment>>> Stream::State::encode(EventBatch events)
             shipment->payload.clear();
             shipment->ends.assign(list.size(), 0);
             const annal_writer writer = shipment->payload.writer();
-            code = table().encode(sink->self(), &shipment->batch, &writer, shipment->ends.data(), &error);
-            const bool fits = code == ANNAL_OK && shipment->payload.view().size() <= trigger.batch_bytes_max;
+            code = table().encode(
+                sink->self(), &shipment->batch, &writer, shipment->ends.data(), &error
+            );
+            const bool fits =
+                code == ANNAL_OK && shipment->payload.view().size() <= trigger.batch_bytes_max;
             if (fits || list.size() == 1 || (code != ANNAL_OK && code != ANNAL_TOO_LARGE)) break;
             list.resize(list.size() / 2);
         }
@@ -293,7 +350,8 @@ Task<Result<std::shared_ptr<Shipment>>> Stream::State::encode(EventBatch events)
         }
     }
     shipment->last_seq = list.back().seq;
-    shipment->idempotency_key = subscription + "/" + std::to_string(list.front().seq) + "-" + std::to_string(shipment->last_seq);
+    shipment->idempotency_key = subscription + "/" + std::to_string(list.front().seq) + "-" +
+                                std::to_string(shipment->last_seq);
     co_return shipment;
 }
 
@@ -322,18 +380,23 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
     asio::post(sink_executor, [state = shared_from_this(), shipment] {
         state->table().send(state->sink->self(), &shipment->delivery);
     });
-    // A sink that misses its deadline still holds the batch: nothing else may be sent before it lets go, or order is lost.
+    // A sink that misses its deadline still holds the batch: nothing else may be sent before it
+    // lets go, or order is lost.
     for (bool late = false;;) {
         {
             const std::lock_guard lock(shipment->mutex);
             if (shipment->reported) {
-                if (late) co_return Attempt{Attempt::Outcome::retry, "the sink missed its deadline"};
+                if (late)
+                    co_return Attempt{Attempt::Outcome::retry, "the sink missed its deadline"};
                 co_return shipment->result;
             }
         }
         if (!late && environment.clock->monotonic_us() >= deadline) {
             late = true;
-            log::error("stream.sink_stuck", {{"stream", status.name}, {"timeout_ms", sink->manifest().timeout_us / 1000}});
+            log::error(
+                "stream.sink_stuck",
+                {{"stream", status.name}, {"timeout_ms", sink->manifest().timeout_us / 1000}}
+            );
             set_state("retrying", "the sink missed its deadline and has not come back");
         }
         signal.expires_after(std::chrono::milliseconds(100));
@@ -392,7 +455,9 @@ Task<bool> Stream::State::step() {
     const std::size_t scanned_events = got.batch.events.size();
     auto shipment = co_await encode(std::move(got.batch));
     if (!shipment) {
-        log::error("stream.encode_failed", {{"stream", status.name}, {"error", shipment.error().detail}});
+        log::error(
+            "stream.encode_failed", {{"stream", status.name}, {"error", shipment.error().detail}}
+        );
         set_state("blocked", shipment.error().detail);
         co_await back_off(backoff(20, random_u64()));
         co_return true;
@@ -416,13 +481,20 @@ Task<void> Stream::State::run() {
     for (std::uint32_t failures = 1; !stopping; ++failures) {
         auto found = co_await find_start();
         if (found) break;
-        log::error("stream.start_failed", {{"stream", status.name}, {"error", found.error().detail}});
-        set_state(found.error().code == Errc::conflict ? "blocked" : "retrying", found.error().detail);
+        log::error(
+            "stream.start_failed", {{"stream", status.name}, {"error", found.error().detail}}
+        );
+        set_state(
+            found.error().code == Errc::conflict ? "blocked" : "retrying", found.error().detail
+        );
         co_await back_off(backoff(failures, random_u64()));
     }
     if (!stopping) {
         set_state("active");
-        log::info("stream.started", {{"stream", status.name}, {"project", trigger.project}, {"after_seq", scanned}});
+        log::info(
+            "stream.started",
+            {{"stream", status.name}, {"project", trigger.project}, {"after_seq", scanned}}
+        );
     }
     while (!stopping) {
         const bool more = co_await step();
@@ -434,7 +506,12 @@ Task<void> Stream::State::run() {
     running = false;
 }
 
-Stream::Stream(const EventsTrigger& trigger, std::shared_ptr<Instance> sink, HostEnvironment& environment, asio::thread_pool& sink_pool)
+Stream::Stream(
+    const EventsTrigger& trigger,
+    std::shared_ptr<Instance> sink,
+    HostEnvironment& environment,
+    asio::thread_pool& sink_pool
+)
     : state_(std::make_shared<State>(trigger, std::move(sink), environment, sink_pool)) {}
 
 Stream::~Stream() = default;

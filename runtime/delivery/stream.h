@@ -15,25 +15,32 @@ namespace annal {
 
 /// Where a stream stands; a consistent copy.
 struct StreamStatus {
-    std::string name;        ///< "<instance>/<trigger>"
+    std::string name;  ///< "<instance>/<trigger>"
     std::string project;
-    std::string state;       ///< starting, active, retrying, blocked, stopped
+    std::string state;  ///< starting, active, retrying, blocked, stopped
     Seq cursor_seq = kNoSeq;
     std::int64_t lag_events = 0;
     std::string last_error;  ///< empty: the last delivery succeeded
 };
 
-/// An ordered subscription of one project to one sink instance: scan → encode → send → commit the cursor, one batch in flight.
+/// An ordered subscription of one project to one sink instance: scan → encode → send → commit the
+/// cursor, one batch in flight.
 ///
-/// The cursor is durable and never passes an event that the destination has not acknowledged. A retry sends the identical
-/// bytes. What the destination says it holds already (`position`) is not sent again. A rejected event blocks the stream (it is
-/// tried again, slowly, and reported), for skipping it would be silent loss.
+/// The cursor is durable and never passes an event that the destination has not acknowledged. A
+/// retry sends the identical bytes. What the destination says it holds already (`position`) is not
+/// sent again. A rejected event blocks the stream (it is tried again, slowly, and reported), for
+/// skipping it would be silent loss.
 ///
-/// Threads: `start`, `stop` and `status` from any; sink calls run one at a time on `sink_pool`, where they may block.
-/// Lifetime: until `stop` has returned.
+/// Threads: `start`, `stop` and `status` from any; sink calls run one at a time on `sink_pool`,
+/// where they may block. Lifetime: until `stop` has returned.
 class Stream {
 public:
-    Stream(const EventsTrigger& trigger, std::shared_ptr<Instance> sink, HostEnvironment& environment, boost::asio::thread_pool& sink_pool);
+    Stream(
+        const EventsTrigger& trigger,
+        std::shared_ptr<Instance> sink,
+        HostEnvironment& environment,
+        boost::asio::thread_pool& sink_pool
+    );
     ~Stream();
 
     void start();

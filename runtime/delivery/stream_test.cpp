@@ -22,14 +22,14 @@ constexpr TimeUs kStart = 1'780'000'000 * kSecondUs;
 /// A destination that writes down what reaches it and misbehaves when told to.
 struct Destination {
     std::mutex mutex;
-    std::vector<std::int64_t> seqs;           // acknowledged, in order of arrival
-    std::vector<std::string> payloads;        // of every attempt
-    std::vector<std::uint32_t> verdicts;      // for the next attempts; empty: delivered
-    std::int64_t held = -1;                   // what position says
+    std::vector<std::int64_t> seqs;       // acknowledged, in order of arrival
+    std::vector<std::string> payloads;    // of every attempt
+    std::vector<std::uint32_t> verdicts;  // for the next attempts; empty: delivered
+    std::int64_t held = -1;               // what position says
     bool deleted_seen = false;
     bool bad_index = false;
     std::size_t in_send = 0, overlaps = 0;
-    const annal_delivery* kept = nullptr;     // a delivery that was not answered
+    const annal_delivery* kept = nullptr;  // a delivery that was not answered
     bool keep_next = false;
 };
 Destination* destination = nullptr;  // the sink's C functions have no other way to it
@@ -40,11 +40,13 @@ annal_status create(const annal_init*, void** self, annal_error*) {
 }
 void destroy(void*) {}
 
-annal_status encode(void*, const annal_batch* batch, const annal_writer* out, std::uint64_t* ends, annal_error*) {
+annal_status
+encode(void*, const annal_batch* batch, const annal_writer* out, std::uint64_t* ends, annal_error*) {
     std::uint64_t end = 0;
     for (std::uint32_t i = 0; i < batch->count; ++i) {
         const annal_event* event = ANNAL_AT(annal_event, batch->events, batch->stride, i);
-        const std::string line = std::to_string(event->seq) + ((event->flags & ANNAL_EVENT_DELETED) ? " deleted" : "") + "\n";
+        const std::string line = std::to_string(event->seq) +
+                                 ((event->flags & ANNAL_EVENT_DELETED) ? " deleted" : "") + "\n";
         std::size_t room = 0;
         std::uint8_t* to = out->reserve(out->w, line.size(), &room);
         if (!to) return ANNAL_TOO_LARGE;
@@ -61,7 +63,9 @@ void send(void* self, const annal_delivery* delivery) {
     {
         const std::lock_guard lock(to.mutex);
         if (to.in_send++ > 0) ++to.overlaps;
-        to.payloads.emplace_back(reinterpret_cast<const char*>(delivery->payload.ptr), delivery->payload.len);
+        to.payloads.emplace_back(
+            reinterpret_cast<const char*>(delivery->payload.ptr), delivery->payload.len
+        );
         if (to.keep_next) {
             to.keep_next = false;
             to.kept = delivery;
@@ -79,7 +83,8 @@ void send(void* self, const annal_delivery* delivery) {
             return;
         }
         for (std::uint32_t i = 0; verdict == ANNAL_DELIVERED && i < delivery->batch->count; ++i) {
-            const annal_event* event = ANNAL_AT(annal_event, delivery->batch->events, delivery->batch->stride, i);
+            const annal_event* event =
+                ANNAL_AT(annal_event, delivery->batch->events, delivery->batch->stride, i);
             to.seqs.push_back(event->seq);
             if (event->flags & ANNAL_EVENT_DELETED) to.deleted_seen = true;
         }
@@ -96,9 +101,20 @@ annal_status position(void* self, annal_str, std::int64_t* seq, annal_error*) {
 }
 
 const annal_sink_v1 kSink{sizeof(annal_sink_v1), 0, create, destroy, encode, send, position};
-const annal_component kComponent{sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
+const annal_component kComponent{
+    sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
 const annal_component* const kComponents[] = {&kComponent};
-const annal_module kModule{sizeof(annal_module), ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test.memory", "1", "test", "Apache-2.0", 1, 0, kComponents};
+const annal_module kModule{
+    sizeof(annal_module),
+    ANNAL_ABI_MAJOR,
+    ANNAL_ABI_MINOR,
+    "test.memory",
+    "1",
+    "test",
+    "Apache-2.0",
+    1,
+    0,
+    kComponents};
 
 struct StreamTest : testing::Test {
     ManualClock fixed{kStart};
@@ -224,7 +240,9 @@ TEST_F(StreamTest, RefusesADestinationThatIsAheadOfTheLog) {
     to.held = 10;
     start();
     ASSERT_TRUE(eventually([&] { return stream->status().state == "blocked"; }));
-    EXPECT_NE(stream->status().last_error.find("holds seq 10 but the log ends at 2"), std::string::npos);
+    EXPECT_NE(
+        stream->status().last_error.find("holds seq 10 but the log ends at 2"), std::string::npos
+    );
     EXPECT_TRUE(to.seqs.empty());
 }
 
@@ -280,7 +298,9 @@ TEST_F(StreamTest, WaitsForASinkThatMissedItsDeadlineBeforeItSendsAgain) {
     append(2);
     to.keep_next = true;
     start();
-    ASSERT_TRUE(eventually([&] { return stream->status().last_error.find("missed its deadline") != std::string::npos; }));
+    ASSERT_TRUE(eventually([&] {
+        return stream->status().last_error.find("missed its deadline") != std::string::npos;
+    }));
     EXPECT_EQ(to.payloads.size(), 1U) << "nothing may be sent while the sink holds the batch";
     {
         const std::lock_guard lock(to.mutex);
@@ -325,11 +345,13 @@ TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
     start();
     ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
     store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
-    EXPECT_FALSE(threads.run(appender.append([] {
-        AppendUnit unit;
-        unit.project = "p";
-        return unit;
-    }())).has_value());
+    EXPECT_FALSE(threads
+                     .run(appender.append([] {
+                         AppendUnit unit;
+                         unit.project = "p";
+                         return unit;
+                     }()))
+                     .has_value());
     append(1);
     ASSERT_TRUE(eventually([&] { return to.seqs.size() == 4; }));
     EXPECT_EQ(to.seqs, range(0, 3));

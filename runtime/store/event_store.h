@@ -17,14 +17,16 @@
 
 namespace annal {
 
-/// One operation on the ordered key space beside the events. Rows are addressed by (space, project, key). Spaces that begin
-/// with "host." belong to the runtime, "plugin.<instance>" to an instance.
+/// One operation on the ordered key space beside the events. Rows are addressed by (space, project,
+/// key). Spaces that begin with "host." belong to the runtime, "plugin.<instance>" to an instance.
 struct KvOp {
     enum class Kind { put, erase, require_absent, require_equals };
     Kind kind = Kind::put;
     std::string space, project, key, value;
 };
-struct KvRow { std::string project, key, value; };
+struct KvRow {
+    std::string project, key, value;
+};
 
 /// Progress of a subscription: the highest seq that its destination has acknowledged.
 struct CursorMove {
@@ -32,15 +34,17 @@ struct CursorMove {
     Seq to = kNoSeq;
 };
 
-/// What one caller wants done, all or nothing. May hold no event at all (kv operations or a cursor move alone).
+/// What one caller wants done, all or nothing. May hold no event at all (kv operations or a cursor
+/// move alone).
 struct AppendUnit {
     std::string project;
-    std::vector<EventDraft> events;      ///< at most kBatchEventsMax, validated; borrowed from `memory`
+    std::vector<EventDraft> events;  ///< at most kBatchEventsMax, validated; borrowed from `memory`
     std::shared_ptr<const void> memory;  ///< keeps the text of `events` alive
     std::string request_key;             ///< idempotency key of the whole unit; empty: none
     std::vector<KvOp> kv;                ///< preconditions first, then changes
     std::vector<CursorMove> cursors;
-    std::vector<Seq> erase;              ///< events whose content goes; not_found when absent or a tombstone already
+    std::vector<Seq>
+        erase;  ///< events whose content goes; not_found when absent or a tombstone already
 };
 
 struct Receipt {
@@ -57,13 +61,14 @@ struct ScanRequest {
     bool newest_first = true;
     std::optional<Seq> after;  ///< go on beyond this seq (exclusive), in the direction of the scan
     std::uint32_t limit = 50;  ///< [1, kPageMax]
-    bool tombstones = false;   ///< streams: deleted events appear (whatever the filter), content-free
+    bool tombstones =
+        false;  ///< streams: deleted events appear (whatever the filter), content-free
     std::chrono::milliseconds budget{2'000};  ///< a page ends early when it is used up
 };
 
 struct ScanPage {
     EventBatch batch;
-    Seq scanned = kNoSeq;  ///< last seq that was looked at: the next request's `after`
+    Seq scanned = kNoSeq;    ///< last seq that was looked at: the next request's `after`
     bool exhausted = false;  ///< nothing lies beyond `scanned` in this direction, as of this read
 };
 
@@ -91,60 +96,84 @@ struct MonthInfo {
     std::uint64_t bytes = 0;
 };
 
-/// Durable, append-only logs of audit events, one per project, with the small state that must commit with them: the port
-/// that every store implements and that `store_contract` tests.
+/// Durable, append-only logs of audit events, one per project, with the small state that must
+/// commit with them: the port that every store implements and that `store_contract` tests.
 ///
 /// Lifetime: built by `open_sqlite_store` (…), owned by the runtime, outlives its callers.
-/// Threads:  call from any coroutine; work runs on the store's own threads and the task resumes on its caller's executor.
+/// Threads:  call from any coroutine; work runs on the store's own threads and the task resumes on
+/// its caller's executor.
 ///           No caller ever blocks an io thread.
-/// Order:    per project seq is 0, 1, 2, … without holes; created_at and id strictly increase with it.
-/// Errors:   each operation may fail with Errc::unavailable (nothing was written; retry) or Errc::timeout.
+/// Order:    per project seq is 0, 1, 2, … without holes; created_at and id strictly increase with
+/// it. Errors:   each operation may fail with Errc::unavailable (nothing was written; retry) or
+/// Errc::timeout.
 class EventStore {
 public:
     virtual ~EventStore() = default;
 
-    /// Commits `units` durably (fsync) in the order given, one transaction for as many as the engine can take at once.
-    /// Units fail one by one without harm to the others.
+    /// Commits `units` durably (fsync) in the order given, one transaction for as many as the
+    /// engine can take at once. Units fail one by one without harm to the others.
     ///
-    /// Idempotency: a unit whose request_key is known, or an event whose idempotency_key is known, with the same content
-    /// returns the original receipts (`replayed`) and writes nothing for it; keys live for at least 31 days. Two units of
-    /// one call may carry the same key.
-    /// @error Errc::conflict       A known key with other content, or a precondition of `kv` does not hold.
+    /// Idempotency: a unit whose request_key is known, or an event whose idempotency_key is known,
+    /// with the same content returns the original receipts (`replayed`) and writes nothing for it;
+    /// keys live for at least 31 days. Two units of one call may carry the same key.
+    /// @error Errc::conflict       A known key with other content, or a precondition of `kv` does
+    /// not hold.
     /// @error Errc::not_found      A seq of `erase` is absent or erased already.
-    /// @error Errc::unavailable    The engine can't write now (disk full, …); nothing of the unit was written.
-    /// An fsync error does not return: it ends the process, since what is durable is then unknown.
-    [[nodiscard]] virtual Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units) = 0;
+    /// @error Errc::unavailable    The engine can't write now (disk full, …); nothing of the unit
+    /// was written. An fsync error does not return: it ends the process, since what is durable is
+    /// then unknown.
+    [[nodiscard]] virtual Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units
+    ) = 0;
 
-    /// Events in seq order, ascending or descending. Bounded: at most kScanWindowSeqs rows are looked at one by one, and the
-    /// budget holds; so a page may be short or empty without being `exhausted`.
-    /// A page that is not exhausted always has moved `scanned` on.
+    /// Events in seq order, ascending or descending. Bounded: at most kScanWindowSeqs rows are
+    /// looked at one by one, and the budget holds; so a page may be short or empty without being
+    /// `exhausted`. A page that is not exhausted always has moved `scanned` on.
     [[nodiscard]] virtual Task<Result<ScanPage>> scan(ScanRequest request) = 0;
 
-    /// One event, by the time inside its id; a batch of exactly one. @error Errc::not_found  Absent, deleted or dropped.
+    /// One event, by the time inside its id; a batch of exactly one. @error Errc::not_found Absent,
+    /// deleted or dropped.
     [[nodiscard]] virtual Task<Result<EventBatch>> get(std::string project, EventId id) = 0;
 
-    /// Actions recorded in [since, ∞) with count and last occurrence, by descending count, then name. Exact.
-    [[nodiscard]] virtual Task<Result<std::vector<ActionCount>>> action_counts(std::string project, TimeUs since) = 0;
+    /// Actions recorded in [since, ∞) with count and last occurrence, by descending count, then
+    /// name. Exact.
+    [[nodiscard]] virtual Task<Result<std::vector<ActionCount>>> action_counts(
+        std::string project, TimeUs since
+    ) = 0;
 
-    /// How many events match: arithmetic on seqs and tombstones without a filter; with one, exact within the budget.
-    [[nodiscard]] virtual Task<Result<Total>> count(std::string project, Filter filter, std::chrono::milliseconds budget) = 0;
+    /// How many events match: arithmetic on seqs and tombstones without a filter; with one, exact
+    /// within the budget.
+    [[nodiscard]] virtual Task<Result<Total>> count(
+        std::string project, Filter filter, std::chrono::milliseconds budget
+    ) = 0;
 
     [[nodiscard]] virtual Task<Result<LogState>> log_state(std::string project) = 0;
 
     /// Months that hold events, ascending.
     [[nodiscard]] virtual Task<Result<std::vector<MonthInfo>>> months() = 0;
-    /// Hides all events of `month` at once (first_seq rises), then frees their storage. The log goes on from its head.
-    /// @error Errc::conflict  The month is still open for appends. @error Errc::not_found  No such month.
+    /// Hides all events of `month` at once (first_seq rises), then frees their storage. The log
+    /// goes on from its head.
+    /// @error Errc::conflict  The month is still open for appends. @error Errc::not_found  No such
+    /// month.
     [[nodiscard]] virtual Task<Result<void>> drop_month(Month month) = 0;
 
-    [[nodiscard]] virtual Task<Result<std::optional<std::string>>> kv_get(std::string space, std::string project, std::string key) = 0;
-    /// Rows whose key begins with `prefix` and is greater than `after`, ascending by (project, key). `project` empty: of all
-    /// projects (host spaces); `after` then applies to the pair (project, key) encoded as project + '\0' + key.
-    [[nodiscard]] virtual Task<Result<std::vector<KvRow>>> kv_scan(std::string space, std::string project, std::string prefix, std::string after, std::uint32_t limit) = 0;
+    [[nodiscard]] virtual Task<Result<std::optional<std::string>>> kv_get(
+        std::string space, std::string project, std::string key
+    ) = 0;
+    /// Rows whose key begins with `prefix` and is greater than `after`, ascending by (project,
+    /// key). `project` empty: of all projects (host spaces); `after` then applies to the pair
+    /// (project, key) encoded as project + '\0' + key.
+    [[nodiscard]] virtual Task<Result<std::vector<KvRow>>> kv_scan(
+        std::string space,
+        std::string project,
+        std::string prefix,
+        std::string after,
+        std::uint32_t limit
+    ) = 0;
     /// kNoSeq when the subscription has not moved yet.
     [[nodiscard]] virtual Task<Result<Seq>> cursor(std::string subscription) = 0;
 
-    /// Finishes what runs in the background (sealing, checkpoints), at most until the deadline, and closes. No call may follow.
+    /// Finishes what runs in the background (sealing, checkpoints), at most until the deadline, and
+    /// closes. No call may follow.
     virtual void close() = 0;
 };
 

@@ -43,7 +43,8 @@ public:
     template <class T>
     Pending<T> start(Task<T> task) {
         auto result = std::make_shared<std::optional<T>>();
-        auto done = boost::asio::co_spawn(io_, keep(std::move(task), result), boost::asio::use_future);
+        auto done =
+            boost::asio::co_spawn(io_, keep(std::move(task), result), boost::asio::use_future);
         return {std::move(result), std::move(done)};
     }
     template <class T>
@@ -62,7 +63,8 @@ private:
     }
 
     boost::asio::io_context io_;
-    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
+    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
+        io_.get_executor()};
     std::vector<std::thread> threads_;
 };
 
