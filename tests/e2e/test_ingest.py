@@ -77,10 +77,10 @@ def test_an_ndjson_body_with_blank_lines_and_no_last_newline(project):
     assert [e["action"] for e in project.walk("?type=nd.*")] == ["nd.c", "nd.b", "nd.a"]
 
 
-@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/x-ndjson; charset=utf-8", "application/jsonl"])
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "Application/X-NDJSON; charset=utf-8"])
 def test_ndjson_by_its_names(project, content_type):
     answer = project.ndjson([event()], headers={"Content-Type": content_type})
-    assert answer.status in ((201,) if "ndjson" in content_type else (201, 415)), answer
+    assert answer.status == 201, answer
 
 
 def test_gzip_bodies(project):
@@ -416,6 +416,8 @@ def test_ndjson_beyond_a_request_is_streamed_in_chunks(project):
     lines = [json.dumps(event("long.line", external_id=f"x{i}")) for i in range(12_345)]
     answer = project.ndjson("\n".join(lines))
     assert answer.status == 201, answer
+    totals = answer.json()
+    assert (totals["stored"], totals["last_durable_line"]) == (12_345, 12_345)
     assert project.count() == 12_346
     events = project.export_lines("?type=long.line")
     assert [json.loads(line)["external_id"] for line in events] == [f"x{i}" for i in range(12_344, -1, -1)]
@@ -432,7 +434,7 @@ def test_a_long_ndjson_body_with_a_bad_line_says_what_is_durable(project):
     stored = [json.loads(line)["external_id"] for line in project.export_lines("?type=cut.line")][::-1]
     assert stored == [f"x{i}" for i in range(len(stored))]
     assert len(stored) < 11_501
-    assert str(len(stored)) in answer.text, (len(stored), answer.text)
+    assert problem["last_durable_line"] == len(stored) == 11_000
 
 
 # --- ?partial=true
@@ -440,19 +442,18 @@ def test_a_long_ndjson_body_with_a_bad_line_says_what_is_durable(project):
 def test_partial_stores_the_valid_events_and_reports_the_rest(project):
     events = [event("part.a"), event("BAD"), event("part.b"), event("part.c", ip="x")]
     answer = project.post("/v1/audit/events?partial=true", {"events": events})
-    assert answer.status in (200, 201, 207), answer
+    assert answer.status == 201, answer
     body = answer.json()
     assert [(e["index"], e["pointer"]) for e in body["errors"]] == [(1, "/action"), (3, "/ip")]
     stored = project.walk("?type=part.*")[::-1]
     assert [e["action"] for e in stored] == ["part.a", "part.b"]
-    receipts = [r for r in body["data"] if r]
-    assert [r["id"] for r in receipts] == [e["id"] for e in stored]
+    assert [(r["index"], r["id"]) for r in body["data"]] == [(0, stored[0]["id"]), (2, stored[1]["id"])]
 
 
 def test_partial_ndjson_reports_lines(project):
     body = "\n".join([json.dumps(event("part.a")), "{", json.dumps(event("part.b"))])
     answer = project.post("/v1/audit/events?partial=true", body, headers=ND)
-    assert answer.status in (200, 201, 207), answer
+    assert answer.status == 201, answer
     assert [(e["line"], e["code"]) for e in answer.json()["errors"]] == [(2, "malformed")]
     assert [e["action"] for e in project.walk("?type=part.*")] == ["part.b", "part.a"]
 
