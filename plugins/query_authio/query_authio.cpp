@@ -1,0 +1,317 @@
+/// The native read API: list, get, types, exports and the legacy list, and the deletion of one
+/// event.
+///
+///     apiVersion: annal.dev/v1
+///     kind: Plugin
+///     metadata: {name: query-authio}
+///     spec:
+///       library: {name: query_authio}
+///       triggers:            # the names are fixed: they say what a route does
+///         - {name: list, http: {methods: [GET], route: /v1/audit/events, scope: audit:read}}
+///         - {name: types, http: {methods: [GET], route: /v1/audit/events/types, scope:
+///         audit:read}}
+///         - {name: get, http: {methods: [GET], route: "/v1/audit/events/{id}", scope: audit:read}}
+///         - {name: delete, http: {methods: [DELETE], route: "/v1/audit/events/{id}", scope:
+///         audit:write}}
+///         - {name: export, http: {methods: [GET], route: "/v1/audit/events.{format}", scope:
+///         audit:read}}
+///         - {name: legacy, http: {methods: [GET], route: /v1/audit-events, scope: audit:read}}
+///       permissions: {store: [read, delete], export: true}
+///
+/// Pages are rendered straight from the store's rows into one buffer; exports never pass through
+/// here at all.
+#include <annal/sdk.hpp>
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "parameters.h"
+
+namespace authio {
+namespace {
+
+using Json = annal::JsonWriter<annal::Buffer>;
+
+constexpr std::int64_t kTypesWindowUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
+constexpr std::uint32_t kExportRowsMax = 100'000;
+constexpr std::string_view kJson = "application/json";
+
+/// Renders the rows of pages into an open array.
+class RowsRenderer {
+public:
+    RowsRenderer(const annal::Host& host, annal::Buffer& out) : host_(host), out_(out) {}
+
+    void operator()(const annal::Batch& batch, bool has_more, annal_str next_cursor) {
+        const annal_writer writer = out_.writer();
+        for (const annal_event& event : batch) {
+            if (count_++ > 0) {
+                out_.push(',');
+            }
+            if (annal::Status status = host_.render(event, writer); !status.ok()) {
+                failure_ = std::move(status);
+                return;
+            }
+            last_created_at_us_ = event.created_at_us;
+        }
+        has_more_ = has_more;
+        next_cursor_ = annal::view(next_cursor);
+    }
+    [[nodiscard]] const annal::Status& failure() const { return failure_; }
+    [[nodiscard]] bool has_more() const { return has_more_; }
+    [[nodiscard]] const std::string& next_cursor() const { return next_cursor_; }
+    [[nodiscard]] std::size_t count() const { return count_; }
+    [[nodiscard]] std::int64_t last_created_at_us() const { return last_created_at_us_; }
+
+private:
+    const annal::Host& host_;
+    annal::Buffer& out_;
+    annal::Status failure_;
+    std::size_t count_ = 0;
+    std::int64_t last_created_at_us_ = 0;
+    bool has_more_ = false;
+    std::string next_cursor_;
+};
+
+/// What a failed read amounts to for a client. Of what it sent, only the cursor and the patterns
+/// are left for the host to refuse.
+annal::Problem read_problem(const annal::Status& status, bool has_cursor) {
+    if (status.code() == ANNAL_UNPROCESSABLE) {
+        return annal::Problem(400, "invalid_parameter").detail(status.text());
+    }
+    if (status.code() == ANNAL_INVALID) {
+        return annal::Problem(400, has_cursor ? "invalid_cursor" : "invalid_parameter")
+            .detail(status.text());
+    }
+    return annal::Problem(status);
+}
+
+}  // namespace
+
+class QueryAuthio : public annal::HttpHandler {
+public:
+    static constexpr auto kName = "query_authio";
+
+    annal::Status open() {
+        annal::Status status = host().require(ANNAL_SERVICE_CODEC);
+        return status.ok() ? host().require(ANNAL_SERVICE_STORE) : status;
+    }
+
+    annal::Task<> handle(annal::Request& request, annal::Response& response) {
+        static constexpr std::array<
+            std::pair<
+                std::string_view,
+                annal::Task<> (QueryAuthio::*)(annal::Request&, annal::Response&)>,
+            6>
+            kRoutes{{
+                {"list", &QueryAuthio::list},
+                {"get", &QueryAuthio::get},
+                {"types", &QueryAuthio::types},
+                {"export", &QueryAuthio::export_events},
+                {"legacy", &QueryAuthio::legacy},
+                {"delete", &QueryAuthio::erase},
+            }};
+        for (const auto& [trigger, route] : kRoutes) {
+            if (trigger == request.trigger()) {
+                return (this->*route)(request, response);
+            }
+        }
+        return wrong_trigger(request, response);
+    }
+
+private:
+    annal::Task<> list(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem =
+                read_parameters(request, kFilters | kCursor | kLimit, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        annal::Buffer body;
+        body.append(R"({"data":[)");
+        RowsRenderer rows(host(), body);
+        annal::Query query(parameters.filter);
+        query.limit(parameters.limit).cursor(parameters.cursor);
+        if (const annal::Status status = co_await scan(request, query, rows); !status.ok()) {
+            co_await response.fail(read_problem(status, !annal::is_null(parameters.cursor)));
+            co_return;
+        }
+        body.append(R"(],"next_cursor":)");
+        if (rows.has_more()) {
+            annal::append_json_string(body, rows.next_cursor());
+        } else {
+            body.append("null");
+        }
+        body.append(rows.has_more() ? R"(,"has_more":true})" : R"(,"has_more":false})");
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> get(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kNone, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        annal::Buffer body;
+        RowsRenderer rows(host(), body);
+        annal::Status status = co_await request.call().get(request.param("id"), rows);
+        if (status.ok() && rows.count() == 0) {
+            status = annal::Status(ANNAL_NOT_FOUND, {});
+        }
+        if (!status.ok()) {
+            co_await response.fail(event_problem(status));
+            co_return;
+        }
+        if (!rows.failure().ok()) {
+            co_await response.fail(annal::Problem(rows.failure()));
+            co_return;
+        }
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> erase(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kReason, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        const std::string_view reason = parameters.reason.value_or(std::string_view());
+        const annal::Status status = co_await request.call().erase(request.param("id"), reason);
+        if (!status.ok()) {
+            co_await response.fail(event_problem(status));
+            co_return;
+        }
+        const annal::Headers headers;
+        co_await response.send(204, headers, {});
+    }
+
+    annal::Task<> types(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kNone, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        const annal::ActionCounts counts =
+            co_await request.call().actions(host().wall_us() - kTypesWindowUs);
+        if (!counts.ok()) {
+            co_await response.fail(annal::Problem(counts.status()));
+            co_return;
+        }
+        annal::Buffer body;
+        Json json(body);
+        json.begin_object().key("data").begin_array();
+        for (const annal_action_count& row : counts.rows()) {
+            json.begin_object().member("action", row.action).member("count", row.count);
+            json.member("last_seen", host().format_time(row.last_seen_us)).end_object();
+        }
+        json.end_array().end_object();
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> export_events(annal::Request& request, annal::Response& response) {
+        const std::string_view format = request.param("format");
+        Parameters parameters;
+        const unsigned set = kFilters | kCursor | (format == "csv" ? kCsvSafe : kNone);
+        if (const auto problem = read_parameters(request, set, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        const std::string next_path = path_without_cursor(request);
+        annal::Export what(parameters.filter, format);
+        what.rows_max(kExportRowsMax).cursor(parameters.cursor).next_path(next_path);
+        if (parameters.csv_safe) {
+            what.option("csv_safe", *parameters.csv_safe);
+        }
+        const annal::Status status = co_await request.call().run_export(what, response.raw());
+        if (status.ok()) {
+            response.mark_answered();
+            co_return;
+        }
+        if (status.code() == ANNAL_CANCELLED) {
+            response.mark_answered();  // nobody is left to tell
+            co_return;
+        }
+        co_await response.fail(read_problem(status, !annal::is_null(parameters.cursor)));
+    }
+
+    /// Pages by time alone: created_at is strictly increasing within a project, so nothing is lost
+    /// or repeated.
+    annal::Task<> legacy(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kLegacy | kLimit, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        annal::Buffer body;
+        body.append(R"({"data":[)");
+        RowsRenderer rows(host(), body);
+        std::string cursor;
+        // A page that the time budget ended without a row has no time to go on from: look further.
+        do {
+            cursor = rows.next_cursor();
+            annal::Query query(parameters.filter);
+            query.limit(parameters.limit)
+                .cursor(cursor.empty() ? annal::kNull : annal::to_str(cursor));
+            if (const annal::Status status = co_await scan(request, query, rows); !status.ok()) {
+                co_await response.fail(read_problem(status, false));
+                co_return;
+            }
+        } while (rows.count() == 0 && rows.has_more() && !request.call().cancelled());
+        if (rows.count() == 0 && rows.has_more()) {
+            co_await response.fail(annal::Problem(503, "unavailable")
+                                       .detail("no matching event was found in the time allowed; "
+                                               "narrow the search with before=")
+                                       .retry_after_s(1));
+            co_return;
+        }
+        body.append(R"(],"next_before":)");
+        if (rows.has_more()) {
+            annal::append_json_string(body, host().format_time(rows.last_created_at_us()));
+        } else {
+            body.append("null");
+        }
+        body.push('}');
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
+        host().error(
+            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
+        );
+        co_await response.fail(annal::Problem(500, "internal")
+                                   .detail(
+                                       "the manifest's trigger \"" +
+                                       std::string(request.trigger()) +
+                                       "\" must be named list, get, types, export, legacy or delete"
+                                   ));
+    }
+
+    annal::Task<annal::Status> scan(
+        annal::Request& request, const annal::Query& query, RowsRenderer& rows
+    ) {
+        annal::Status status = co_await request.call().scan(query, rows);
+        co_return status.ok() ? rows.failure() : status;
+    }
+
+    annal::Task<> send_json(annal::Response& response, const annal::Buffer& body) {
+        if (body.overflowed()) {
+            co_await response.fail(annal::Problem(503, "unavailable")
+                                       .detail("the page is too large; ask for fewer rows"));
+            co_return;
+        }
+        co_await response.send(200, kJson, body.view());
+    }
+
+    [[nodiscard]] static annal::Problem event_problem(const annal::Status& status) {
+        if (status.code() == ANNAL_NOT_FOUND || status.code() == ANNAL_INVALID) {
+            return annal::Problem(404, "not_found")
+                .detail("this project has no event with this id");
+        }
+        return annal::Problem(status);
+    }
+};
+
+}  // namespace authio
+
+ANNAL_PLUGIN("annal.query-authio", "1.0.0", "Annal", "Apache-2.0", authio::QueryAuthio)

@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+#include <annal/sdk/config.hpp>
+
+namespace {
+
+struct Settings {
+    std::string url, token;
+    std::int64_t batch = 0;
+    bool sync = false;
+    double ratio = 0;
+    std::vector<std::string> tags;
+    static auto config() {
+        return std::tuple{
+            annal::required("url", &Settings::url).range(1, 20).about("where to"),
+            annal::secret("token", &Settings::token),
+            annal::optional("batch", &Settings::batch, 500).range(1, 1000),
+            annal::optional("sync", &Settings::sync, true),
+            annal::optional("ratio", &Settings::ratio, 0.5),
+            annal::optional("tags", &Settings::tags, {"a", "b"}),
+        };
+    }
+};
+struct Nothing {};
+
+TEST(Config, MakesASchemaFromTheMembers) {
+    EXPECT_EQ(
+        annal::config_schema<Settings>(),
+        R"({"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,"properties":{)"
+        R"("url":{"type":"string","minLength":1,"maxLength":20,"description":"where to"},)"
+        R"("token":{"type":"string","x-secret":true},)"
+        R"("batch":{"type":"integer","minimum":1,"maximum":1000,"default":500},)"
+        R"("sync":{"type":"boolean","default":true},)"
+        R"("ratio":{"type":"number","default":0.5},)"
+        R"("tags":{"type":"array","items":{"type":"string"},"default":["a","b"]}},"required":["url","token"]})"
+    );
+    annal::Json json;
+    annal::Json::Failure failure;
+    EXPECT_TRUE(annal::Json::parse(annal::config_schema<Nothing>(), json, failure));
+}
+
+TEST(Config, ReadsValuesAndDefaults) {
+    Settings settings;
+    ASSERT_TRUE(
+        annal::read_config(settings, R"({"url":"x","token":"t","ratio":2,"tags":["z"]})").ok()
+    );
+    EXPECT_EQ(settings.url, "x");
+    EXPECT_EQ(settings.batch, 500);
+    EXPECT_TRUE(settings.sync);
+    EXPECT_EQ(settings.ratio, 2.0);
+    EXPECT_EQ(settings.tags, std::vector<std::string>{"z"});
+}
+
+TEST(Config, ReportsEveryErrorWithItsPointer) {
+    Settings settings;
+    const annal::Status status = annal::read_config(
+        settings, R"({"token":1,"batch":0,"sync":"yes","ratio":"x","tags":[1],"urll":"x"})"
+    );
+    EXPECT_EQ(status.code(), ANNAL_UNPROCESSABLE);
+    EXPECT_EQ(
+        status.text(),
+        "configuration: /url: missing; /token: must be a string; /batch: must be from 1 to 1000; "
+        "/sync: must be true or "
+        "false; /ratio: must be a number; /tags: must be a list of strings; /urll: unknown key"
+    );
+}
+
+TEST(Config, RefusesWhatIsNoObject) {
+    Nothing nothing;
+    EXPECT_TRUE(annal::read_config(nothing, "{}").ok());
+    EXPECT_TRUE(annal::read_config(nothing, "").ok());
+    EXPECT_EQ(annal::read_config(nothing, "[]").code(), ANNAL_INVALID);
+    EXPECT_EQ(annal::read_config(nothing, "{").code(), ANNAL_INVALID);
+    EXPECT_EQ(annal::read_config(nothing, R"({"a":1})").code(), ANNAL_UNPROCESSABLE);
+    Settings settings;
+    EXPECT_FALSE(annal::read_config(settings, R"({"url":"","token":"t"})").ok());
+    EXPECT_FALSE(annal::read_config(settings, R"({"url":"123456789012345678901","token":"t"})").ok()
+    );
+}
+
+}  // namespace
