@@ -66,6 +66,8 @@ class Annal:
                 while piece := answer.read(1 << 16):
                     out.write(piece)
                 link = answer.headers.get("Link", "")
+                if answer.headers.get("Annal-Truncated") == "unknown":
+                    raise SystemExit("the server could not tell in time whether this is all; narrow it with from= and to=")
             path = link[link.index("<") + 1:link.index(">")] if "<" in link else None
 
 

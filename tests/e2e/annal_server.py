@@ -327,10 +327,11 @@ class Server:
         self._stdout_from = self.stdout_path.stat().st_size if self.stdout_path.exists() else 0
         self._stderr_from = self.stderr_path.stat().st_size if self.stderr_path.exists() else 0
         with open(self.stdout_path, "ab") as out, open(self.stderr_path, "ab") as err:
-            # Python ignores SIGXFSZ; the child keeps that, so that a full disk is an error of write, not a signal.
+            # Python ignores SIGXFSZ; under a limit the child keeps that, so that a full disk is an error of write, not a
+            # signal. Otherwise it gets the signals' defaults, as from any shell.
             self.process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=self.environment(),
-                cwd=self.folder, preexec_fn=self._before_exec, restore_signals=False)
+                cwd=self.folder, preexec_fn=self._before_exec, restore_signals=self.file_size_max is None)
         return self
 
     def start(self):
