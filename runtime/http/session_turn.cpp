@@ -374,13 +374,16 @@ Task<void> Turn::give_up(const char* event, std::string why) {
     (void)co_await fail_here(std::move(problem));  // a client that is gone needs none
 }
 
-void Turn::decide_close() {
+bool Turn::drains() const {
+    if (!parser_.is_header_done()) return false;
     const auto left = parser_.content_length_remaining();
     const bool never_comes = expects_continue_ && session_->input().empty();
-    const bool drains =
-        parser_.is_header_done() && !never_comes && (!left || *left <= kDrainBytesMax);
+    return !never_comes && (!left || *left <= kDrainBytesMax);
+}
+
+void Turn::decide_close() {
     closes_ = must_close_ || !keep_alive_ || session_->hub().stopping || body_error_ ||
-              (!parser_.is_done() && !drains);
+              (!parser_.is_done() && !drains());
 }
 
 void Turn::append_head(std::uint64_t length, bool last, bool trailers) {

@@ -93,6 +93,8 @@ private:
     Task<Result<void>> transmit(std::string_view bytes, const Pairs* trailers, bool last);
     void append_head(std::uint64_t length, bool last, bool trailers);
     Document render(const Problem& problem) const;
+    /// Whether what is left of the body is worth reading for the sake of the next request.
+    [[nodiscard]] bool drains() const;
     void decide_close();
     void flush_soon(int hops);
     Task<void> flush(std::shared_ptr<Turn> self);
