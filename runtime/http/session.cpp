@@ -350,13 +350,17 @@ Task<void> Session::serve_refusal(std::shared_ptr<Session>) {
 
 Task<bool> Session::first_byte() {
     if (!reading_) input_.shrink(kIdleBufferBytes);
-    while (input_.empty()) {
-        if (hub_->stopping) co_return false;
-        wait_for(Wait::first_byte, hub_->limits.idle_timeout_ms);
-        const bool received = co_await receive();
-        wait_over();
-        if (!received) co_return false;
+    wait_for(Wait::first_byte, hub_->limits.idle_timeout_ms);
+    for (;;) {
+        // Empty lines before a request line are passed over; they do not make a connection busy.
+        while (input_.view().starts_with("\r\n")) input_.consume(2);
+        if (!input_.empty() && input_.view() != "\r") break;
+        if (hub_->stopping || !co_await receive()) {
+            wait_over();
+            co_return false;
+        }
     }
+    wait_over();
     co_return true;
 }
 
@@ -388,9 +392,8 @@ Task<std::optional<Problem>> Session::read_head(Turn& turn) {
     auto state = HeadScanner::State::more;
     wait_for(Wait::head, limits.header_timeout_ms);
     for (;;) {
-        while (input_.view().starts_with("\r\n") && scanner.size() == 0) input_.consume(2);
         const std::string_view text = input_.view();
-        if (!text.empty() && text != "\r") state = scanner.scan(text);
+        state = scanner.scan(text);
         const bool done = state == HeadScanner::State::done;
         if (state == HeadScanner::State::bad) {
             refusal = problem(

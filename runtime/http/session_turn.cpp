@@ -308,7 +308,10 @@ Task<Result<void>> Turn::finish_here(Pairs trailers) {
     if (!started_) co_return misuse("a finish before the start of the answer");
     BOOST_OUTCOME_CO_TRYV(check_headers(trailers));
     while (sending_) co_await sent_.wait();
-    if (over_ && !gone_ && head_sent_) co_return ok();  // HEAD had its answer at the first flush
+    if (answered_early_) {
+        answered_early_ = false;
+        co_return ok();
+    }
     if (over_ || session_->dead()) co_return gone();
     co_return co_await transmit({}, &trailers, true);
 }
@@ -443,6 +446,7 @@ Task<Result<void>> Turn::transmit(std::string_view bytes, const Pairs* trailers,
     gathered_.clear();
     sent_.wake();
     if (!sent) co_return sent.error();
+    answered_early_ = bodiless && !last;
     if (last || bodiless) complete();
     co_return ok();
 }

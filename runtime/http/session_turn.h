@@ -123,6 +123,7 @@ private:
     Pairs headers_;
     Framing framing_ = Framing::length;
     bool head_sent_ = false;
+    bool answered_early_ = false;  // by a flush: the client wants no body
     bool closes_ = false;
     bool must_close_ = false;
     bool sending_ = false;

@@ -1,0 +1,188 @@
+#include "runtime/http/testing_server.h"
+
+namespace annal::http::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::chrono::milliseconds since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+}
+
+TEST_F(ServerTest, HeaderLimitIsExact) {
+    add_usual();
+    limits_.header_bytes_max = 2000;
+    start();
+    const std::string before = "GET /hello HTTP/1.1\r\nHost: x\r\nX-Pad: ";
+    const auto of_size = [&](std::size_t size) {
+        return before + std::string(size - before.size() - 4, 'p') + "\r\n\r\n";
+    };
+    HttpClient c = client();
+    c.send(of_size(2000));
+    EXPECT_EQ(c.receive()->status, 200);
+    c.send(of_size(2000) + of_size(2000));
+    EXPECT_EQ(c.receive()->status, 200);
+    EXPECT_EQ(c.receive()->status, 200);
+    c.send(of_size(2001));
+    const auto over = c.receive();
+    EXPECT_EQ(over->status, 431);
+    EXPECT_EQ(over->header("connection"), "close");
+    EXPECT_THAT(over->body, HasSubstr("2000 bytes"));
+    EXPECT_TRUE(c.closed_by_peer());
+
+    HttpClient endless = client();
+    endless.send("GET /hello?" + std::string(1'000'000, 'x'));
+    EXPECT_EQ(endless.receive()->status, 431);
+    EXPECT_TRUE(endless.closed_by_peer());
+}
+
+TEST_F(ServerTest, AHeadTooLargeIsRefusedInTheFormOfItsRoute) {
+    add(
+        {"GET"},
+        "/marked",
+        [](std::shared_ptr<Exchange> x) -> Task<void> { (void)co_await respond(*x, 200, "", ""); },
+        "",
+        "mark"
+    );
+    limits_.header_bytes_max = 1000;
+    start();
+    HttpClient c = client();
+    c.send("GET /marked HTTP/1.1\r\nHost: x\r\nX: " + std::string(1000, 'x') + "\r\n\r\n");
+    EXPECT_EQ(c.receive()->header("content-type"), "text/x-mark");
+}
+
+TEST_F(ServerTest, ASlowHeadIsCutByTheClockNotByTheByte) {
+    add_usual();
+    limits_.header_timeout_ms = 200;
+    start();
+    HttpClient c = client();
+    const auto began = std::chrono::steady_clock::now();
+    std::string answer;
+    std::thread dripping([&] {
+        try {
+            for (int i = 0; i < 100; ++i) {
+                c.send(i == 0 ? "GET /hello HTTP/1.1\r\nX: " : "x");
+                std::this_thread::sleep_for(milliseconds(20));
+            }
+        } catch (const std::runtime_error&) {
+            // The server has closed, as it should.
+        }
+    });
+    const auto r = c.receive();
+    const auto took = since(began);
+    dripping.join();
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r->status, 408);
+    EXPECT_EQ(r->header("connection"), "close");
+    EXPECT_GE(took, milliseconds(190));
+    EXPECT_LT(took, milliseconds(1900));
+}
+
+TEST_F(ServerTest, AnIdleConnectionIsClosedWithoutAWord) {
+    add_usual();
+    limits_.idle_timeout_ms = 150;
+    start();
+    HttpClient used = client();
+    EXPECT_EQ(used.request("GET", "/hello").status, 200);
+    const auto began = std::chrono::steady_clock::now();
+    EXPECT_EQ(used.receive_all(), "");
+    EXPECT_GE(since(began), milliseconds(100));
+    HttpClient unused = client();
+    EXPECT_EQ(unused.receive_all(), "");
+    HttpClient late = client();
+    late.send("\r\n");  // bytes, but of no request
+    EXPECT_EQ(late.receive_all(), "");
+}
+
+TEST_F(ServerTest, AHandlerMayTakeLongerThanTheClientMay) {
+    limits_.idle_timeout_ms = limits_.header_timeout_ms = limits_.body_timeout_ms = 50;
+    add({"POST"}, "/slow", [](std::shared_ptr<Exchange> x) -> Task<void> {
+        (void)co_await x->read();
+        co_await sleep_for(milliseconds(300));
+        (void)co_await respond(*x, 200, "", "done");
+    });
+    start();
+    HttpClient c = client();
+    EXPECT_EQ(c.request("POST", "/slow", {}, "body").body, "done");
+}
+
+TEST_F(ServerTest, ASlowBodyIsCut) {
+    add_usual();
+    limits_.body_timeout_ms = 150;
+    start();
+    HttpClient c = client();
+    c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    for (int i = 0; i < 4; ++i) {  // the time is between two bytes, not in all
+        std::this_thread::sleep_for(milliseconds(60));
+        c.send("x");
+    }
+    const auto r = c.receive();
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r->status, 408);
+    EXPECT_THAT(r->body, AllOf(HasSubstr("\"status\":408"), HasSubstr("Request Timeout")));
+    EXPECT_EQ(r->header("connection"), "close");
+    EXPECT_TRUE(c.closed_by_peer());
+}
+
+TEST_F(ServerTest, ABodyThatNobodyReadsAndNobodySendsEndsTheConnection) {
+    add_usual();
+    limits_.body_timeout_ms = 100;
+    start();
+    HttpClient c = client();
+    c.send("POST /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    EXPECT_EQ(c.receive()->status, 200);
+    EXPECT_EQ(c.receive_all(), "");
+}
+
+TEST_F(ServerTest, ASlowReaderIsCut) {
+    limits_.write_timeout_ms = 200;
+    std::atomic<int> result = 0;
+    add({"GET"}, "/big", [&](std::shared_ptr<Exchange> x) -> Task<void> {
+        Pairs none;
+        (void)x->start(200, none);
+        const std::string piece(1 << 20, 'x');
+        for (int i = 0; i < 1000; ++i) {
+            const auto written = co_await x->write(piece);
+            if (!written) {
+                result = written.error().code == Errc::cancelled && x->cancelled() ? 1 : 2;
+                co_return;
+            }
+        }
+        result = 3;
+    });
+    start();
+    HttpClient c = client();
+    c.receive_buffer(65'536);
+    c.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_TRUE(eventually([&] { return result != 0; }));
+    EXPECT_EQ(result, 1);
+    EXPECT_TRUE(eventually([&] { return metric("annal_http_connections") == 0; }));
+}
+
+TEST_F(ServerTest, ConnectionsAreLimited) {
+    add_usual();
+    limits_.connections_max = 3;
+    start();
+    std::vector<HttpClient> clients;
+    for (int i = 0; i < 3; ++i) {
+        clients.push_back(client());
+        EXPECT_EQ(clients.back().request("GET", "/hello").status, 200);
+    }
+    for (int i = 0; i < 5; ++i) {
+        HttpClient beyond = client();
+        const HttpResponse r = beyond.request("POST", "/echo", {}, std::string(100'000, 'x'));
+        EXPECT_EQ(r.status, 503);
+        EXPECT_EQ(r.header("retry-after"), "1");
+        EXPECT_EQ(r.header("connection"), "close");
+        EXPECT_TRUE(r.header("annal-request-id"));
+        EXPECT_THAT(r.body, HasSubstr("3 connections"));
+        EXPECT_TRUE(beyond.closed_by_peer());
+    }
+    EXPECT_EQ(clients[0].request("GET", "/hello").status, 200);
+    clients.pop_back();
+    EXPECT_TRUE(eventually([&] { return client().request("GET", "/hello").status == 200; }));
+}
+
+}  // namespace
+}  // namespace annal::http::test
