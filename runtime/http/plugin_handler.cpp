@@ -459,7 +459,9 @@ bool Bridge::cancelled() {
 void Bridge::wake_locked() {
     if (!waiter_) return;
     if (queue_ != nullptr) queue_->remove(place_);
-    asio::post(executor_, std::exchange(waiter_, {}));
+    asio::any_completion_handler<void()> waiter;
+    waiter.swap(waiter_);
+    asio::post(executor_, std::move(waiter));
 }
 
 void Bridge::expire(std::uint64_t wait) {
@@ -484,7 +486,7 @@ Bridge::Step Bridge::next() {
 
 void Bridge::park(asio::any_completion_handler<void()> handler) {
     const std::lock_guard lock(mutex_);
-    waiter_ = std::move(handler);
+    waiter_.swap(handler);  // Boost 1.81's assignment calls itself for ever
     ++wait_;
     if (send_ || completed_ || read_) return wake_locked();
     queue_ = started_ ? state_->stalled.get() : state_->silent.get();
