@@ -29,12 +29,8 @@ void append_counts(Json& json, const StreamTotals& totals) {
 
 }  // namespace
 
-std::uint64_t StreamTotals::note_issues(const annal_parsed& chunk) {
-    std::uint64_t rejected_events = 0;
-    std::uint32_t last = UINT32_MAX;
+void StreamTotals::note_issues(const annal_parsed& chunk) {
     for (annal_issue issue : annal::Rows(chunk.issues, chunk.n_issues, chunk.issue_stride)) {
-        rejected_events += issue.index != last ? 1 : 0;
-        last = issue.index;
         if (issue.index != UINT32_MAX) {
             issue.index += static_cast<std::uint32_t>(events);
         }
@@ -42,7 +38,6 @@ std::uint64_t StreamTotals::note_issues(const annal_parsed& chunk) {
             issues.push_back(issue);
         }
     }
-    return rejected_events;
 }
 
 void StreamTotals::note_receipts(const std::vector<annal_receipt>& receipts) {

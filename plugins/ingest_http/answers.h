@@ -18,8 +18,8 @@ struct StreamTotals {
     std::vector<annal_issue> issues;  ///< the first kIssuesMax, counted from the stream's start;
                                       ///< text in the call's arena
 
-    /// Returns how many events of the chunk have issues.
-    std::uint64_t note_issues(const annal_parsed& chunk);
+    /// Takes over the issues of a chunk that begins behind `events` events.
+    void note_issues(const annal_parsed& chunk);
     void note_receipts(const std::vector<annal_receipt>& receipts);
 };
 

@@ -69,7 +69,7 @@ annal::Problem too_large(std::size_t bytes_max) {
     return annal::Problem(413, "too_large")
         .detail(
             "a request takes at most " + std::to_string(bytes_max) +
-            " bytes; send larger loads as application/x-ndjson, which is stored in chunks"
+            " bytes; send larger loads as NDJSON (application/x-ndjson), which is stored in chunks"
         );
 }
 
@@ -129,7 +129,7 @@ std::optional<annal::Problem> obstacle(
             return annal::Problem(413, "too_many_events")
                 .detail(
                     "a request takes at most " + std::to_string(kUnitEventsMax) +
-                    " events; send more as application/x-ndjson, which is stored in chunks"
+                    " events; send more as NDJSON (application/x-ndjson), which is stored in chunks"
                 )
                 .issues(issues);
         default:
@@ -331,10 +331,15 @@ private:
         if (parsed == nullptr) {
             co_return out_of_memory();
         }
+        LineCounter lines;
+        lines.feed(text);
         const std::uint32_t valid = parsed->batch != nullptr ? parsed->batch->count : 0;
-        const std::uint64_t rejected = totals.note_issues(*parsed);
-        if (parsed->status != ANNAL_OK && !options.partial) {
-            co_return annal::Problem(422, "invalid_events")
+        totals.note_issues(*parsed);
+        const bool tolerable = parsed->status == ANNAL_UNPROCESSABLE && options.partial;
+        if (parsed->status != ANNAL_OK && !tolerable) {
+            co_return annal::Problem(
+                parsed->status == ANNAL_UNPROCESSABLE ? 422 : 400, "invalid_events"
+            )
                 .detail("the lines after last_durable_line were not stored: see errors")
                 .issues(annal::Rows(totals.issues.data(), totals.issues.size()));
         }
@@ -352,8 +357,8 @@ private:
             }
             totals.note_receipts(receipts.rows());
         }
-        totals.rejected += rejected;
-        totals.events += valid + rejected;
+        totals.rejected += lines.filled_lines() - valid;
+        totals.events += lines.filled_lines();
         totals.last_durable_line += parsed->lines;
         co_return std::nullopt;
     }

@@ -1,5 +1,7 @@
 #include "parameters.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <charconv>
 #include <span>
@@ -18,11 +20,6 @@ struct Reader {
     Parameters& out;
 };
 
-Wrong read_text(Reader& reader, std::uint32_t field, std::string_view value) {
-    reader.out.filter.equals(field, value);
-    return std::nullopt;
-}
-
 Wrong read_time(Reader& reader, std::uint32_t field, std::uint32_t op, std::string_view value) {
     std::int64_t at = 0;
     if (!reader.host.parse_time(value, at)) {
@@ -36,18 +33,20 @@ bool is_segment_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/// "*", "ns.*" or a name; the host has the last word on names.
+/// "*", "ns.*", or a name of two segments and more.
 bool is_pattern(std::string_view text) {
     if (text == "*") {
         return true;
     }
-    if (text.ends_with(".*")) {
+    const bool whole_namespace = text.ends_with(".*");
+    if (whole_namespace) {
         text.remove_suffix(2);
     }
     const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
         return is_segment_char(c) || c == '.';
     });
-    return plain && !text.empty() && text.front() != '.' && text.back() != '.' &&
+    const bool dotted = whole_namespace || text.find('.') != std::string_view::npos;
+    return plain && dotted && !text.empty() && text.front() != '.' && text.back() != '.' &&
            text.find("..") == std::string_view::npos;
 }
 
@@ -65,6 +64,17 @@ Wrong read_patterns(Reader& reader, std::string_view value) {
         rest = more ? rest.substr(comma + 1) : std::string_view();
     }
     reader.out.filter.actions(value);
+    return std::nullopt;
+}
+
+Wrong read_ip(Reader& reader, std::string_view value) {
+    const std::string text(value);
+    in6_addr address{};
+    if (inet_pton(AF_INET, text.c_str(), &address) != 1 &&
+        inet_pton(AF_INET6, text.c_str(), &address) != 1) {
+        return "must be an IPv4 or IPv6 address";
+    }
+    reader.out.filter.equals(ANNAL_FIELD_IP, value);
     return std::nullopt;
 }
 
@@ -87,7 +97,8 @@ struct Parameter {
 
 template <std::uint32_t Field>
 Wrong equals(Reader& reader, std::string_view value) {
-    return read_text(reader, Field, value);
+    reader.out.filter.equals(Field, value);
+    return std::nullopt;
 }
 template <std::uint32_t Field, std::uint32_t Op>
 Wrong time(Reader& reader, std::string_view value) {
@@ -106,7 +117,7 @@ constexpr Parameter kParameters[] = {
     {"target_type", kFilters, equals<ANNAL_FIELD_TARGET_TYPE>},
     {"target", kFilters, equals<ANNAL_FIELD_TARGET_ID>},
     {"external_id", kFilters, equals<ANNAL_FIELD_EXTERNAL_ID>},
-    {"ip", kFilters, equals<ANNAL_FIELD_IP>},
+    {"ip", kFilters, read_ip},
     {"from", kFilters, time<ANNAL_FIELD_CREATED_AT, ANNAL_OP_FROM>},
     {"to", kFilters, time<ANNAL_FIELD_CREATED_AT, ANNAL_OP_BEFORE>},
     {"occurred_from", kFilters, time<ANNAL_FIELD_OCCURRED_AT, ANNAL_OP_FROM>},

@@ -221,9 +221,12 @@ struct SinkThunks {
         void* self, annal_str project, std::int64_t* seq, annal_error* error
     ) noexcept {
         return guarded(error, [&]() -> Status {
+            *seq = -1;
             std::int64_t found = -1;
             Status status = static_cast<T*>(self)->position(view(project), found);
-            *seq = status.ok() ? found : -1;
+            if (status.ok()) {
+                *seq = found;
+            }
             return status;
         });
     }
