@@ -1,0 +1,490 @@
+#include "runtime/store/sqlite/committer.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/core/log.h"
+
+namespace annal::sqlite {
+namespace {
+
+// Beyond this a commit would rather have the redo records forgotten than keep them for the whole segment.
+constexpr std::size_t kRedoBytesMax = 16U << 20;
+constexpr int kCheckpointPages = 4'096;
+constexpr int kRestartPages = 32'768;
+constexpr TimeUs kMonthGrace = 600 * kSecondUs;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Committer::Committer(
+    const Directory& directory,
+    const Clock& clock,
+    Metrics& metrics,
+    Catalog& catalog,
+    Control control,
+    std::uint32_t segment_events_max
+)
+    : directory_(directory),
+      clock_(clock),
+      catalog_(catalog),
+      segment_events_max_(std::max<std::uint32_t>(1, segment_events_max)),
+      control_(std::move(control)),
+      keys_(directory),
+      commits_(
+          metrics.define(MetricKind::counter, "annal_store_commits_total", "Transactions made durable.")
+      ),
+      commit_seconds_(metrics.define(
+          MetricKind::histogram, "annal_store_commit_seconds", "Time until a transaction was durable."
+      )),
+      failures_(metrics.define(
+          MetricKind::counter, "annal_store_failed_commits_total", "Transactions that were not written."
+      )) {}
+
+Result<void> Committer::resume(
+    std::shared_ptr<Segment> open, SegmentNumber last_number, std::optional<Month> floor
+) {
+    last_number_ = last_number;
+    floor_month_ = floor;
+    if (open == nullptr) {
+        return ok();
+    }
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*open));
+    BOOST_OUTCOME_TRY(const auto spans, file.spans(false));
+    for (const auto& [project, span] : spans) {
+        pids_[project] = span.pid;
+        last_pid_ = std::max(last_pid_, span.pid);
+    }
+    BOOST_OUTCOME_TRY(const auto last_redo, file.last_redo());
+    BOOST_OUTCOME_TRY(const auto applied, control_.applied(open->number));
+    BOOST_OUTCOME_TRY(keys_.enter(open->month));
+    BOOST_OUTCOME_TRY(const auto applied_keys, keys_.applied(open->number));
+    // Forgotten records must not lend their numbers to new ones.
+    next_redo_ = std::max({last_redo, applied, applied_keys}) + 1;
+    open_ = std::move(open);
+    file_ = std::move(file);
+    return ok();
+}
+
+Result<void> Committer::replay(SegmentFile& file, const Segment& segment) {
+    BOOST_OUTCOME_TRY(keys_.enter(segment.month));
+    BOOST_OUTCOME_TRY(const auto in_control, control_.applied(segment.number));
+    BOOST_OUTCOME_TRY(file.read_redo(
+        RedoTarget::control,
+        in_control,
+        [&](std::int64_t n, std::string_view body) -> Result<void> {
+            BOOST_OUTCOME_TRY(const auto changes, ControlChanges::decode(body));
+            return control_.apply(segment.number, n, changes);
+        }
+    ));
+    BOOST_OUTCOME_TRY(const auto in_keys, keys_.applied(segment.number));
+    BOOST_OUTCOME_TRY(file.read_redo(
+        RedoTarget::keys,
+        in_keys,
+        [&](std::int64_t n, std::string_view body) -> Result<void> {
+            BOOST_OUTCOME_TRY(auto records, decode_keys(body));
+            keys_.add(std::move(records), segment.number, n);
+            return keys_.flush_is_due() ? keys_.flush(Durability::normal) : ok();
+        }
+    ));
+    return keys_.flush(Durability::normal);
+}
+
+TimeUs Committer::floor() const {
+    const Month month = std::max(
+        open_ == nullptr ? Month{INT32_MIN} : open_->month, floor_month_.value_or(Month{INT32_MIN})
+    );
+    return month.index == INT32_MIN ? 0 : start_of(month);
+}
+
+void Committer::append(std::span<AppendWork> work) {
+    const TimeUs now = clock_.wall_us();
+    for (AppendWork& item : work) {
+        in_transaction_.push_back(&item);
+        *item.outcome = append_one(*item.unit, now);
+    }
+    if (auto done = commit(); done.has_error()) {
+        abandon(done.error());
+    }
+    in_transaction_.clear();
+}
+
+// An error of the unit is its outcome; an error of the engine ends the transaction for all that are in it.
+AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
+    BOOST_OUTCOME_TRY(ready());
+    if (open_ == nullptr) {
+        BOOST_OUTCOME_TRY(open_segment(month_of(std::max(now, floor()))));
+    }
+    UnitCheck check(
+        catalog_,
+        control_,
+        keys_,
+        staged_,
+        [this](const auto& segment, std::int64_t key) { return is_live(segment, key); },
+        now,
+        floor()
+    );
+    BOOST_OUTCOME_TRY(auto plan, check.check(unit));
+    for (auto& erasure : plan.erasures) {
+        if (erasure.segment == nullptr) {
+            erasure.segment = open_;
+        }
+    }
+    Result<void> written = make_room(plan);
+    if (written.has_value()) {
+        written = write(plan);
+    }
+    if (written.has_error()) {
+        AppendWork* const own = in_transaction_.back();
+        abandon(written.error());
+        in_transaction_.clear();
+        in_transaction_.push_back(own);
+        return written.error();
+    }
+    return std::move(plan.receipts);
+}
+
+// After a failure: the file opened again, and what the failure left undone.
+Result<void> Committer::ready() {
+    if (open_ != nullptr && !file_) {
+        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*open_));
+        file_ = std::move(file);
+    }
+    if (behind_) {
+        BOOST_OUTCOME_TRY(catch_up());
+    }
+    return keys_.flush_is_due() ? keys_.flush(Durability::normal) : ok();
+}
+
+Result<void> Committer::catch_up() {
+    BOOST_OUTCOME_TRY(replay(*file_, *open_));
+    behind_ = false;
+    return ok();
+}
+
+Result<void> Committer::open_segment(Month month) {
+    const SegmentNumber number = last_number_ + 1;
+    BOOST_OUTCOME_TRY(directory_.make_month(month));
+    auto segment = std::make_shared<Segment>(
+        number, month, directory_.segment(number, month), directory_.search(number, month)
+    );
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+    BOOST_OUTCOME_TRY(keys_.enter(month));
+    segment->set_postings(std::make_shared<Postings>());
+    if (open_ != nullptr) {
+        BOOST_OUTCOME_TRY(close_segment());
+    }
+    last_number_ = number;
+    catalog_.add_segment(segment);
+    open_ = std::move(segment);
+    file_ = std::move(file);
+    pids_.clear();
+    last_pid_ = 0;
+    next_redo_ = 1;
+    redo_bytes_ = 0;
+    return ok();
+}
+
+// Its redo stays until the keeper has settled it.
+Result<void> Committer::close_segment() {
+    BOOST_OUTCOME_TRY(control_.record_closed(*open_, catalog_.open_spans()));
+    catalog_.close_open();
+    file_.reset();
+    if (hooks_.closed) {
+        hooks_.closed(open_);
+    }
+    open_.reset();
+    return ok();
+}
+
+// A unit that does not fit into the open segment begins the next one.
+Result<void> Committer::make_room(const PlannedUnit& plan) {
+    if (plan.sealed.events.empty()) {
+        return ok();
+    }
+    const Month month = month_of(plan.sealed.last_at);
+    const std::int64_t present = open_->events + staged_.events;
+    const bool full = present > 0 &&
+                      present + static_cast<std::int64_t>(plan.sealed.events.size()) >
+                          segment_events_max_;
+    if (month == open_->month && !full) {
+        return ok();
+    }
+    BOOST_OUTCOME_TRY(commit());
+    // What is committed is answered, whatever happens to the rest.
+    in_transaction_.erase(in_transaction_.begin(), in_transaction_.end() - 1);
+    if (behind_) {
+        BOOST_OUTCOME_TRY(catch_up());
+    }
+    BOOST_OUTCOME_TRY(keys_.flush(Durability::normal));
+    return open_segment(month);
+}
+
+Result<void> Committer::write(PlannedUnit& plan) {
+    const AppendUnit& unit = *plan.unit;
+    const bool nothing = plan.sealed.events.empty() && plan.kv.empty() && plan.keys.empty() &&
+                         plan.erasures.empty() && unit.cursors.empty();
+    if (plan.replayed || nothing) {
+        return ok();
+    }
+    if (!staged_.begun) {
+        BOOST_OUTCOME_TRY(file_->begin());
+        staged_.begun = true;
+    }
+    if (!plan.sealed.events.empty()) {
+        BOOST_OUTCOME_TRY(write_events(plan));
+    }
+    BOOST_OUTCOME_TRY(write_erasures(plan));
+    for (const KvOp& op : unit.kv) {
+        if (op.kind == KvOp::Kind::put || op.kind == KvOp::Kind::erase) {
+            staged_.changes.kv.push_back(op);
+        }
+    }
+    for (auto& [name, value] : plan.kv) {
+        staged_.kv[name] = std::move(value);
+    }
+    const auto& moves = unit.cursors;
+    staged_.changes.cursors.insert(staged_.changes.cursors.end(), moves.begin(), moves.end());
+    staged_.keys.merge(plan.keys);
+    return ok();
+}
+
+Result<void> Committer::write_events(PlannedUnit& plan) {
+    const std::string& project = plan.unit->project;
+    const SealedBatch& sealed = plan.sealed;
+    const auto drafts = plan.new_events();
+    BOOST_OUTCOME_TRY(const auto pid, project_number(project, sealed.first_seq));
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+        BOOST_OUTCOME_TRY(file_->add_event(pid, sealed.events[i], drafts[i]));
+    }
+    BOOST_OUTCOME_TRY(file_->add_batch(pid, sealed));
+    // The text outlives the transaction: the caller keeps it until it is answered. The drafts of a unit that was partly
+    // replayed live in the plan, so their columns are taken from the unit.
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < plan.unit->events.size(); ++i) {
+        if (plan.receipts[i].replayed) {
+            continue;
+        }
+        const SealedEvent& event = sealed.events[next++];
+        staged_.entries.push_back(
+            {row_key(pid, event.seq), event.created_at, plan.unit->events[i].columns}
+        );
+    }
+    auto [log, is_new] = staged_.logs.try_emplace(project);
+    if (is_new) {
+        log->second.pid = pid;
+        log->second.first_seq = sealed.first_seq;
+        log->second.first_at = sealed.events.front().created_at;
+    }
+    log->second.head = {sealed.last_seq, sealed.last_at, sealed.digest};
+    staged_.events += static_cast<std::int64_t>(drafts.size());
+    return ok();
+}
+
+Result<void> Committer::write_erasures(PlannedUnit& plan) {
+    const std::string& project = plan.unit->project;
+    for (const auto& erasure : plan.erasures) {
+        const std::int64_t key = row_key(erasure.pid, erasure.seq);
+        if (erasure.segment == open_) {
+            BOOST_OUTCOME_TRY(file_->erase(key));
+            staged_.erased.push_back({project, erasure.seq, nullptr, key});
+        } else {
+            staged_.changes.erasures.push_back({erasure.segment->number, key});
+            staged_.erased.push_back({project, erasure.seq, erasure.segment, key});
+        }
+        staged_.erased_seqs.insert({project, erasure.seq});
+    }
+    return ok();
+}
+
+Result<ProjectNumber> Committer::project_number(const std::string& project, Seq first_seq) {
+    const auto found = pids_.find(project);
+    if (found != pids_.end()) {
+        return found->second;
+    }
+    const ProjectNumber pid = last_pid_ + 1;
+    BOOST_OUTCOME_TRY(file_->add_project(pid, project, first_seq));
+    last_pid_ = pid;
+    pids_[project] = pid;
+    new_projects_.push_back(project);
+    return pid;
+}
+
+Result<void> Committer::commit() {
+    if (!staged_.writes()) {
+        return ok();
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const std::int64_t n = next_redo_;
+    if (!staged_.changes.empty()) {
+        const std::string body = staged_.changes.encode();
+        BOOST_OUTCOME_TRY(file_->add_redo(n, RedoTarget::control, body));
+        redo_bytes_ += body.size();
+    }
+    if (!staged_.keys.empty()) {
+        const std::string body = encode(staged_.keys);
+        BOOST_OUTCOME_TRY(file_->add_redo(n, RedoTarget::keys, body));
+        redo_bytes_ += body.size();
+    }
+    BOOST_OUTCOME_TRY(file_->commit());
+    next_redo_ = n + 1;
+    commits_.record(1);
+    commit_seconds_.record(seconds_since(start));
+    if (!staged_.changes.empty()) {
+        if (auto applied = control_.apply(open_->number, n, staged_.changes); applied.has_error()) {
+            // It is durable all the same. Nothing is read from control.db or appended until it has caught up.
+            log::error("store.control_behind", {{"error", applied.error().detail}});
+            behind_ = true;
+        }
+    }
+    if (!staged_.keys.empty()) {
+        keys_.add(std::move(staged_.keys), open_->number, n);
+    }
+    publish();
+    watch_wal(file_->connection(), open_->path);
+    return ok();
+}
+
+// Postings before the catalog: whoever sees a head finds what is below it.
+void Committer::publish() {
+    const auto postings = open_->postings();
+    postings->add(staged_.entries);
+    for (const auto& erased : staged_.erased) {
+        Segment& segment = erased.segment == nullptr ? *open_ : *erased.segment;
+        if (erased.segment != nullptr) {
+            segment.add_erasing(erased.key);
+        }
+        if (const auto own = segment.postings()) {
+            own->erase(erased.key);
+        }
+    }
+    open_->events += staged_.events;
+    for (const auto& [project, log] : staged_.logs) {
+        catalog_.grow(project, open_, log.pid, log.first_seq, log.first_at, log.head);
+    }
+    for (const auto& erased : staged_.erased) {
+        catalog_.add_tombstone(erased.project, erased.seq);
+        if (erased.segment != nullptr && hooks_.erased) {
+            hooks_.erased({erased.segment->number, erased.key});
+        }
+    }
+    new_projects_.clear();
+    staged_ = {};
+}
+
+void Committer::abandon(const Error& error) {
+    failures_.record(1);
+    if (file_) {
+        file_->rollback();
+    }
+    // What SQLite still thinks of the file after a failure is not to be relied on.
+    file_.reset();
+    for (const std::string& project : new_projects_) {
+        pids_.erase(project);
+        --last_pid_;
+    }
+    new_projects_.clear();
+    staged_ = {};
+    for (AppendWork* item : in_transaction_) {
+        *item->outcome = error;
+    }
+}
+
+Result<bool> Committer::is_live(const std::shared_ptr<Segment>& segment, std::int64_t key) {
+    if (segment == open_) {
+        return file_->is_live(key);
+    }
+    BOOST_OUTCOME_TRY(auto db, Connection::open(segment->path, Connection::Access::read));
+    BOOST_OUTCOME_TRY(auto rows, db.query("SELECT 1 FROM events WHERE key = ? AND deleted = 0"));
+    rows.bind_all(key);
+    return rows.next();
+}
+
+Result<void> Committer::settle(SegmentNumber segment) {
+    BOOST_OUTCOME_TRY(ready());
+    BOOST_OUTCOME_TRY(keys_.flush(Durability::full));
+    return control_.set_state(segment, SegmentState::settled);
+}
+
+Result<void> Committer::forget_redo() {
+    BOOST_OUTCOME_TRY(keys_.flush(Durability::full));
+    BOOST_OUTCOME_TRY(control_.harden());
+    BOOST_OUTCOME_TRY(file_->clear_redo());
+    redo_bytes_ = 0;
+    return ok();
+}
+
+void Committer::tidy() {
+    Result<void> done = ok();
+    if (keys_.flush_is_due()) {
+        done = keys_.flush(Durability::normal);
+    }
+    if (done.has_value() && !behind_ && file_ && redo_bytes_ > kRedoBytesMax) {
+        done = forget_redo();
+    }
+    if (done.has_error()) {
+        log::warn("store.tidy_failed", {{"error", done.error().detail}});
+    }
+    watch_wal(control_.connection(), directory_.control());
+    if (auto* keys = keys_.connection(); keys != nullptr) {
+        watch_wal(*keys, directory_.keys(*keys_.month()));
+    }
+}
+
+void Committer::watch_wal(Connection& db, const std::filesystem::path& path) {
+    if (db.wal_pages() >= kCheckpointPages) {
+        checkpointer_.request(path);
+    }
+    if (db.wal_pages() >= kRestartPages) {
+        db.restart_wal();
+    }
+}
+
+Result<void> Committer::drop_month(Month month) {
+    std::vector<SegmentNumber> numbers;
+    std::optional<Month> oldest;
+    for (const auto& segment : catalog_.segments()) {
+        const bool empty = segment == open_ && segment->events == 0;
+        if (!oldest && !empty) {
+            oldest = segment->month;
+        }
+        if (segment->month == month) {
+            numbers.push_back(segment->number);
+        }
+    }
+    if (numbers.empty()) {
+        return Error{Errc::not_found, "there are no events of that month"};
+    }
+    if (oldest && *oldest < month) {
+        return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
+    }
+    BOOST_OUTCOME_TRY(ready());
+    BOOST_OUTCOME_TRY(keys_.flush(Durability::full));
+    if (open_ != nullptr && open_->month == month) {
+        if (clock_.wall_us() < start_of(next(month)) + kMonthGrace) {
+            return Error{Errc::conflict, "the month is still open for appends"};
+        }
+        // Nothing may be stamped into it any more, even if the clock steps back.
+        BOOST_OUTCOME_TRY(control_.set_floor(next(month)));
+        floor_month_ = next(month);
+        BOOST_OUTCOME_TRY(control_.record_closed(*open_, catalog_.open_spans()));
+        catalog_.close_open();
+        file_.reset();
+        open_.reset();
+    }
+    BOOST_OUTCOME_TRY(control_.record_drop(month, numbers, catalog_.without(month)));
+    catalog_.drop(month);
+    if (auto moved = directory_.drop_month(month); moved.has_error()) {
+        // Hidden for good; the next start tries again.
+        log::warn("store.drop_left_files", {{"error", moved.error().detail}});
+    }
+    if (hooks_.dropped) {
+        hooks_.dropped();
+    }
+    return ok();
+}
+
+}  // namespace annal::sqlite

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "runtime/core/clock.h"
+#include "runtime/core/result.h"
+
+namespace annal::sqlite {
+
+using SegmentNumber = std::int64_t;
+
+/// The data directory: where each file is, and the lock that keeps a second process out.
+///
+///     lock  control.db  keys/YYYY-MM.db  segments/YYYY-MM/NNNNNNNN.db  segments/YYYY-MM/NNNNNNNN.search
+///
+/// The lock is held for the life of the object. Thread-safe.
+class Directory {
+public:
+    struct SegmentName {
+        SegmentNumber number = 0;
+        Month month;
+    };
+
+    /// Makes what is absent, with mode 0700. @error Errc::conflict  Another process holds it, named by its pid.
+    [[nodiscard]] static Result<Directory> open(const std::filesystem::path& root);
+    Directory(Directory&& other) noexcept;
+    Directory& operator=(Directory&&) = delete;
+    ~Directory();
+
+    [[nodiscard]] std::filesystem::path control() const { return root_ / "control.db"; }
+    [[nodiscard]] std::filesystem::path keys(Month month) const;
+    [[nodiscard]] std::filesystem::path month(Month month) const;
+    [[nodiscard]] std::filesystem::path segment(SegmentNumber number, Month month) const;
+    [[nodiscard]] std::filesystem::path search(SegmentNumber number, Month month) const;
+
+    /// Segments present, ascending by number; files of other names are left alone.
+    [[nodiscard]] Result<std::vector<SegmentName>> segments() const;
+    [[nodiscard]] std::vector<Month> key_months() const;
+    /// Makes the folder of a month, durably.
+    [[nodiscard]] Result<void> make_month(Month month) const;
+    /// Renames the folder of a dropped month out of the way, to be removed by `remove_dropped`.
+    [[nodiscard]] Result<void> drop_month(Month month) const;
+    /// Frees dropped months, file by file. May take long.
+    void remove_dropped() const;
+
+private:
+    Directory(std::filesystem::path root, int lock) : root_(std::move(root)), lock_(lock) {}
+
+    std::filesystem::path root_;
+    int lock_ = -1;
+};
+
+/// Makes new names in `folder` durable; a failing fsync ends the process. @error Errc::unavailable  It can't be opened.
+[[nodiscard]] Result<void> sync_folder(const std::filesystem::path& folder);
+/// Removes a database and its -wal and -shm.
+void remove_database(const std::filesystem::path& path);
+
+}  // namespace annal::sqlite

@@ -1,0 +1,12 @@
+# cmake -DDIRECTORY=… -DOUTPUT=… -P embed_migrations.cmake: the migrations as C++ string constants, named after their files.
+file(GLOB files ${DIRECTORY}/*.sql)
+list(SORT files)
+set(text "// Made from migrations/sqlite by embed_migrations.cmake.\n#include \"runtime/store/sqlite/migrations.h\"\n\nnamespace annal::sqlite {\n")
+foreach(file ${files})
+    get_filename_component(stem ${file} NAME_WE)
+    string(REGEX REPLACE "^[0-9]+_" "" stem ${stem})
+    file(READ ${file} sql)
+    string(APPEND text "\nconst char* const k_${stem} = R\"sql(${sql})sql\";\n")
+endforeach()
+string(APPEND text "\n}  // namespace annal::sqlite\n")
+file(WRITE ${OUTPUT} "${text}")

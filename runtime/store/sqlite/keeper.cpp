@@ -1,0 +1,235 @@
+#include "runtime/store/sqlite/keeper.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime/core/log.h"
+
+namespace annal::sqlite {
+namespace {
+
+constexpr int kNice = 5;
+constexpr std::chrono::seconds kRetry{2};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Keeper::Keeper(
+    const Directory& directory,
+    const Catalog& catalog,
+    Writer& writer,
+    ReaderPool& readers,
+    Metrics& metrics
+)
+    : directory_(directory),
+      catalog_(catalog),
+      writer_(writer),
+      readers_(readers),
+      unindexed_(metrics.define(
+          MetricKind::gauge, "annal_store_unindexed_segments", "Full segments that wait for indexes."
+      )),
+      index_seconds_(metrics.define(
+          MetricKind::histogram, "annal_store_index_seconds", "Time to index a full segment."
+      )),
+      search_seconds_(metrics.define(
+          MetricKind::histogram, "annal_store_search_seconds", "Time to build a search sidecar."
+      )) {}
+
+void Keeper::start() {
+    thread_ = std::thread([this] { run(); });
+}
+
+void Keeper::index(std::shared_ptr<Segment> segment) {
+    {
+        const std::lock_guard lock(mutex_);
+        to_index_.push_back(std::move(segment));
+        unindexed_.record(static_cast<double>(to_index_.size()));
+    }
+    wake_.notify_one();
+}
+
+void Keeper::build_search(std::shared_ptr<Segment> segment) {
+    {
+        const std::lock_guard lock(mutex_);
+        to_search_.push_back(std::move(segment));
+    }
+    wake_.notify_one();
+}
+
+void Keeper::erase(ControlChanges::Erasure erasure) {
+    {
+        const std::lock_guard lock(mutex_);
+        erasures_.push_back(erasure);
+    }
+    wake_.notify_one();
+}
+
+void Keeper::remove_dropped() {
+    {
+        const std::lock_guard lock(mutex_);
+        to_remove_ = true;
+    }
+    wake_.notify_one();
+}
+
+void Keeper::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stop_by_ = std::chrono::steady_clock::now() + kGrace;
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+bool Keeper::must_stop() const {
+    return stopping_ && std::chrono::steady_clock::now() > stop_by_.load();
+}
+
+// What hides data first, what speeds up reads next; the newest segment is the one that is searched most.
+Keeper::Job Keeper::take() {
+    if (!erasures_.empty()) {
+        const auto erasure = erasures_.front();
+        erasures_.pop_front();
+        return [this, erasure] {
+            auto done = do_erase(erasure);
+            if (done.has_error()) {
+                erase(erasure);
+            }
+            return done;
+        };
+    }
+    if (!to_index_.empty()) {
+        auto segment = std::move(to_index_.front());
+        to_index_.pop_front();
+        return [this, segment = std::move(segment)] {
+            auto done = do_index(segment);
+            if (done.has_error() && !segment->dropped) {
+                index(segment);
+            }
+            return done;
+        };
+    }
+    if (to_remove_) {
+        to_remove_ = false;
+        return [this] { return do_remove(); };
+    }
+    if (!to_search_.empty()) {
+        auto segment = std::move(to_search_.back());
+        to_search_.pop_back();
+        return [this, segment = std::move(segment)] {
+            auto done = do_search(segment);
+            if (done.has_error() && !segment->dropped) {
+                build_search(segment);
+            }
+            return done;
+        };
+    }
+    return nullptr;
+}
+
+void Keeper::run() {
+    (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        Job job = take();
+        if (job == nullptr) {
+            wake_.wait(lock);
+            continue;
+        }
+        lock.unlock();
+        const auto done = job();
+        lock.lock();
+        if (done.has_error() && !stopping_) {
+            log::warn("store.upkeep_failed", {{"error", done.error().detail}});
+            wake_.wait_for(lock, kRetry, [&] { return stopping_.load(); });
+        }
+    }
+}
+
+Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
+    if (segment->dropped) {
+        return ok();
+    }
+    const auto start = std::chrono::steady_clock::now();
+    BOOST_OUTCOME_TRY(writer_.call([&](Committer& committer) {
+        return committer.settle(segment->number);
+    }));
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+    file.connection().interrupt_when([this] { return must_stop(); });
+    BOOST_OUTCOME_TRY(const bool indexed, file.is_indexed());
+    if (!indexed) {
+        BOOST_OUTCOME_TRY(file.seal());
+    }
+    BOOST_OUTCOME_TRY(file.checkpoint());
+    BOOST_OUTCOME_TRY(writer_.call([&](Committer& committer) {
+        return committer.control().set_state(segment->number, SegmentState::indexed);
+    }));
+    // In this order: readers look for postings first.
+    segment->indexed = true;
+    segment->set_postings(nullptr);
+    index_seconds_.record(seconds_since(start));
+    const std::lock_guard lock(mutex_);
+    unindexed_.record(static_cast<double>(to_index_.size()));
+    to_search_.push_back(segment);
+    return ok();
+}
+
+Result<void> Keeper::do_search(const std::shared_ptr<Segment>& segment) {
+    if (segment->dropped) {
+        return ok();
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const std::filesystem::path temporary = segment->search_path.string() + ".tmp";
+    BOOST_OUTCOME_TRY(sqlite::build_search(*segment, temporary, [this] { return must_stop(); }));
+    std::error_code error;
+    std::filesystem::rename(temporary, segment->search_path, error);
+    if (error) {
+        return Error{
+            Errc::unavailable, segment->search_path.string() + " can't be made: " + error.message()
+        };
+    }
+    BOOST_OUTCOME_TRY(sync_folder(segment->search_path.parent_path()));
+    segment->searchable = true;
+    search_seconds_.record(seconds_since(start));
+    return ok();
+}
+
+Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
+    const auto segment = catalog_.segment(erasure.segment);
+    if (segment != nullptr) {
+        // The sidecar still knows the trigrams; it is built anew without them.
+        const bool searched = segment->searchable.exchange(false);
+        std::error_code error;
+        std::filesystem::remove(segment->search_path, error);
+        readers_.tell_all([number = segment->number](Reader& reader) {
+            reader.close_search(number);
+        });
+        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+        BOOST_OUTCOME_TRY(file.erase_closed(erasure.key));
+        BOOST_OUTCOME_TRY(file.checkpoint());
+        BOOST_OUTCOME_TRY(sync_folder(segment->path.parent_path()));
+        segment->remove_erasing(erasure.key);
+        if (searched) {
+            const std::lock_guard lock(mutex_);
+            to_search_.push_back(segment);
+        }
+    }
+    return writer_.call([&](Committer& committer) {
+        return committer.control().erasure_done(erasure.segment, erasure.key);
+    });
+}
+
+Result<void> Keeper::do_remove() {
+    readers_.tell_all([](Reader& reader) { reader.close_dropped(); });
+    directory_.remove_dropped();
+    return ok();
+}
+
+}  // namespace annal::sqlite

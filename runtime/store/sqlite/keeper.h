@@ -1,0 +1,63 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "runtime/core/metrics.h"
+#include "runtime/store/sqlite/reader.h"
+#include "runtime/store/sqlite/segment_file.h"
+#include "runtime/store/sqlite/writer.h"
+
+namespace annal::sqlite {
+
+/// Keeps house on a thread of its own, at low priority: seals segments that are closed, erases in them, builds their search
+/// sidecars, frees what was dropped. All of it starts again after a crash; what fails is tried again later.
+class Keeper {
+public:
+    Keeper(const Directory& directory, const Catalog& catalog, Writer& writer, ReaderPool& readers, Metrics& metrics);
+    ~Keeper() { stop(); }
+
+    void start();
+    void index(std::shared_ptr<Segment> segment);
+    void build_search(std::shared_ptr<Segment> segment);
+    void erase(ControlChanges::Erasure erasure);
+    void remove_dropped();
+    /// Lets the work in hand finish, for at most kGrace.
+    void stop();
+
+private:
+    static constexpr std::chrono::seconds kGrace{5};
+    using Job = std::function<Result<void>()>;
+
+    void run();
+    [[nodiscard]] Job take();
+    [[nodiscard]] bool must_stop() const;
+    Result<void> do_index(const std::shared_ptr<Segment>& segment);
+    Result<void> do_search(const std::shared_ptr<Segment>& segment);
+    Result<void> do_erase(const ControlChanges::Erasure& erasure);
+    Result<void> do_remove();
+
+    const Directory& directory_;
+    const Catalog& catalog_;
+    Writer& writer_;
+    ReaderPool& readers_;
+    Metric& unindexed_;
+    Metric& index_seconds_;
+    Metric& search_seconds_;
+
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<ControlChanges::Erasure> erasures_;
+    std::deque<std::shared_ptr<Segment>> to_index_, to_search_;
+    bool to_remove_ = false;
+    std::atomic<bool> stopping_{false};
+    std::atomic<std::chrono::steady_clock::time_point> stop_by_{};
+    std::thread thread_;
+};
+
+}  // namespace annal::sqlite

@@ -1,0 +1,180 @@
+#include "runtime/store/sqlite/recovery.h"
+
+#include <algorithm>
+#include <map>
+
+namespace annal::sqlite {
+namespace {
+
+class Recovery {
+public:
+    Recovery(const Directory& directory, Catalog& catalog, Committer& committer)
+        : directory_(directory), catalog_(catalog), committer_(committer) {}
+
+    Result<Unfinished> run() {
+        BOOST_OUTCOME_TRY(finish_drops());
+        BOOST_OUTCOME_TRY(auto names, directory_.segments());
+        BOOST_OUTCOME_TRY(const auto closed, committer_.control().closed_segments());
+        std::map<SegmentNumber, Control::Closed> known;
+        for (const auto& segment : closed) {
+            known[segment.number] = segment;
+        }
+        add_missing(known, names);
+        BOOST_OUTCOME_TRY(SegmentNumber last, committer_.control().last_segment());
+        std::shared_ptr<Segment> open;
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            const auto segment = make_segment(names[i]);
+            last = std::max(last, segment->number);
+            const auto found = known.find(segment->number);
+            if (found != known.end()) {
+                BOOST_OUTCOME_TRY(add_closed(segment, found->second));
+            } else if (i + 1 < names.size()) {
+                BOOST_OUTCOME_TRY(close_late(segment));
+            } else {
+                BOOST_OUTCOME_TRY(add_open(segment));
+                open = segment;
+            }
+        }
+        BOOST_OUTCOME_TRY(set_floors());
+        BOOST_OUTCOME_TRY(load_erasures());
+        BOOST_OUTCOME_TRY(auto floor, committer_.control().floor());
+        if (!names.empty()) {
+            floor = std::max(floor.value_or(names.back().month), names.back().month);
+        }
+        BOOST_OUTCOME_TRY(committer_.resume(open, last, floor));
+        return std::move(unfinished_);
+    }
+
+private:
+    // A drop is decided by control.db; the folder may still be there.
+    Result<void> finish_drops() {
+        BOOST_OUTCOME_TRY(const auto dropped, committer_.control().dropped_through());
+        BOOST_OUTCOME_TRY(const auto names, directory_.segments());
+        for (const auto& name : names) {
+            if (dropped && name.month <= *dropped) {
+                BOOST_OUTCOME_TRY(directory_.drop_month(name.month));
+            }
+        }
+        return ok();
+    }
+
+    // A closed segment whose file is gone stays in the catalog, so that reads say what is missing.
+    static void add_missing(
+        const std::map<SegmentNumber, Control::Closed>& known,
+        std::vector<Directory::SegmentName>& names
+    ) {
+        for (const auto& [number, segment] : known) {
+            const bool there = std::any_of(names.begin(), names.end(), [&, n = number](const auto& name) {
+                return name.number == n;
+            });
+            if (!there) {
+                names.push_back({number, segment.month});
+            }
+        }
+        std::sort(names.begin(), names.end(), [](const auto& a, const auto& b) {
+            return a.number < b.number;
+        });
+    }
+
+    [[nodiscard]] std::shared_ptr<Segment> make_segment(const Directory::SegmentName& name) const {
+        return std::make_shared<Segment>(
+            name.number,
+            name.month,
+            directory_.segment(name.number, name.month),
+            directory_.search(name.number, name.month)
+        );
+    }
+
+    Result<void> add_closed(const std::shared_ptr<Segment>& segment, const Control::Closed& closed) {
+        segment->events = closed.events;
+        if (closed.state == SegmentState::closed) {
+            BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+            BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
+        }
+        if (closed.state == SegmentState::indexed) {
+            std::error_code error;
+            segment->indexed = true;
+            segment->searchable = std::filesystem::exists(segment->search_path, error);
+            if (!segment->searchable) {
+                unfinished_.to_search.push_back(segment);
+            }
+        } else {
+            unfinished_.to_index.push_back(segment);
+        }
+        catalog_.add_segment(segment);
+        BOOST_OUTCOME_TRY(auto spans, committer_.control().spans(segment->number));
+        for (auto& [project, span] : spans) {
+            span.segment = segment;
+            catalog_.add_span(project, std::move(span), false);
+        }
+        return ok();
+    }
+
+    // Its successor is there, but the crash came before control.db knew.
+    Result<void> close_late(const std::shared_ptr<Segment>& segment) {
+        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+        BOOST_OUTCOME_TRY(auto spans, file.spans(true));
+        for (auto& [project, span] : spans) {
+            span.segment = segment;
+            segment->events += span.last_seq - span.first_seq + 1;
+        }
+        BOOST_OUTCOME_TRY(committer_.control().record_closed(*segment, spans));
+        BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
+        catalog_.add_segment(segment);
+        for (auto& [project, span] : spans) {
+            catalog_.add_span(project, std::move(span), false);
+        }
+        unfinished_.to_index.push_back(segment);
+        return ok();
+    }
+
+    Result<void> add_open(const std::shared_ptr<Segment>& segment) {
+        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+        BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
+        auto postings = std::make_shared<Postings>();
+        BOOST_OUTCOME_TRY(file.load(*postings));
+        BOOST_OUTCOME_TRY(auto spans, file.spans(false));
+        catalog_.add_segment(segment);
+        for (auto& [project, span] : spans) {
+            span.segment = segment;
+            span.tombstones = static_cast<std::int64_t>(
+                postings->tombstones(span.pid, span.first_seq, span.last_seq).size()
+            );
+            segment->events += span.last_seq - span.first_seq + 1;
+            catalog_.add_span(project, std::move(span), true);
+        }
+        segment->set_postings(std::move(postings));
+        return ok();
+    }
+
+    Result<void> set_floors() {
+        BOOST_OUTCOME_TRY(const auto floors, committer_.control().floors());
+        for (const auto& floor : floors) {
+            catalog_.set_floor(floor.project, floor.first_seq, floor.head);
+        }
+        return ok();
+    }
+
+    Result<void> load_erasures() {
+        BOOST_OUTCOME_TRY(unfinished_.erasures, committer_.control().erasures());
+        for (const auto& erasure : unfinished_.erasures) {
+            if (const auto segment = catalog_.segment(erasure.segment)) {
+                segment->add_erasing(erasure.key);
+            }
+        }
+        return ok();
+    }
+
+    const Directory& directory_;
+    Catalog& catalog_;
+    Committer& committer_;
+    Unfinished unfinished_;
+};
+
+}  // namespace
+
+Result<Unfinished> recover(const Directory& directory, Catalog& catalog, Committer& committer) {
+    return Recovery(directory, catalog, committer).run();
+}
+
+}  // namespace annal::sqlite

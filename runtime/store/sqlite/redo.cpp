@@ -1,0 +1,109 @@
+#include "runtime/store/sqlite/redo.h"
+
+#include <bit>
+#include <cstring>
+
+namespace annal::sqlite {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "redo records are little-endian");
+
+enum class Tag : std::int64_t { put = 1, erase_key = 2, cursor = 3, erasure = 4 };
+
+}  // namespace
+
+void ByteWriter::number(std::int64_t value) {
+    char bytes[sizeof value];
+    std::memcpy(bytes, &value, sizeof value);
+    out_.append(bytes, sizeof value);
+}
+
+void ByteWriter::text(std::string_view text) {
+    number(static_cast<std::int64_t>(text.size()));
+    out_ += text;
+}
+
+std::int64_t ByteReader::number() {
+    const std::string_view bytes = raw(sizeof(std::int64_t));
+    std::int64_t value = 0;
+    if (!bytes.empty()) {
+        std::memcpy(&value, bytes.data(), sizeof value);
+    }
+    return value;
+}
+
+std::string_view ByteReader::text() {
+    return raw(static_cast<std::size_t>(number()));
+}
+
+std::string_view ByteReader::raw(std::size_t size) {
+    if (!good_ || size > left_.size()) {
+        good_ = false;
+        left_ = {};
+        return {};
+    }
+    const std::string_view bytes = left_.substr(0, size);
+    left_.remove_prefix(size);
+    return bytes;
+}
+
+std::string ControlChanges::encode() const {
+    std::string bytes;
+    ByteWriter out(bytes);
+    for (const KvOp& op : kv) {
+        const bool put = op.kind == KvOp::Kind::put;
+        out.number(static_cast<std::int64_t>(put ? Tag::put : Tag::erase_key));
+        out.text(op.space);
+        out.text(op.project);
+        out.text(op.key);
+        if (put) {
+            out.text(op.value);
+        }
+    }
+    for (const CursorMove& move : cursors) {
+        out.number(static_cast<std::int64_t>(Tag::cursor));
+        out.text(move.subscription);
+        out.number(move.to);
+    }
+    for (const Erasure& erasure : erasures) {
+        out.number(static_cast<std::int64_t>(Tag::erasure));
+        out.number(erasure.segment);
+        out.number(erasure.key);
+    }
+    return bytes;
+}
+
+Result<ControlChanges> ControlChanges::decode(std::string_view bytes) {
+    ControlChanges changes;
+    ByteReader in(bytes);
+    while (in.good() && !in.at_end()) {
+        const auto tag = static_cast<Tag>(in.number());
+        if (tag == Tag::put || tag == Tag::erase_key) {
+            KvOp op;
+            op.kind = tag == Tag::put ? KvOp::Kind::put : KvOp::Kind::erase;
+            op.space = in.text();
+            op.project = in.text();
+            op.key = in.text();
+            op.value = tag == Tag::put ? in.text() : std::string_view();
+            changes.kv.push_back(std::move(op));
+        } else if (tag == Tag::cursor) {
+            CursorMove move;
+            move.subscription = in.text();
+            move.to = in.number();
+            changes.cursors.push_back(std::move(move));
+        } else if (tag == Tag::erasure) {
+            Erasure erasure;
+            erasure.segment = in.number();
+            erasure.key = in.number();
+            changes.erasures.push_back(erasure);
+        } else {
+            return Error{Errc::internal, "a redo record has an unknown tag"};
+        }
+    }
+    if (!in.good()) {
+        return Error{Errc::internal, "a redo record is cut short"};
+    }
+    return changes;
+}
+
+}  // namespace annal::sqlite

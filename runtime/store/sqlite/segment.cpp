@@ -1,0 +1,37 @@
+#include "runtime/store/sqlite/segment.h"
+
+namespace annal::sqlite {
+
+std::shared_ptr<Postings> Segment::postings() const {
+    const std::lock_guard lock(mutex_);
+    return postings_;
+}
+
+void Segment::set_postings(std::shared_ptr<Postings> postings) {
+    const std::lock_guard lock(mutex_);
+    postings_.swap(postings);
+}
+
+std::shared_ptr<const Segment::Keys> Segment::erasing() const {
+    const std::lock_guard lock(mutex_);
+    return erasing_;
+}
+
+void Segment::add_erasing(std::int64_t key) {
+    const std::lock_guard lock(mutex_);
+    auto keys = erasing_ == nullptr ? std::make_shared<Keys>() : std::make_shared<Keys>(*erasing_);
+    keys->insert(key);
+    erasing_ = std::move(keys);
+}
+
+void Segment::remove_erasing(std::int64_t key) {
+    const std::lock_guard lock(mutex_);
+    if (erasing_ == nullptr || !erasing_->contains(key)) {
+        return;
+    }
+    auto keys = std::make_shared<Keys>(*erasing_);
+    keys->erase(key);
+    erasing_ = keys->empty() ? nullptr : std::move(keys);
+}
+
+}  // namespace annal::sqlite

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <set>
+
+#include "runtime/store/sqlite/directory.h"
+#include "runtime/store/sqlite/postings.h"
+
+namespace annal::sqlite {
+
+/// What all threads know about one segment.
+///
+/// Threads: any. The writer appends to the newest; the keeper seals the others and erases in them.
+class Segment {
+public:
+    Segment(SegmentNumber n, Month m, std::filesystem::path file, std::filesystem::path sidecar)
+        : number(n), month(m), path(std::move(file)), search_path(std::move(sidecar)) {}
+
+    const SegmentNumber number;
+    const Month month;
+    const std::filesystem::path path, search_path;
+
+    std::atomic<std::int64_t> events{0};
+    std::atomic<bool> indexed{false};     ///< the indexes of 0003_seal_segment.sql are there
+    std::atomic<bool> searchable{false};  ///< the sidecar is there
+    std::atomic<bool> dropped{false};     ///< its files are going
+
+    /// Null when there are none (any more): ask `indexed` after this, not before.
+    [[nodiscard]] std::shared_ptr<Postings> postings() const;
+    void set_postings(std::shared_ptr<Postings> postings);
+
+    using Keys = std::set<std::int64_t>;
+    /// Rows that count as tombstones although the file still has their content. Take it before reading rows: a key leaves
+    /// the set after its row has changed. Null: none.
+    [[nodiscard]] std::shared_ptr<const Keys> erasing() const;
+    void add_erasing(std::int64_t key);
+    void remove_erasing(std::int64_t key);
+
+private:
+    mutable std::mutex mutex_;
+    std::shared_ptr<Postings> postings_;
+    std::shared_ptr<const Keys> erasing_;
+};
+
+}  // namespace annal::sqlite

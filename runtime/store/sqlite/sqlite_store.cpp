@@ -1,0 +1,244 @@
+#include "runtime/store/sqlite/sqlite_store.h"
+
+#include "runtime/core/task_impl.h"
+#include "runtime/store/sqlite/counting.h"
+#include "runtime/store/sqlite/keeper.h"
+#include "runtime/store/sqlite/recovery.h"
+#include "runtime/store/sqlite/scan.h"
+
+namespace annal {
+namespace sqlite {
+namespace {
+
+Error overloaded() {
+    return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
+}
+
+Error behind() {
+    return {Errc::unavailable, "control.db can't be written; free some space on the disk", {}, 1'000};
+}
+
+class SqliteStore final : public EventStore {
+public:
+    SqliteStore(
+        const SqliteOptions& options,
+        Directory directory,
+        Control control,
+        const Clock& clock,
+        Metrics& metrics
+    )
+        : directory_(std::move(directory)),
+          committer_(
+              directory_, clock, metrics, catalog_, std::move(control), options.segment_events_max
+          ),
+          writer_(committer_),
+          readers_(directory_, catalog_, options.readers, options.open_files_max),
+          keeper_(directory_, catalog_, writer_, readers_, metrics) {}
+
+    ~SqliteStore() override { close(); }
+
+    Result<void> start() {
+        BOOST_OUTCOME_TRY(auto unfinished, recover(directory_, catalog_, committer_));
+        committer_.set_hooks(
+            {[this](auto segment) { keeper_.index(std::move(segment)); },
+             [this](auto erasure) { keeper_.erase(erasure); },
+             [this] { keeper_.remove_dropped(); }}
+        );
+        for (const auto& erasure : unfinished.erasures) {
+            keeper_.erase(erasure);
+        }
+        for (auto& segment : unfinished.to_index) {
+            keeper_.index(std::move(segment));
+        }
+        for (auto& segment : unfinished.to_search) {
+            keeper_.build_search(std::move(segment));
+        }
+        keeper_.remove_dropped();
+        writer_.start();
+        keeper_.start();
+        return ok();
+    }
+
+    Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units) override {
+        std::vector<AppendOutcome> outcomes(units.size(), AppendOutcome(overloaded()));
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            if (!writer_.append({units, &outcomes, done})) {
+                (*done)();
+            }
+        };
+        co_await suspend(std::move(start));
+        co_return outcomes;
+    }
+
+    Task<Result<ScanPage>> scan(ScanRequest request) override {
+        Read<ScanPage> work = [&](Reader& reader) { return scan_page(reader, request); };
+        co_return co_await read(work);
+    }
+
+    Task<Result<EventBatch>> get(std::string project, EventId id) override {
+        Read<EventBatch> work = [&](Reader& reader) { return get_event(reader, project, id); };
+        co_return co_await read(work);
+    }
+
+    Task<Result<std::vector<ActionCount>>> action_counts(
+        std::string project, TimeUs since
+    ) override {
+        Read<std::vector<ActionCount>> work = [&](Reader& reader) {
+            return count_actions(reader, project, since);
+        };
+        co_return co_await read(work);
+    }
+
+    Task<Result<Total>> count(
+        std::string project, Filter filter, std::chrono::milliseconds budget
+    ) override {
+        Read<Total> work = [&](Reader& reader) {
+            return count_events(reader, project, filter, budget);
+        };
+        co_return co_await read(work);
+    }
+
+    Task<Result<LogState>> log_state(std::string project) override {
+        const auto log = catalog_.view(project);
+        if (!log) {
+            co_return LogState{};
+        }
+        co_return LogState{log->first_seq, log->head.seq, log->head.at, log->head.digest};
+    }
+
+    Task<Result<std::vector<MonthInfo>>> months() override {
+        Read<std::vector<MonthInfo>> work = [this](Reader&) { return list_months(); };
+        co_return co_await read(work);
+    }
+
+    Task<Result<void>> drop_month(Month month) override {
+        Result<void> result = overloaded();
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued = writer_.post([&result, month, done](Committer& committer) {
+                result = committer.drop_month(month);
+                (*done)();
+            });
+            if (!queued) {
+                (*done)();
+            }
+        };
+        co_await suspend(std::move(start));
+        co_return result;
+    }
+
+    Task<Result<std::optional<std::string>>> kv_get(
+        std::string space, std::string project, std::string key
+    ) override {
+        ReadControl<std::optional<std::string>> work = [&](Connection& db) {
+            return read_kv(db, space, project, key);
+        };
+        co_return co_await read_control(work);
+    }
+
+    Task<Result<std::vector<KvRow>>> kv_scan(
+        std::string space,
+        std::string project,
+        std::string prefix,
+        std::string after,
+        std::uint32_t limit
+    ) override {
+        ReadControl<std::vector<KvRow>> work = [&](Connection& db) {
+            return scan_kv(db, space, project, prefix, after, limit);
+        };
+        co_return co_await read_control(work);
+    }
+
+    Task<Result<Seq>> cursor(std::string subscription) override {
+        ReadControl<Seq> work = [&](Connection& db) { return read_cursor(db, subscription); };
+        co_return co_await read_control(work);
+    }
+
+    void close() override {
+        keeper_.stop();
+        writer_.stop();
+        readers_.stop();
+    }
+
+private:
+    template <class T>
+    using Read = std::function<Result<T>(Reader&)>;
+    template <class T>
+    using ReadControl = std::function<Result<T>(Connection&)>;
+
+    template <class T>
+    Task<Result<T>> read(const Read<T>& work) {
+        Result<T> result = overloaded();
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued = readers_.post([&result, &work, done](Reader& reader) {
+                result = work(reader);
+                (*done)();
+            });
+            if (!queued) {
+                (*done)();
+            }
+        };
+        co_await suspend(std::move(start));
+        co_return result;
+    }
+
+    template <class T>
+    Task<Result<T>> read_control(const ReadControl<T>& work) {
+        Read<T> on_reader = [&](Reader& reader) -> Result<T> {
+            if (committer_.is_behind()) {
+                return behind();
+            }
+            BOOST_OUTCOME_TRY(auto* db, reader.control());
+            return work(*db);
+        };
+        co_return co_await read(on_reader);
+    }
+
+    Result<std::vector<MonthInfo>> list_months() const {
+        std::map<Month, MonthInfo> months;
+        for (const auto& segment : catalog_.segments()) {
+            if (segment->events == 0) {
+                continue;
+            }
+            MonthInfo& info = months[segment->month];
+            info.month = segment->month;
+            info.events += segment->events;
+            for (const auto& path : {segment->path, segment->search_path}) {
+                for (const char* suffix : {"", "-wal"}) {
+                    std::error_code error;
+                    const auto size = std::filesystem::file_size(path.string() + suffix, error);
+                    info.bytes += error ? 0 : size;
+                }
+            }
+        }
+        std::vector<MonthInfo> sorted;
+        for (const auto& [month, info] : months) {
+            sorted.push_back(info);
+        }
+        return sorted;
+    }
+
+    Directory directory_;
+    Catalog catalog_;
+    Committer committer_;
+    Writer writer_;
+    ReaderPool readers_;
+    Keeper keeper_;
+};
+
+}  // namespace
+}  // namespace sqlite
+
+Result<std::unique_ptr<EventStore>> open_sqlite_store(
+    const SqliteOptions& options, const Clock& clock, Metrics& metrics
+) {
+    BOOST_OUTCOME_TRY(auto directory, sqlite::Directory::open(options.directory));
+    // Databases are made by SQLite with the process's mask; the directory itself lets nobody else in.
+    BOOST_OUTCOME_TRY(auto control, sqlite::Control::open(directory));
+    auto store = std::make_unique<sqlite::SqliteStore>(
+        options, std::move(directory), std::move(control), clock, metrics
+    );
+    BOOST_OUTCOME_TRY(store->start());
+    return std::unique_ptr<EventStore>(std::move(store));
+}
+
+}  // namespace annal

@@ -1,0 +1,73 @@
+// The contract over the embedded store.
+#include <stdlib.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "runtime/store/sqlite/sqlite_store.h"
+#include "tests/contract/faulty_vfs.h"
+#include "tests/contract/store_contract.h"
+
+namespace annal::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SqliteHarness final : public StoreHarness {
+public:
+    SqliteHarness() {
+        install_faulty_vfs();
+        std::string pattern = (fs::temp_directory_path() / "annal-contract-XXXXXX").string();
+        directory_ = ::mkdtemp(pattern.data());
+    }
+    ~SqliteHarness() override {
+        std::error_code error;
+        fs::remove_all(directory_, error);
+    }
+
+    Result<std::unique_ptr<EventStore>> open(
+        const Clock& clock, Metrics& metrics, std::uint32_t segment_events
+    ) override {
+        SqliteOptions options;
+        options.directory = directory_ / "data";
+        options.segment_events_max = segment_events;
+        options.readers = 3;
+        options.open_files_max = 4;
+        return open_sqlite_store(options, clock, metrics);
+    }
+
+    // Every segment but the newest has its sidecar in the end, and nothing is on its way any more.
+    void settle() override {
+        for (int i = 0; i < 600 && !is_settled(); ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        EXPECT_TRUE(is_settled());
+    }
+
+    void fail_writes(bool fail) override { vfs_fail_writes = fail; }
+
+private:
+    [[nodiscard]] bool is_settled() const {
+        int segments = 0, sidecars = 0;
+        std::error_code error;
+        for (const auto& file : fs::recursive_directory_iterator(directory_ / "data/segments", error)) {
+            segments += file.path().extension() == ".db" ? 1 : 0;
+            sidecars += file.path().extension() == ".search" ? 1 : 0;
+        }
+        return sidecars >= segments - 1;
+    }
+
+    fs::path directory_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Sqlite,
+    StoreContract,
+    testing::Values(StoreKind{"Default", [] { return std::make_unique<SqliteHarness>(); }}),
+    kind_name
+);
+
+}  // namespace
+}  // namespace annal::test

@@ -1,0 +1,136 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/core/metrics.h"
+#include "runtime/core/task_impl.h"
+#include "runtime/store/event_store.h"
+
+namespace annal::test {
+
+/// What a store under test offers to the suite. One object is one empty place for data; `open` may be called again after the
+/// store before was closed, and finds the same data.
+class StoreHarness {
+public:
+    virtual ~StoreHarness() = default;
+    /// `segment_events`: a hint for stores that cut logs into pieces; small in most tests.
+    [[nodiscard]] virtual Result<std::unique_ptr<EventStore>> open(const Clock& clock, Metrics& metrics, std::uint32_t segment_events) = 0;
+    /// Waits until what the store does in the background is done.
+    virtual void settle() = 0;
+    /// Makes writes fail as on a full disk, or lets them work again.
+    virtual void fail_writes(bool fail) = 0;
+};
+
+struct StoreKind {
+    std::string name;
+    std::function<std::unique_ptr<StoreHarness>()> make;
+};
+inline void PrintTo(const StoreKind& kind, std::ostream* out) { *out << kind.name; }
+
+/// Builds one unit and owns its text.
+class Unit {
+public:
+    explicit Unit(std::string project);
+    /// An event with these columns; a key makes it idempotent.
+    Unit& event(std::vector<std::pair<Column, Text>> columns, TimeUs occurred_at = kNoTime, Text key = {});
+    /// An event of this action alone.
+    Unit& action(std::string_view action) { return event({{Column::action, Text(action)}}); }
+    Unit& draft(const EventDraft& draft);  ///< copies its text
+    Unit& key(std::string request_key);
+    Unit& put(std::string space, std::string key, std::string value);
+    Unit& kv(KvOp op);
+    Unit& cursor(std::string subscription, Seq to);
+    Unit& erase(Seq seq);
+    [[nodiscard]] AppendUnit build() const { return unit_; }
+
+private:
+    AppendUnit unit_;
+    std::shared_ptr<Arena> arena_;
+};
+
+/// Copies of events, kept by a test as its own truth.
+struct Truth {
+    std::string project;
+    std::vector<Event> events;  ///< by seq
+    Arena arena;
+
+    void add(const EventDraft& draft, const Receipt& receipt);
+    void erase(Seq seq);
+    /// Seqs that a scan has to give.
+    [[nodiscard]] std::vector<Seq> expect(const Filter& filter, bool tombstones = false) const;
+};
+
+/// The contract of EventStore as tests, over every store that is instantiated with
+/// `INSTANTIATE_TEST_SUITE_P(Name, StoreContract, testing::Values(StoreKind{…}), kind_name)`.
+class StoreContract : public testing::TestWithParam<StoreKind> {
+protected:
+    static constexpr TimeUs kStart = 1'773'500'000'000'000;  // 2026-03-14T14:53:20Z
+    static constexpr std::uint32_t kSegmentEvents = 64;
+
+    void SetUp() override;
+    void TearDown() override;
+
+    void open();
+    void reopen();
+
+    template <class T>
+    T run(Task<T> task) {
+        return start(std::move(task)).get();
+    }
+    template <class T>
+    std::future<T> start(Task<T> task) {
+        std::promise<T> promise;
+        std::future<T> future = promise.get_future();
+        boost::asio::co_spawn(
+            io_, deliver(std::move(task), std::move(promise)), boost::asio::detached
+        );
+        return future;
+    }
+    AppendOutcome append(const Unit& unit);
+    std::vector<AppendOutcome> append(const std::vector<Unit>& units);
+    /// Of a unit that must succeed.
+    std::vector<Receipt> receipts(const Unit& unit);
+
+    ScanPage scan(ScanRequest request);
+    /// Pages until the end.
+    std::vector<Seq> walk(const std::string& project, const Filter& filter, bool newest_first, std::uint32_t limit, bool tombstones = false);
+    [[nodiscard]] ScanRequest request(const std::string& project) const;
+    LogState log(const std::string& project);
+    /// Random events of several projects, appended over some hours, a few of them erased.
+    std::vector<Truth> fill(std::uint32_t seed, int events);
+    /// All events of a project as the store gives them equal the truth.
+    void expect_equal(const Truth& truth);
+
+    std::unique_ptr<StoreHarness> harness_;
+    ManualClock clock_{kStart};
+    Metrics metrics_;
+    std::unique_ptr<EventStore> store_;
+    std::uint32_t segment_events_ = kSegmentEvents;
+    boost::asio::io_context io_;
+
+private:
+    // A future of co_spawn's own would need results that can be made empty.
+    template <class T>
+    static Task<void> deliver(Task<T> task, std::promise<T> promise) {
+        promise.set_value(co_await std::move(task));
+    }
+
+    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ =
+        boost::asio::make_work_guard(io_);
+    std::vector<std::thread> threads_;
+};
+
+inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) { return info.param.name; }
+
+}  // namespace annal::test
