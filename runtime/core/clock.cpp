@@ -6,7 +6,6 @@ namespace annal {
 namespace {
 
 using std::chrono::duration_cast;
-using std::chrono::floor;
 using std::chrono::microseconds;
 
 template <class C>
@@ -25,8 +24,8 @@ std::int64_t SystemClock::monotonic_us() const {
 }
 
 Month month_of(TimeUs at) {
-    const std::chrono::sys_time<microseconds> time{microseconds{at}};
-    const std::chrono::year_month_day date{floor<std::chrono::days>(time)};
+    const std::chrono::days day{day_time_of(at).day};
+    const std::chrono::year_month_day date{std::chrono::sys_days{day}};
     return {
         static_cast<int>(date.year()) * 12 + static_cast<int>(static_cast<unsigned>(date.month())) -
         1};

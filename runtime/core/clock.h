@@ -43,6 +43,16 @@ private:
     std::atomic<std::int64_t> monotonic_us_{0};
 };
 
+/// The day that `at` lies in, counted from 1970-01-01, and the time within it, [0, kDayUs).
+struct DayTime {
+    std::int64_t day = 0;
+    std::int64_t us = 0;
+};
+[[nodiscard]] constexpr DayTime day_time_of(TimeUs at) {
+    const std::int64_t rest = at % kDayUs;
+    return rest < 0 ? DayTime{at / kDayUs - 1, rest + kDayUs} : DayTime{at / kDayUs, rest};
+}
+
 /// A UTC calendar month, counted from year 0: `year * 12 + (month - 1)`.
 struct Month {
     std::int32_t index = 0;

@@ -38,6 +38,24 @@ TEST(ClockTest, MonthsBeforeYearZeroAreCountedDown) {
     EXPECT_EQ(start_of(month_of(start_of({-13}))), start_of({-13}));
 }
 
+TEST(ClockTest, EveryTimeHasADay) {
+    for (const TimeUs us :
+         {TimeUs{0},
+          TimeUs{-1},
+          kDayUs - 1,
+          kDayUs,
+          -kDayUs,
+          -kDayUs - 1,
+          INT64_MAX,
+          INT64_MIN + kDayUs}) {
+        const DayTime split = day_time_of(us);
+        EXPECT_GE(split.us, 0);
+        EXPECT_LT(split.us, kDayUs);
+        EXPECT_EQ(split.day * kDayUs + split.us, us);
+    }
+    EXPECT_EQ(day_time_of(INT64_MIN).day, -106'751'992);
+}
+
 TEST(ClockTest, SystemClockIsInThisCenturyAndMonotonic) {
     const SystemClock clock;
     EXPECT_GT(clock.wall_us(), at("2024-01-01T00:00:00Z"));

@@ -21,11 +21,11 @@ constexpr std::string_view kCrockford = "0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Fetched once: a lookup by name costs more than hashing a short event.
 const EVP_MD* sha256_algorithm() {
-    static const EVP_MD* const kAlgorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-    if (kAlgorithm == nullptr) {
+    static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+    if (algorithm == nullptr) {
         fatal("crypto.sha256_missing", "OpenSSL offers no SHA-256; check its installation");
     }
-    return kAlgorithm;
+    return algorithm;
 }
 
 void require(bool done, const char* what) {

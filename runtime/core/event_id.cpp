@@ -9,7 +9,8 @@ constexpr std::size_t kTextDigits = 26;
 constexpr std::string_view kUuidShape = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 constexpr std::string_view kHex = "0123456789abcdef";
 
-using DigitTable = std::array<std::int8_t, 256>;
+constexpr std::uint8_t kNoDigit = 0xff;
+using DigitTable = std::array<std::uint8_t, 256>;
 
 constexpr char lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
@@ -17,10 +18,10 @@ constexpr char lower(char c) {
 
 constexpr DigitTable make_crockford_values() {
     DigitTable table{};
-    table.fill(-1);
+    table.fill(kNoDigit);
     for (std::size_t i = 0; i < kDigits.size(); ++i) {
-        table[static_cast<std::uint8_t>(kDigits[i])] = static_cast<std::int8_t>(i);
-        table[static_cast<std::uint8_t>(lower(kDigits[i]))] = static_cast<std::int8_t>(i);
+        table[static_cast<std::uint8_t>(kDigits[i])] = static_cast<std::uint8_t>(i);
+        table[static_cast<std::uint8_t>(lower(kDigits[i]))] = static_cast<std::uint8_t>(i);
     }
     for (const char one : {'I', 'i', 'L', 'l'}) {
         table[static_cast<std::uint8_t>(one)] = 1;
@@ -43,11 +44,11 @@ std::optional<EventId> parse_digits(std::string_view digits) {
     int bits = -2;
     std::size_t at = 0;
     for (const char c : digits) {
-        const int value = kCrockfordValues[static_cast<std::uint8_t>(c)];
-        if (value < 0 || (bits == -2 && value > 7)) {
+        const std::uint8_t value = kCrockfordValues[static_cast<std::uint8_t>(c)];
+        if (value == kNoDigit || (bits == -2 && value > 7)) {
             return std::nullopt;
         }
-        held = (held << 5) | static_cast<std::uint32_t>(value);
+        held = (held << 5) | value;
         bits += 5;
         if (bits >= 8) {
             bits -= 8;
@@ -84,14 +85,13 @@ EventId EventId::make(TimeUs created_at, std::uint64_t random) {
     const auto ms = static_cast<std::uint64_t>(created_at) / 1000;
     const auto us = static_cast<std::uint64_t>(created_at) % 1000;
     EventId id;
-    for (int i = 0; i < 6; ++i) {
-        id.bytes[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(ms >> (40 - 8 * i));
+    for (std::size_t i = 0; i < 6; ++i) {
+        id.bytes[i] = static_cast<std::uint8_t>(ms >> (40 - 8 * i));
     }
     id.bytes[6] = static_cast<std::uint8_t>(0x70 | us >> 8);
     id.bytes[7] = static_cast<std::uint8_t>(us);
-    for (int i = 0; i < 8; ++i) {
-        id.bytes[static_cast<std::size_t>(8 + i)] =
-            static_cast<std::uint8_t>(random >> (56 - 8 * i));
+    for (std::size_t i = 0; i < 8; ++i) {
+        id.bytes[8 + i] = static_cast<std::uint8_t>(random >> (56 - 8 * i));
     }
     id.bytes[8] = static_cast<std::uint8_t>(0x80 | (id.bytes[8] & 0x3f));
     return id;

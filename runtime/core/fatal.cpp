@@ -5,9 +5,13 @@
 #include "runtime/core/log.h"
 
 namespace annal {
+namespace {
+
+constexpr int kExitSoftware = 70;  // EX_SOFTWARE of sysexits.h
+
+}  // namespace
 
 void fatal(std::string_view event, std::string_view detail) {
-    constexpr int kExitSoftware = 70;
     log::error(event, {{"detail", detail}});
     std::_Exit(kExitSoftware);
 }

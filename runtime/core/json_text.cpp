@@ -7,6 +7,9 @@
 namespace annal {
 namespace {
 
+constexpr std::string_view kHex = "0123456789abcdef";
+constexpr std::size_t kShownMax = 64;
+
 constexpr std::array<bool, 256> make_must_escape() {
     std::array<bool, 256> table{};
     for (std::size_t i = 0; i < 0x20; ++i) {
@@ -45,7 +48,6 @@ void append_escape(std::string& out, char c) {
         default:
             break;
     }
-    constexpr std::string_view kHex = "0123456789abcdef";
     out += "\\u00";
     out += kHex[static_cast<std::uint8_t>(c) >> 4];
     out += kHex[static_cast<std::uint8_t>(c) & 15];
@@ -139,7 +141,6 @@ std::string_view utf8_prefix(std::string_view text, std::size_t size_max) {
 }
 
 std::string quote_bounded(std::string_view text) {
-    constexpr std::size_t kShownMax = 64;
     std::string out = "\"";
     for (const char c : text.substr(0, kShownMax)) {
         out += c >= ' ' && c <= '~' ? c : '?';

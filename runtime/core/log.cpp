@@ -25,13 +25,13 @@ std::size_t index(Level level) {
 
 /// Never destroyed: threads may log while statics are torn down.
 spdlog::logger& logger() {
-    static auto* const kLogger = [] {
+    static auto* const instance = [] {
         auto* made = new spdlog::logger("annal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
         made->set_pattern("%v");
         made->set_error_handler([](const std::string&) {});
         return made;
     }();
-    return *kLogger;
+    return *instance;
 }
 
 void append_text(std::string& out, std::string_view text) {

@@ -23,7 +23,6 @@ int http_status(Errc code) noexcept {
         case Errc::busy:
             return 429;
         case Errc::unavailable:
-            return 503;
         case Errc::timeout:
             return 503;
         case Errc::cancelled:

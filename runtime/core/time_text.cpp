@@ -4,7 +4,6 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
-#include <limits>
 #include <optional>
 #include <span>
 
@@ -21,7 +20,9 @@ using std::chrono::year_month_day;
 
 constexpr TimeUs kTimeMin = -62'135'596'800 * kSecondUs;  // 0001-01-01T00:00:00Z
 constexpr TimeUs kTimeEnd = 253'402'300'800 * kSecondUs;  // 10000-01-01T00:00:00Z
-constexpr std::string_view kMinus = "\xe2\x88\x92";       // U+2212, which ISO 8601 prefers for "-"
+constexpr std::size_t kTimeTextMax = 128;
+constexpr std::uint64_t kQuantityMax = INT64_MAX;
+constexpr std::string_view kMinus = "\xe2\x88\x92";  // U+2212, which ISO 8601 prefers for "-"
 
 char* put_digits(char* out, unsigned value, int count) {
     for (int i = count - 1; i >= 0; --i, value /= 10) {
@@ -208,7 +209,7 @@ private:
                 return false;
             }
         }
-        offset_seconds_ = sign * (hours * 3600 + minutes * 60);
+        offset_seconds_ = std::int64_t{sign} * (hours * 3600 + minutes * 60);
         return true;
     }
 
@@ -248,9 +249,8 @@ std::optional<std::uint64_t> scan_quantity(std::string_view text, std::span<cons
         return std::nullopt;
     }
     const std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
-    constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     for (const Unit& unit : units) {
-        if (unit.name == suffix && number <= kMax / unit.factor) {
+        if (unit.name == suffix && number <= kQuantityMax / unit.factor) {
             return number * unit.factor;
         }
     }
@@ -260,10 +260,8 @@ std::optional<std::uint64_t> scan_quantity(std::string_view text, std::span<cons
 }  // namespace
 
 std::string format_time(TimeUs at) {
-    const std::chrono::sys_time<microseconds> time{microseconds{at}};
-    const auto day = std::chrono::floor<days>(time);
-    const year_month_day date{day};
-    const auto us_of_day = static_cast<std::uint64_t>((time - day).count());
+    const auto [day, us_of_day] = day_time_of(at);
+    const year_month_day date{sys_days{days{day}}};
     const auto second_of_day = static_cast<unsigned>(us_of_day / kSecondUs);
     const int year_number = static_cast<int>(date.year());
 
@@ -295,7 +293,6 @@ std::string format_month(Month month) {
 }
 
 Result<TimeUs> parse_time(std::string_view text) {
-    constexpr std::size_t kTimeTextMax = 128;
     if (text.size() <= kTimeTextMax) {
         if (const auto at = TimeScanner(text).scan()) {
             return *at;

@@ -151,6 +151,7 @@ TEST(CanonicalJsonTest, EveryColumnIsWrittenUnderItsName) {
 
 TEST(CanonicalJsonTest, StaysOnOneLine) {
     Event event;
+    event.created_at = 0;
     event[Column::description] = "two\nlines";
     event[Column::metadata] = "{\r\n  \"a\": \"x\\n\",\n  \"b\": 1.10\n}";
     const std::string line = canonical(event);

@@ -192,14 +192,14 @@ private:
 }  // namespace
 
 const Catalog& Catalog::shipped() {
-    static const Catalog* const kShipped = [] {
+    static const Catalog* const catalog = [] {
         auto parsed = parse(std::string(kCatalogYaml));
         if (!parsed) {
             fatal("catalog.malformed", parsed.error().detail);
         }
         return new Catalog(std::move(parsed).value());
     }();
-    return *kShipped;
+    return *catalog;
 }
 
 Result<Catalog> Catalog::parse(const std::string& yaml) try {

@@ -13,6 +13,12 @@ constexpr std::size_t kPointerBytesMax = 512;
 /// Up to here each key is compared with those before it; beyond, all are sorted once.
 constexpr std::size_t kPairwiseKeysMax = 16;
 
+constexpr std::string_view kHex = "0123456789abcdef";
+constexpr std::string_view kEscapeNames = "bfnrt";
+constexpr std::string_view kEscapedValues = "\b\f\n\r\t";
+constexpr std::uint64_t kOnes = 0x0101010101010101U;
+constexpr std::uint64_t kHigh = 0x8080808080808080U;
+
 /// Bytes that a string passes over one by one: printable ASCII but for the quote and the backslash.
 constexpr std::array<bool, 256> make_plain() {
     std::array<bool, 256> table{};
@@ -27,8 +33,6 @@ constexpr std::array<bool, 256> kPlain = make_plain();
 /// Whether one of the 8 bytes is not plain; may report a plain word as not plain, never the
 /// reverse.
 bool has_special(std::uint64_t word) {
-    constexpr std::uint64_t kOnes = 0x0101010101010101U;
-    constexpr std::uint64_t kHigh = 0x8080808080808080U;
     const auto has_zero = [](std::uint64_t w) { return (w - kOnes) & ~w & kHigh; };
     const std::uint64_t control = (word - kOnes * 0x20) & ~word & kHigh;
     return ((word & kHigh) | control | has_zero(word ^ (kOnes * '"')) |
@@ -78,7 +82,6 @@ std::string describe(char c) {
     if (c > ' ' && c <= '~') {
         return std::string("'") + c + "'";
     }
-    constexpr std::string_view kHex = "0123456789abcdef";
     const auto byte = static_cast<std::uint8_t>(c);
     return std::string("byte 0x") + kHex[byte >> 4] + kHex[byte & 15];
 }
@@ -323,10 +326,8 @@ std::string_view JsonScanner::text(const String& string) {
         }
         const char c = raw[i + 1];
         if (c != 'u') {
-            constexpr std::string_view kNames = "bfnrt";
-            constexpr std::string_view kValues = "\b\f\n\r\t";
-            const std::size_t named = kNames.find(c);
-            *p++ = named == std::string_view::npos ? c : kValues[named];
+            const std::size_t named = kEscapeNames.find(c);
+            *p++ = named == std::string_view::npos ? c : kEscapedValues[named];
             i += 2;
             continue;
         }

@@ -10,6 +10,7 @@ constexpr std::uint8_t kLeafTag = 0x00;
 constexpr std::uint8_t kBatchTag = 0x02;
 constexpr std::uint8_t kContentTag = 0x03;
 constexpr std::size_t kIdRandomBytes = 8;
+constexpr std::size_t kRandomPerEvent = kIdRandomBytes + std::tuple_size_v<Salt>;
 
 void append_u32(std::string& out, std::size_t value) {
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -125,7 +126,6 @@ SealedBatch seal(
     TimeUs floor
 ) {
     const std::size_t count = drafts.size();
-    constexpr std::size_t kRandomPerEvent = kIdRandomBytes + std::tuple_size_v<Salt>;
     std::vector<std::uint8_t> random(count * kRandomPerEvent);
     random_bytes(random);
 

@@ -126,7 +126,8 @@ TEST(SealTest, EveryFieldIsUnderTheHash) {
         append_canonical_bytes(bytes, event);
         return bytes;
     };
-    const Event plain = event_of(golden("event")[0].at("event").as_object());
+    const auto lines = golden("event");
+    const Event plain = event_of(lines[0].at("event").as_object());
     std::set<std::string> seen = {bytes_of_event(plain)};
     const auto add = [&](auto&& change) {
         Event other = plain;

@@ -8,6 +8,8 @@ constexpr std::size_t kSeqBytes = 8;
 constexpr std::size_t kTagBytes = 8;  // which filter and order it was made for
 constexpr std::size_t kMacBytes = 16;
 constexpr std::size_t kPayloadBytes = 1 + kSeqBytes + kTagBytes;
+constexpr std::size_t kTextSize = (kPayloadBytes + kMacBytes) * 8 / 6;
+static_assert((kPayloadBytes + kMacBytes) * 8 % 6 == 0);
 constexpr std::string_view kMacLabel = "annal page cursor 1";
 
 std::string head_of(const Digest& digest, std::size_t size) {
@@ -57,8 +59,6 @@ std::string CursorCodec::seal(
 Result<Seq> CursorCodec::open(
     std::string_view cursor, std::string_view project, const Filter& filter, bool newest_first
 ) const {
-    constexpr std::size_t kTextSize = (kPayloadBytes + kMacBytes) * 8 / 6;
-    static_assert((kPayloadBytes + kMacBytes) * 8 % 6 == 0);
     const auto bytes =
         cursor.size() == kTextSize ? from_base64url(cursor) : std::optional<std::string>();
     const std::string_view payload = bytes ? std::string_view(*bytes).substr(0, kPayloadBytes) : "";

@@ -8,14 +8,18 @@
 
 namespace annal {
 
-/// Makes and checks the opaque cursors of lists and exports: a seq, bound to project, filter and order, authenticated with a
-/// key derived from the node's key ring. Thread-safe.
+/// Makes and checks the opaque cursors of lists and exports: a seq, bound to project, filter and
+/// order, authenticated with a key derived from the node's key ring. Thread-safe.
 class CursorCodec {
 public:
     explicit CursorCodec(std::string_view key) : key_(key) {}
-    [[nodiscard]] std::string seal(std::string_view project, const Filter& filter, bool newest_first, Seq after) const;
+    [[nodiscard]] std::string seal(
+        std::string_view project, const Filter& filter, bool newest_first, Seq after
+    ) const;
     /// @error Errc::invalid  Altered, foreign, or made for another filter or order.
-    [[nodiscard]] Result<Seq> open(std::string_view cursor, std::string_view project, const Filter& filter, bool newest_first) const;
+    [[nodiscard]] Result<Seq> open(
+        std::string_view cursor, std::string_view project, const Filter& filter, bool newest_first
+    ) const;
 
 private:
     std::string key_;

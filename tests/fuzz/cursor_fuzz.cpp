@@ -21,8 +21,8 @@ void require(bool holds) {
 }
 
 const annal::CursorCodec& codec() {
-    static const annal::CursorCodec kCodec("fuzz");
-    return kCodec;
+    static const annal::CursorCodec made("fuzz");
+    return made;
 }
 
 /// Nothing opens but what was sealed: bytes that open must be the one text of their seq.
@@ -60,6 +60,7 @@ void check_encodings(std::string_view text) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-identifier-naming): the name is libFuzzer's
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     check_cursor(text);
