@@ -16,10 +16,11 @@
 
 namespace annal {
 
-/// One call into a plugin that is in flight: what `annal_call*` stands for. It lives until the plugin completes it.
+/// One call into a plugin that is in flight: what `annal_call*` stands for. It lives until the
+/// plugin completes it.
 ///
-/// The handle is a number that is never used twice, not an address: a plugin that goes on using one after its completion
-/// meets a dead handle, never another call's memory.
+/// The handle is a number that is never used twice, not an address: a plugin that goes on using one
+/// after its completion meets a dead handle, never another call's memory.
 ///
 /// Threads: `allocate`, `keep`, `cancelled` and `complete` from any thread.
 class Call : public std::enable_shared_from_this<Call> {
@@ -32,11 +33,13 @@ public:
         std::uint64_t arena_bytes_max = 64ULL << 20;
         std::int64_t deadline_us = INT64_MAX;  ///< monotonic
         std::function<bool()> cancelled;       ///< more reasons to stop; may be empty
-        std::function<void(const annal_error*)> on_complete;  ///< called exactly once; null error: success
+        std::function<void(const annal_error*)>
+            on_complete;  ///< called exactly once; null error: success
     };
     explicit Call(Options options) : options_(std::move(options)) {}
 
-    /// A small number for an instance's name; the same name gives the same number. Takes a lock: ask once, not per call.
+    /// A small number for an instance's name; the same name gives the same number. Takes a lock:
+    /// ask once, not per call.
     [[nodiscard]] static std::uint16_t owner_of(const std::string& instance);
 
     /// The handle for the plugin. Keeps the call alive until `complete`.
@@ -55,12 +58,21 @@ public:
     /// Into the arena. A null text when its limit is reached.
     [[nodiscard]] annal_str copy(std::string_view text);
 
-    /// Validated events that the codec handed out, `count` from `first`, `stride` bytes apart; `memory` is all they need.
-    /// Of what one call accumulates, only the newest kParsedBytesMax stay: a body without end is appended chunk by chunk.
-    void keep_parsed(const annal_event* first, std::uint32_t stride, std::uint32_t count, std::size_t bytes, std::shared_ptr<const void> memory);
-    /// The memory behind an array of events that lies wholly within one that the codec handed out: it needs no second check.
-    /// Null otherwise.
-    [[nodiscard]] std::shared_ptr<const void> parsed_memory(const annal_event* first, std::uint32_t stride, std::uint32_t count);
+    /// Validated events that the codec handed out, `count` from `first`, `stride` bytes apart;
+    /// `memory` is all they need. Of what one call accumulates, only the newest kParsedBytesMax
+    /// stay: a body without end is appended chunk by chunk.
+    void keep_parsed(
+        const annal_event* first,
+        std::uint32_t stride,
+        std::uint32_t count,
+        std::size_t bytes,
+        std::shared_ptr<const void> memory
+    );
+    /// The memory behind an array of events that lies wholly within one that the codec handed out:
+    /// it needs no second check. Null otherwise.
+    [[nodiscard]] std::shared_ptr<const void> parsed_memory(
+        const annal_event* first, std::uint32_t stride, std::uint32_t count
+    );
     static constexpr std::size_t kParsedBytesMax = 32U << 20;
 
     [[nodiscard]] bool cancelled() const;
@@ -87,17 +99,29 @@ private:
 };
 
 // Between the host's types and the contract's.
-[[nodiscard]] inline annal_str to_abi(std::string_view text) { return {text.data() ? text.data() : "", text.size()}; }
-[[nodiscard]] inline annal_str to_abi(const Text& text) { return text.is_null() ? annal_str{nullptr, 0} : to_abi(text.view()); }
-[[nodiscard]] inline Text to_text(annal_str s) { return s.ptr ? Text(std::string_view(s.ptr, s.len)) : Text(); }
-[[nodiscard]] inline std::string_view to_view(annal_str s) { return {s.ptr ? s.ptr : "", s.ptr ? s.len : 0}; }
+[[nodiscard]] inline annal_str to_abi(std::string_view text) {
+    return {text.data() ? text.data() : "", text.size()};
+}
+[[nodiscard]] inline annal_str to_abi(const Text& text) {
+    return text.is_null() ? annal_str{nullptr, 0} : to_abi(text.view());
+}
+[[nodiscard]] inline Text to_text(annal_str s) {
+    return s.ptr ? Text(std::string_view(s.ptr, s.len)) : Text();
+}
+[[nodiscard]] inline std::string_view to_view(annal_str s) {
+    return {s.ptr ? s.ptr : "", s.ptr ? s.len : 0};
+}
 [[nodiscard]] annal_error to_abi(const Error& error);
-/// Never trusts the plugin: unknown codes are internal, lengths are clamped, text that is not UTF-8 is dropped.
+/// Never trusts the plugin: unknown codes are internal, lengths are clamped, text that is not UTF-8
+/// is dropped.
 [[nodiscard]] Error to_error(const annal_error& error);
 /// `id_text` is 30 bytes that live as long as the result.
 [[nodiscard]] annal_event to_abi(const Event& event, std::string_view id_text);
-/// `events` as the contract's array, in the arena of `call`; null when its limit is reached. Text stays where it is.
-[[nodiscard]] const annal_batch* to_abi(Call& call, std::string_view project, const std::vector<Event>& events);
+/// `events` as the contract's array, in the arena of `call`; null when its limit is reached. Text
+/// stays where it is.
+[[nodiscard]] const annal_batch* to_abi(
+    Call& call, std::string_view project, const std::vector<Event>& events
+);
 [[nodiscard]] EventDraft to_draft(const annal_event& event);
 
 /// Events as the contract's array, for the time of a callback. Text stays where it is.

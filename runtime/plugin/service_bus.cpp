@@ -3,8 +3,10 @@
 
 #include "runtime/core/json_text.h"
 #include "runtime/core/limits.h"
+#include "runtime/event/catalog.h"
 #include "runtime/event/draft_check.h"
 #include "runtime/event/event_json.h"
+#include "runtime/plugin/service_catalog.h"
 #include "runtime/plugin/service_kv.h"
 #include "runtime/plugin/service_task.h"
 
@@ -24,10 +26,11 @@ std::string describe(std::uint32_t index, const Issue& issue) {
 
 /// Checks the events that did not come out of the codec, and names everything that is wrong with
 /// any of them.
-Result<void> check_drafts(std::vector<EventDraft>& drafts, Arena& arena) {
+Result<void> check_drafts(std::vector<EventDraft>& drafts, Arena& arena, bool strict) {
     Error error{Errc::unprocessable, {}, {}, 0};
     for (std::uint32_t i = 0; i < drafts.size(); ++i) {
-        const std::vector<Issue> issues = check_draft(drafts[i]);
+        std::vector<Issue> issues = check_draft(drafts[i]);
+        if (issues.empty() && strict) issues = Catalog::shipped().strict_check(drafts[i]);
         for (const Issue& issue : issues) {
             if (error.pointer.empty())
                 error.pointer = "/events/" + std::to_string(i) + issue.pointer;
@@ -52,7 +55,7 @@ Result<void> check_project(const Call& call, annal_str project, std::uint32_t in
 }
 
 Result<void> take_events(
-    Call& call, const annal_batch& batch, AppendUnit& unit, UnitMemory& memory
+    const annal_ctx& ctx, Call& call, const annal_batch& batch, AppendUnit& unit, UnitMemory& memory
 ) {
     if (batch.struct_size < sizeof(annal_batch) ||
         (batch.count > 0 && batch.stride < sizeof(annal_event))) {
@@ -70,7 +73,10 @@ Result<void> take_events(
         unit.events.push_back(to_draft(event));
     }
     memory.source = call.parsed_memory(batch.events, batch.stride, batch.count);
-    return memory.source ? ok() : check_drafts(unit.events, memory.arena);
+    if (memory.source) return ok();
+    return check_drafts(
+        unit.events, memory.arena, is_strict(ctx.environment.settings, unit.project)
+    );
 }
 
 Result<AppendUnit> to_unit(
@@ -96,7 +102,7 @@ Result<AppendUnit> to_unit(
     }
     if (has_events) {
         auto memory = std::make_shared<UnitMemory>();
-        BOOST_OUTCOME_TRY(take_events(*call, *request.batch, unit, *memory));
+        BOOST_OUTCOME_TRY(take_events(ctx, *call, *request.batch, unit, *memory));
         if (!memory->source) memory->source = call;
         unit.memory = std::move(memory);
     }

@@ -1,14 +1,19 @@
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "runtime/core/time_text.h"
+#include "runtime/event/catalog.h"
 #include "runtime/event/event_json.h"
 #include "runtime/plugin/call.h"
+#include "runtime/plugin/service_catalog.h"
 #include "runtime/plugin/services.h"
 
 namespace annal {
 namespace {
+
+constexpr std::size_t kRefusedMax = 1'000;  // issues of a strict project's request
 
 /// A parsed document in the contract's form; kept by the call.
 struct ParsedDocument {
@@ -66,6 +71,54 @@ const annal_issue* copy_issues(Call& call, const std::vector<Issue>& issues) {
     return out;
 }
 
+/// The line, from 1, of each event of `lines`; blank lines hold none.
+std::vector<std::uint32_t> lines_of_events(std::string_view lines, std::uint32_t first_line) {
+    std::vector<std::uint32_t> out;
+    for (std::uint32_t line = first_line + 1; !lines.empty(); ++line) {
+        const std::size_t end = std::min(lines.find('\n'), lines.size());
+        const bool blank =
+            lines.substr(0, end).find_first_not_of(" \t\r") == std::string_view::npos;
+        if (!blank) out.push_back(line);
+        lines.remove_prefix(std::min(end + 1, lines.size()));
+    }
+    return out;
+}
+
+/// Moves the drafts that a strict project refuses from the valid ones to the issues.
+void refuse_unknown(
+    ParsedEvents& parsed, std::string_view body, std::uint32_t form, std::uint32_t first_line
+) {
+    std::vector<EventDraft> drafts;
+    std::vector<std::uint32_t> indexes;
+    std::vector<Issue> refused;
+    for (std::size_t i = 0; i < parsed.drafts.size(); ++i) {
+        std::vector<Issue> issues = Catalog::shipped().strict_check(parsed.drafts[i]);
+        if (issues.empty()) {
+            drafts.push_back(parsed.drafts[i]);
+            indexes.push_back(parsed.indexes[i]);
+        }
+        for (Issue& issue : issues) {
+            issue.index = parsed.indexes[i];
+            if (refused.size() < kRefusedMax) refused.push_back(std::move(issue));
+        }
+    }
+    if (drafts.size() == parsed.drafts.size()) return;
+    if (form == ANNAL_PARSE_NDJSON) {
+        const auto lines = lines_of_events(body, first_line);
+        for (Issue& issue : refused)
+            issue.line = issue.index < lines.size() ? lines[issue.index] : 0;
+    }
+    parsed.drafts = std::move(drafts);
+    parsed.indexes = std::move(indexes);
+    parsed.issues.insert(parsed.issues.end(), refused.begin(), refused.end());
+    std::stable_sort(
+        parsed.issues.begin(),
+        parsed.issues.end(),
+        [](const Issue& a, const Issue& b) { return a.index < b.index; }
+    );
+    parsed.status = ParsedEvents::Status::invalid;
+}
+
 /// The batch of the valid events. Null when there are none.
 const annal_batch* make_batch(ParsedDocument& document) {
     const std::vector<EventDraft>& drafts = document.parsed.drafts;
@@ -85,6 +138,7 @@ const annal_batch* make_batch(ParsedDocument& document) {
 }
 
 annal_status parse_in(
+    const annal_ctx& ctx,
     Call& call,
     std::string_view body,
     std::uint32_t form,
@@ -96,6 +150,11 @@ annal_status parse_in(
     ParsedEvents& parsed = document->parsed;
     parsed = form == ANNAL_PARSE_NDJSON ? parse_ndjson(body, document->project, first_line)
                                         : parse_events(body, document->project);
+    const bool usable =
+        parsed.status == ParsedEvents::Status::ok || parsed.status == ParsedEvents::Status::invalid;
+    if (usable && is_strict(ctx.environment.settings, document->project)) {
+        refuse_unknown(parsed, body, form, first_line);
+    }
     auto* result =
         static_cast<annal_parsed*>(call.allocate(sizeof(annal_parsed), alignof(annal_parsed)));
     const annal_issue* issues = copy_issues(call, parsed.issues);
@@ -124,7 +183,7 @@ annal_status parse_in(
 }
 
 annal_status parse(
-    annal_ctx*,
+    annal_ctx* ctx,
     annal_call* handle,
     annal_bytes body,
     std::uint32_t form,
@@ -135,7 +194,7 @@ annal_status parse(
     const auto call = Call::share(handle);
     if (!call || (form != ANNAL_PARSE_JSON && form != ANNAL_PARSE_NDJSON)) return ANNAL_INVALID;
     const char* text = body.ptr != nullptr ? reinterpret_cast<const char*>(body.ptr) : "";
-    return parse_in(*call, {text, body.ptr != nullptr ? body.len : 0}, form, first_line, out);
+    return parse_in(*ctx, *call, {text, body.ptr != nullptr ? body.len : 0}, form, first_line, out);
 }
 
 Event to_event(const annal_event& event) {
