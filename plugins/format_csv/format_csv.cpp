@@ -93,7 +93,7 @@ public:
 
     private:
         void append_row(const annal_event& event, annal::Writer& out) {
-            const std::string created_at = host_.format_time(event.created_at_us);
+            const annal::TimeText created_at = host_.format_time(event.created_at_us);
             for (std::size_t i = 0; i < kColumns.size(); ++i) {
                 if (i > 0) {
                     out.push(',');

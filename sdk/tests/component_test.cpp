@@ -436,6 +436,26 @@ TEST(ProblemJson, HasTheMembersOfRfc9457) {
     );
 }
 
+TEST(ProblemJson, LeavesItsIssuesOutWhenTheyDoNotFit) {
+    MiniHost host;
+    const Instance handler(host, component(2));
+    const annal_issue issue{
+        3, 0, 17, annal::to_str("/a"), annal::to_str("too_long"), annal::to_str("x")};
+    const std::vector<annal_issue> issues(100, issue);
+    annal::Problem problem(422, "invalid_events");
+    problem.issues(annal::Rows(issues.data(), issues.size()));
+    const annal_problem raw = problem.raw(annal::to_str("req_1"));
+    annal::test::TextWriter text(500);
+    const annal_writer writer = text.writer();
+    (void)handler.table<annal_http_v1>().render_problem(
+        handler.self(), &raw, &writer
+    );  // its type is tested above
+    EXPECT_EQ(
+        text.text,
+        R"({"type":"about:blank","title":"Unprocessable Content","status":422,"code":"invalid_events","request_id":"req_1"})"
+    );
+}
+
 TEST(Problem, TakesOverRetryHints) {
     EXPECT_EQ(annal::Problem(annal::Status(ANNAL_BUSY, "x", 1001)).retry_after(), 2U);
     EXPECT_EQ(annal::Problem(annal::Status(ANNAL_UNAVAILABLE, "x")).retry_after(), 1U);

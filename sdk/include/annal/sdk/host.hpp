@@ -15,6 +15,13 @@ namespace annal::inline sdk_v1 {
 /// One key and value of a log line or of a response's headers. Borrowed.
 using Pair = std::pair<std::string_view, std::string_view>;
 
+/// A time as canonical text, without memory of its own on the heap.
+struct TimeText {
+    std::array<char, 28> chars{};
+    std::size_t size = 0;
+    operator std::string_view() const { return {chars.data(), size}; }  // NOLINT: it is a text
+};
+
 /// A counter, gauge or histogram. Without the metrics service it records nothing. [any-thread]
 class Metric {
 public:
@@ -144,13 +151,14 @@ public:
         const annal_status code = codec_->render(context(), &event, ANNAL_RENDER_CANONICAL, &out);
         return code == ANNAL_OK ? Status() : Status(code, "the event could not be rendered");
     }
-    /// "2026-05-14T18:42:13.001000Z".
-    [[nodiscard]] std::string format_time(std::int64_t time_us) const {
-        std::array<char, 28> text{};
+    /// "2026-05-14T18:42:13.001000Z"; empty without the codec service.
+    [[nodiscard]] TimeText format_time(std::int64_t time_us) const {
+        TimeText text;
         if (codec_ != nullptr) {
-            codec_->format_time(context(), time_us, text.data());
+            codec_->format_time(context(), time_us, text.chars.data());
+            text.size = text.chars.size() - 1;
         }
-        return {text.data(), codec_ != nullptr ? std::size_t{27} : 0};
+        return text;
     }
     /// False when `text` is not ISO 8601 with a zone.
     [[nodiscard]] bool parse_time(std::string_view text, std::int64_t& out_us) const {

@@ -245,15 +245,16 @@ struct HttpThunks {
     ) noexcept {
         try {
             Buffer document;
-            std::string_view type = kProblemJsonType;
-            if constexpr (kRenders) {
-                type = static_cast<T*>(self)->render_problem(*problem, document);
-            } else {
-                (void)self;  // only a handler's own form needs it
-                append_problem_json(document, *problem);
+            std::string_view type = render(self, *problem, document);
+            if (!copy_whole(document, *body)) {
+                // Too many issues for the host's buffer: the problem itself is worth more than none
+                // of it.
+                annal_problem bare = *problem;
+                bare.n_issues = 0;
+                document.clear();
+                type = render(self, bare, document);
+                (void)copy_whole(document, *body);  // there is nothing left to leave out
             }
-            Writer out(*body);
-            out.append(document.view());
             return to_str(type);
         } catch (...) {
             return to_str("text/plain; charset=utf-8");
@@ -270,6 +271,21 @@ struct HttpThunks {
     }
 
 private:
+    static std::string_view render(void* self, const annal_problem& problem, Buffer& document) {
+        if constexpr (kRenders) {
+            return static_cast<T*>(self)->render_problem(problem, document);
+        } else {
+            (void)self;  // only a handler's own form needs it
+            append_problem_json(document, problem);
+            return kProblemJsonType;
+        }
+    }
+    [[nodiscard]] static bool copy_whole(const Buffer& document, const annal_writer& to) {
+        Writer out(to);
+        out.append(document.view());
+        return !out.overflowed();
+    }
+
     static Detached run(
         T& handler,
         const Host& host,
