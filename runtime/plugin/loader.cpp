@@ -65,16 +65,19 @@ Result<void> check_pin(
             ": it is another build; check where it came from before you change the manifest"};
 }
 
-/// The one place where a library's code begins to run. Boost.DLL throws here and nowhere else.
+/// The one place where a library's code begins to run.
 Result<boost::dll::shared_library*> open_library(const fs::path& path) {
+    using boost::dll::load_mode::rtld_local;
+    using boost::dll::load_mode::rtld_now;
     auto library = std::make_unique<boost::dll::shared_library>();
-    try {
-        // Throws with the loader's own words, which name the missing dependency or symbol.
-        library->load(
-            fs::absolute(path), boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local
-        );
-    } catch (const std::exception& e) {
-        return Error{Errc::unsupported, path.string() + ": can't be loaded: " + e.what()};
+    std::error_code error;
+    library->load(fs::absolute(path), error, rtld_now | rtld_local);
+    if (error) {
+        // Boost.DLL's code says nothing; the loader's own words name the missing dependency or
+        // symbol.
+        const char* words = dlerror();
+        const std::string reason = words ? words : error.message();
+        return Error{Errc::unsupported, path.string() + ": can't be loaded: " + reason};
     }
     pinned().push_back(std::move(library));
     return pinned().back().get();

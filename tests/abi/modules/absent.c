@@ -1,0 +1,2 @@
+__attribute__((visibility("default"))) void absent_function(void);
+void absent_function(void) {}
