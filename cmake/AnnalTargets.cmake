@@ -16,11 +16,6 @@ endif()
 # annal_library(name SOURCES … LINK … PRIVATE_LINK …): one folder of runtime/. Files named *_test.cpp stay out of it.
 function(annal_library name)
     cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
-    foreach(source ${ARG_SOURCES}) # TEMPORARY
-        if(NOT IS_ABSOLUTE ${source} AND NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source}) # TEMPORARY
-            list(REMOVE_ITEM ARG_SOURCES ${source}) # TEMPORARY
-        endif() # TEMPORARY
-    endforeach() # TEMPORARY
     add_library(${name} STATIC ${ARG_SOURCES})
     target_link_libraries(${name} PUBLIC annal_flags ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
 endfunction()
