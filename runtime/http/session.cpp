@@ -351,17 +351,19 @@ Task<void> Session::serve_refusal(std::shared_ptr<Session>) {
 Task<bool> Session::first_byte() {
     if (!reading_) input_.shrink(kIdleBufferBytes);
     wait_for(Wait::first_byte, hub_->limits.idle_timeout_ms);
-    for (;;) {
-        // Empty lines before a request line are passed over; they do not make a connection busy.
-        while (input_.view().starts_with("\r\n")) input_.consume(2);
-        if (!input_.empty() && input_.view() != "\r") break;
-        if (hub_->stopping || !co_await receive()) {
-            wait_over();
-            co_return false;
-        }
+    bool connected = true;
+    while (connected && !has_first_byte()) {
+        if (hub_->stopping) break;
+        connected = co_await receive();
     }
     wait_over();
-    co_return true;
+    co_return has_first_byte();
+}
+
+bool Session::has_first_byte() {
+    // Empty lines before a request line are passed over; they do not make a connection busy.
+    while (input_.view().starts_with("\r\n")) input_.consume(2);
+    return !input_.empty() && input_.view() != "\r";
 }
 
 Task<bool> Session::serve_one() {
@@ -378,8 +380,8 @@ Task<bool> Session::serve_one() {
         co_await hand_over(turn);
     }
     account(*turn);
-    const bool done = turn->over() && !dead_;
-    const bool goes_on = done && !turn->closes() && co_await turn->drain();
+    bool goes_on = turn->over() && !dead_ && !turn->closes();
+    if (goes_on) goes_on = co_await turn->drain();
     unread_ = !turn->body_ended();
     current_.reset();
     co_return goes_on;

@@ -77,6 +77,7 @@ private:
     Task<void> serve_refusal(std::shared_ptr<Session> self);
     Task<bool> serve_one();
     Task<bool> first_byte();
+    bool has_first_byte();
     /// A problem with the head, if there is one.
     Task<std::optional<Problem>> read_head(Turn& turn);
     /// Route, credentials, scope, encoding: whatever forbids that the handler sees the request.

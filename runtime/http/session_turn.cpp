@@ -130,6 +130,10 @@ Task<Result<void>> Turn::answer(int status, Pairs headers, std::string_view body
     return on_strand(answer_here(status, std::move(headers), body));
 }
 
+bool Turn::unreachable() const {
+    return over_ || session_->dead() || session_->hub().cut;
+}
+
 void Turn::end() {
     gone_ = true;
     over_ = true;
@@ -141,7 +145,7 @@ Task<Result<std::string_view>> Turn::read_here() {
     const Calling calling(*this);
     if (!calling.entered()) co_return misuse("a read beside another call on the same exchange");
     if (body_error_) co_return *body_error_;
-    if (over_ || session_->dead()) co_return gone();
+    if (unreachable()) co_return gone();
     auto chunk = co_await next_chunk();
     if (!chunk) body_error_ = chunk.error();
     co_return chunk;
@@ -289,7 +293,7 @@ Task<Result<void>> Turn::write_here(std::string_view bytes) {
     if (!calling.entered()) co_return misuse("a write beside another call on the same exchange");
     if (!started_) co_return misuse("a write before the start of the answer");
     while (sending_) co_await sent_.wait();
-    if (over_ || session_->dead()) co_return gone();
+    if (unreachable()) co_return gone();
     if (bytes.empty()) co_return ok();
     if (gathered_.size() + bytes.size() > kGatherBytes) {
         co_return co_await transmit(bytes, nullptr, false);
@@ -312,7 +316,7 @@ Task<Result<void>> Turn::finish_here(Pairs trailers) {
         answered_early_ = false;
         co_return ok();
     }
-    if (over_ || session_->dead()) co_return gone();
+    if (unreachable()) co_return gone();
     co_return co_await transmit({}, &trailers, true);
 }
 
@@ -320,7 +324,7 @@ Task<Result<void>> Turn::answer_here(int status, Pairs headers, std::string_view
     const Calling calling(*this);
     if (!calling.entered()) co_return misuse("an answer beside another call on the same exchange");
     BOOST_OUTCOME_CO_TRYV(start(status, std::move(headers)));
-    if (over_ || session_->dead()) co_return gone();
+    if (unreachable()) co_return gone();
     co_return co_await transmit(body, nullptr, true);
 }
 
@@ -364,7 +368,7 @@ Task<void> Turn::give_up(const char* event, std::string why) {
          {"detail", why}}
     );
     while (sending_) co_await sent_.wait();
-    if (over_ || session_->dead()) co_return;
+    if (unreachable()) co_return;
     if (head_sent_ || calling_) {
         session_->die();
         co_return;
@@ -465,7 +469,7 @@ void Turn::flush_soon(int hops) {
 }
 
 Task<void> Turn::flush(std::shared_ptr<Turn>) {
-    if (over_ || sending_ || gathered_.empty() || session_->dead()) co_return;
+    if (sending_ || gathered_.empty() || unreachable()) co_return;
     (void)co_await transmit({}, nullptr, false);  // the next write says that the client is gone
 }
 

@@ -76,6 +76,8 @@ private:
     template <class T>
     static Task<void> store(Task<T> work, std::optional<T>& result);
     void released();
+    /// Nothing more can be said to the client.
+    [[nodiscard]] bool unreachable() const;
 
     Task<Result<std::string_view>> read_here();
     Task<Result<std::string_view>> next_chunk();
