@@ -87,6 +87,7 @@ struct Runtime::State {
     std::unique_ptr<control::Projects> projects;
     std::unique_ptr<control::ApiKeys> keys;
     HostEnvironment environment;
+    std::optional<Loader> loader;  // instances refer to its modules
     std::vector<std::shared_ptr<Instance>> instances;
     std::unique_ptr<http::Exporter> exporter;
     http::Router router;
@@ -124,7 +125,7 @@ struct Runtime::State {
     void stop_server();
 
     Task<void> keep_house();
-    void add_instance(const Manifest& manifest, Loader& loader, std::string& errors);
+    void add_instance(const Manifest& manifest, std::string& errors);
     Result<void> add_plugin_routes();
 };
 
@@ -236,10 +237,10 @@ Result<void> Runtime::State::bootstrap() {
     return ok();
 }
 
-void Runtime::State::add_instance(const Manifest& manifest, Loader& loader, std::string& errors) {
+void Runtime::State::add_instance(const Manifest& manifest, std::string& errors) {
     const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": " +
                               manifest.instance + ": ";
-    auto module = loader.load(manifest.library, manifest.sha256);
+    auto module = loader->load(manifest.library, manifest.sha256);
     if (!module) {
         errors += where + module.error().detail + "\n";
         return;
@@ -273,8 +274,8 @@ Result<void> Runtime::State::load_plugins() {
     ManifestSet set = read_manifests(settings.manifests);
     std::string errors;
     for (const ManifestError& error : set.errors) errors += error.text() + "\n";
-    Loader loader(settings.plugins);
-    for (const Manifest& manifest : set.manifests) add_instance(manifest, loader, errors);
+    loader.emplace(settings.plugins);
+    for (const Manifest& manifest : set.manifests) add_instance(manifest, errors);
     if (errors.empty()) return ok();
     errors.pop_back();
     return Error{Errc::invalid, errors};
