@@ -87,6 +87,7 @@ struct Runtime::State {
     std::unique_ptr<control::Projects> projects;
     std::unique_ptr<control::ApiKeys> keys;
     HostEnvironment environment;
+    std::optional<Loader> loader;  // instances point into its modules
     std::optional<Loader> loader;  // instances refer to its modules
     std::vector<std::shared_ptr<Instance>> instances;
     std::unique_ptr<http::Exporter> exporter;
@@ -270,6 +271,7 @@ Result<void> Runtime::State::load_plugins() {
     environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
+    http::connect_exports(environment, *exporter);
 
     ManifestSet set = read_manifests(settings.manifests);
     std::string errors;
@@ -286,6 +288,7 @@ void Runtime::State::destroy_plugins() {
     exporter.reset();
     router = http::Router();
     instances.clear();
+    loader.reset();
 }
 
 Result<void> Runtime::State::add_plugin_routes() {
