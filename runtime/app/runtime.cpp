@@ -88,7 +88,6 @@ struct Runtime::State {
     std::unique_ptr<control::ApiKeys> keys;
     HostEnvironment environment;
     std::optional<Loader> loader;  // instances point into its modules
-    std::optional<Loader> loader;  // instances refer to its modules
     std::vector<std::shared_ptr<Instance>> instances;
     std::unique_ptr<http::Exporter> exporter;
     http::Router router;
@@ -271,6 +270,7 @@ Result<void> Runtime::State::load_plugins() {
     environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
+    http::connect_exports(environment, *exporter);
     http::connect_exports(environment, *exporter);
 
     ManifestSet set = read_manifests(settings.manifests);
