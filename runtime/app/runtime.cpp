@@ -271,7 +271,6 @@ Result<void> Runtime::State::load_plugins() {
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
     http::connect_exports(environment, *exporter);
-    http::connect_exports(environment, *exporter);
 
     ManifestSet set = read_manifests(settings.manifests);
     std::string errors;
