@@ -92,12 +92,10 @@ std::string position_text(std::string_view document, std::int64_t offset) {
 annal::Problem malformed(const annal_parsed& parsed, std::string_view document) {
     annal::Problem problem(400, "malformed");
     const annal::Rows issues(parsed.issues, parsed.n_issues, parsed.issue_stride);
-    std::string detail = "the body is not JSON";
-    if (!issues.empty()) {
-        detail = annal::view(issues.front().detail);
-        if (issues.front().offset >= 0) {
-            detail += ", at " + position_text(document, issues.front().offset);
-        }
+    std::string detail = "the body is malformed JSON: see errors";
+    if (!issues.empty() && issues.front().offset >= 0) {
+        detail =
+            "malformed JSON at " + position_text(document, issues.front().offset) + ": see errors";
     }
     return problem.detail(std::move(detail)).issues(issues);
 }
