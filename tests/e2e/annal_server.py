@@ -244,7 +244,8 @@ class Client:
             path = "/v1/audit/events.jsonl" + query + (f"{joint}cursor={cursor}" if cursor else "")
             answer = self.raw_get(path)
             assert answer.status == 200, answer
-            lines += answer.text.splitlines()
+            assert not answer.body or answer.body.endswith(b"\n")
+            lines += answer.text.split("\n")[:-1]  # splitlines would split at U+2028, too
             cursor = answer.field("Annal-Next-Cursor")
             if not cursor:
                 return lines

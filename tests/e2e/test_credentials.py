@@ -66,15 +66,16 @@ def test_each_bad_form_is_401(key, other, form):
     answer = key.get("/v1/audit/events", headers=bad_forms(key, other)[form], key=False)
     problem = expect_problem(answer, 401)
     assert problem["code"] == "unauthenticated"
-    challenge = answer.headers["www-authenticate"]
-    assert "Bearer" in challenge and "Basic" in challenge
+    assert answer.headers["www-authenticate"].startswith("Bearer ")
 
 
-def test_two_authorization_headers_are_refused(server, key, other):
+@pytest.mark.parametrize("field", ["Authorization: Bearer ", "X-API-Key: "])
+def test_one_header_with_two_keys_is_401(server, key, other, field):
     with server.raw() as connection:
-        connection.send((f"GET /v1/audit/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {key.secret}\r\n"
-                         f"Authorization: Bearer {other.secret}\r\n\r\n").encode())
-        assert connection.receive().status in (400, 401)
+        for second, status in ((other.secret, 401), (key.secret, 200)):
+            connection.send((f"GET /v1/audit/events HTTP/1.1\r\nHost: t\r\n{field}{key.secret}\r\n"
+                             f"{field}{second}\r\n\r\n").encode())
+            assert connection.receive().status == status
 
 
 def test_a_key_in_the_query_is_no_credential(key):
