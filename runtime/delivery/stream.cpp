@@ -107,6 +107,7 @@ struct Shipment {
 
     // One attempt at a time.
     annal_delivery delivery{};
+    std::shared_ptr<Call> attempt_call;
     std::mutex mutex;
     bool reported = true;
     Attempt result;
@@ -132,6 +133,7 @@ void report(
         wake = std::move(shipment->on_report);
         self = std::move(shipment->self);
     }
+    shipment->attempt_call->complete(nullptr);
     if (wake) wake();
 }
 
@@ -369,6 +371,11 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
     d.deadline_us = deadline;
     d.d = shipment.get();
     d.done = &report;
+    Call::Options options = Shipment::options(trigger.project);
+    options.deadline_us = deadline;
+    options.cancelled = [state = shared_from_this()] { return state->stopping.load(); };
+    shipment->attempt_call = std::make_shared<Call>(std::move(options));
+    d.call = shipment->attempt_call->open();
     {
         const std::lock_guard lock(shipment->mutex);
         shipment->reported = false;

@@ -226,7 +226,8 @@ void add_components(Layout& layout) {
         idempotency_key,
         deadline_us,
         d,
-        done
+        done,
+        call
     )
     STRUCT(annal_sink_v1, sized, struct_size, reserved, create, destroy, encode, send, position)
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)

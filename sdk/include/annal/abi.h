@@ -301,7 +301,7 @@ enum { ANNAL_RENDER_CANONICAL = 0 /* the envelope of lists, JSONL, streams and w
 typedef struct annal_codec_v1 {
     uint32_t struct_size, reserved;
     /* Parses and validates `body` for the call's project (limits, grammar, UTF-8, duplicate keys, foreign project). `body`
-     * is borrowed until the call is completed: events point into it. `first_line` counts lines of earlier chunks.
+     * is borrowed until its events have been appended, or the call is completed: events point into it. `first_line` counts lines of earlier chunks.
      * Fails only with TOO_LARGE when the arena is exhausted. */
     annal_status (*parse)(annal_ctx *ctx, annal_call *call, annal_bytes body, uint32_t form, uint32_t first_line,
                           const annal_parsed **out);
@@ -366,8 +366,8 @@ typedef struct annal_config_v1 {
 
 /* --- Component: annal.http/1 --------------------------------------------------------------------------------------- */
 
-/* A chunk of the body, decoded (Content-Encoding: gzip is undone by the host); length 0 with status OK is its end. The
- * chunk is valid until the next read or until the call is completed. Errors: TOO_LARGE, INVALID (broken encoding),
+/* A chunk of the body, decoded (Content-Encoding: gzip is undone by the host); length 0 with status OK is its end. A body
+ * of newline-delimited JSON may be of any length: the plugin bounds what it keeps. The chunk is valid until the next read or until the call is completed. Errors: TOO_LARGE, INVALID (broken encoding),
  * CANCELLED, TIMEOUT. */
 typedef void (*annal_read_done)(void *user, annal_status status, annal_bytes chunk);
 
@@ -477,6 +477,8 @@ typedef struct annal_delivery {
     /* Reports the outcome, exactly once: `fallback` for all events but the exceptions. A missing report, a bad index or
      * verdict counts as RETRY for the whole batch. [any-thread] */
     void (*done)(void *d, uint32_t fallback, const annal_verdict *exceptions, uint32_t count, const annal_error *error);
+    /* What services are called with on behalf of this attempt; the host completes it after done. */
+    annal_call *call;
 } annal_delivery;
 
 #define ANNAL_COMPONENT_SINK "annal.sink/1"
