@@ -255,7 +255,7 @@ std::string validate(const ManifestSet& set, const NodeSettings& settings) {
         const ConfigResult config =
             complete_config(manifest.config_json, component.value()->config_schema, any_secret);
         for (const auto& [pointer, message] : config.errors) {
-            ManifestError error{manifest.file, manifest.config_line, pointer, message};
+            ManifestError error{manifest.file, manifest.config_line_of(pointer), pointer, message};
             errors += error.text() + "\n";
         }
     }

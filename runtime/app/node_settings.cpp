@@ -7,6 +7,7 @@
 #include <map>
 
 #include "runtime/core/time_text.h"
+#include "runtime/plugin/address_policy.h"
 
 namespace annal {
 namespace {
@@ -77,6 +78,26 @@ Apply text(Setter set) {
     };
 }
 
+/// For what has no sensible meaning when it is empty, as when a script's variable was not set.
+template <class Setter>
+Apply filled_text(Setter set) {
+    return [=](NodeSettings& s, const std::string& v) -> Result<void> {
+        if (v.empty()) return Error{Errc::invalid, "must not be empty"};
+        set(s, v);
+        return ok();
+    };
+}
+
+Result<void> set_allow_cidrs(NodeSettings& s, const std::string& v) {
+    s.allow_cidrs.clear();
+    for (std::string& range : split(v, ',')) {
+        if (!AddressRange::parse(range))
+            return Error{Errc::invalid, "`" + range + "` is no address range; write it like 10.0.0.0/8"};
+        s.allow_cidrs.push_back(std::move(range));
+    }
+    return ok();
+}
+
 Result<void> set_store(NodeSettings& s, const std::string& v) {
     if (v != "sqlite")
         return Error{Errc::invalid, "`" + v + "` is not a store of this build; use sqlite"};
@@ -110,10 +131,10 @@ struct Entry {
 
 const std::vector<Entry>& entries() {
     static const std::vector<Entry> all{
-        {"listen", "ANNAL_LISTEN", text([](NodeSettings& s, const std::string& v) {
+        {"listen", "ANNAL_LISTEN", filled_text([](NodeSettings& s, const std::string& v) {
              s.listen = v;
          })},
-        {"data_dir", "ANNAL_DATA_DIR", text([](NodeSettings& s, const std::string& v) {
+        {"data_dir", "ANNAL_DATA_DIR", filled_text([](NodeSettings& s, const std::string& v) {
              s.data_dir = v;
          })},
         {"store", "ANNAL_STORE", set_store},
@@ -126,9 +147,7 @@ const std::vector<Entry>& entries() {
         {"master_key_file",
          "ANNAL_MASTER_KEY_FILE",
          text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
-        {"allow_cidrs", "ANNAL_ALLOW_CIDRS", text([](NodeSettings& s, const std::string& v) {
-             s.allow_cidrs = split(v, ',');
-         })},
+        {"allow_cidrs", "ANNAL_ALLOW_CIDRS", set_allow_cidrs},
         {"log_level", "ANNAL_LOG_LEVEL", set_log_level},
         {"", "ANNAL_BOOTSTRAP_KEY", text([](NodeSettings& s, const std::string& v) {
              s.bootstrap_key = v;

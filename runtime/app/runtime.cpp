@@ -215,9 +215,12 @@ Task<void> Runtime::State::keep_house() {
 Result<void> Runtime::State::bootstrap() {
     if (settings.bootstrap_key.empty() || keys->knows_secret(settings.bootstrap_key)) return ok();
     if (!projects->exists(settings.bootstrap_project)) {
-        BOOST_OUTCOME_TRYV(
-            run(projects->create(settings.bootstrap_project, settings.bootstrap_project))
-        );
+        auto made = run(projects->create(settings.bootstrap_project, settings.bootstrap_project));
+        if (!made) {
+            Error error = made.error();
+            error.detail = "ANNAL_BOOTSTRAP_PROJECT: " + error.detail;
+            return error;
+        }
     }
     std::vector<std::string> scopes{"platform", "admin"};
     control::Actor actor{"system", "bootstrap"};
