@@ -1,5 +1,5 @@
-// kill -9 in the middle of appends, again and again: what was acknowledged is there, once, without a hole, and what
-// commits together is together.
+// kill -9 in the middle of appends, again and again: what was acknowledged is there, once, without
+// a hole, and what commits together is together.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -52,7 +52,8 @@ protected:
         fs::remove_all(directory_, error);
     }
 
-    /// Runs a writer and kills it `delay` after its first acknowledgement. What it acknowledged is in acks_.
+    /// Runs a writer and kills it `delay` after its first acknowledgement. What it acknowledged is
+    /// in acks_.
     void run_and_kill(int segment_events, std::chrono::microseconds delay) {
         int pipe[2];
         ASSERT_EQ(::pipe2(pipe, O_CLOEXEC), 0);
@@ -82,7 +83,8 @@ protected:
         ::close(pipe[0]);
         int status = 0;
         ASSERT_EQ(::waitpid(child, &status, 0), child);
-        ASSERT_TRUE(WIFSIGNALED(status)) << "the writer gave up with exit code " << WEXITSTATUS(status);
+        ASSERT_TRUE(WIFSIGNALED(status))
+            << "the writer gave up with exit code " << WEXITSTATUS(status);
     }
 
     void record(const KillAck& ack) {
@@ -115,7 +117,9 @@ protected:
         store.close();
     }
 
-    void read_log(EventStore& store, const std::string& project, std::map<std::string, Seq>& names) {
+    void read_log(
+        EventStore& store, const std::string& project, std::map<std::string, Seq>& names
+    ) {
         ScanRequest request;
         request.project = project;
         request.newest_first = false;
@@ -188,7 +192,8 @@ protected:
             if (HasFatalFailure()) {
                 return;
             }
-            // Every second time the next writer itself recovers, with the keeper of the last one cut off.
+            // Every second time the next writer itself recovers, with the keeper of the last one
+            // cut off.
             if (i % 2 == 0 || i + 1 == times) {
                 check();
             }

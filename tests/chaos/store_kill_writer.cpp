@@ -1,4 +1,5 @@
-// Appends until it is killed: store_kill_writer DIRECTORY SEGMENT_EVENTS. Acknowledged units go to standard output.
+// Appends until it is killed: store_kill_writer DIRECTORY SEGMENT_EVENTS. Acknowledged units go to
+// standard output.
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -48,10 +49,19 @@ Task<void> call(EventStore& store, int caller) {
         }
         const auto& receipts = outcomes[0].value();
         if (receipts.at(0).replayed != (n == done)) {
-            give_up("unit " + std::to_string(n) + " was replayed although it was new, or not although it was known");
+            give_up(
+                "unit " + std::to_string(n) +
+                " was replayed although it was new, or not although it was known"
+            );
         }
         const bool erased = erases && !receipts[0].replayed;
-        acknowledge({caller, n, receipts[0].seq, static_cast<std::int64_t>(receipts.size()), erased ? last_first : kNoSeq});
+        acknowledge(
+            {caller,
+             n,
+             receipts[0].seq,
+             static_cast<std::int64_t>(receipts.size()),
+             erased ? last_first : kNoSeq}
+        );
         last_first = receipts[0].replayed ? kNoSeq : receipts[0].seq;
     }
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
 
 namespace annal::test {
 
@@ -24,16 +25,26 @@ struct Methods {
 std::mutex mutex;
 std::map<const sqlite3_io_methods*, Methods*> tables;
 
+std::map<sqlite3_file*, std::string> names;
+std::string only;
+
+bool is_meant(sqlite3_file* file) {
+    const std::lock_guard lock(mutex);
+    return names[file].find(only) != std::string::npos;
+}
+
 const sqlite3_io_methods* original(sqlite3_file* file) {
     return reinterpret_cast<const Methods*>(file->pMethods)->original;
 }
 
 int fail_write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) {
-    return vfs_fail_writes ? SQLITE_FULL : original(file)->xWrite(file, data, size, offset);
+    return vfs_fail_writes && is_meant(file) ? SQLITE_FULL
+                                             : original(file)->xWrite(file, data, size, offset);
 }
 
 int fail_sync(sqlite3_file* file, int flags) {
-    return vfs_fail_syncs ? SQLITE_IOERR_FSYNC : original(file)->xSync(file, flags);
+    return vfs_fail_syncs && is_meant(file) ? SQLITE_IOERR_FSYNC
+                                            : original(file)->xSync(file, flags);
 }
 
 int open(sqlite3_vfs* /*vfs*/, const char* name, sqlite3_file* file, int flags, int* out_flags) {
@@ -42,6 +53,7 @@ int open(sqlite3_vfs* /*vfs*/, const char* name, sqlite3_file* file, int flags, 
         return code;
     }
     const std::lock_guard lock(mutex);
+    names[file] = name == nullptr ? "" : name;
     Methods*& methods = tables[file->pMethods];
     if (methods == nullptr) {
         methods = new Methods{*file->pMethods, file->pMethods};  // lives as long as the process
@@ -53,6 +65,11 @@ int open(sqlite3_vfs* /*vfs*/, const char* name, sqlite3_file* file, int flags, 
 }
 
 }  // namespace
+
+void vfs_fail_only(const char* part) {
+    const std::lock_guard lock(mutex);
+    only = part;
+}
 
 void install_faulty_vfs() {
     if (inner != nullptr) {

@@ -52,7 +52,8 @@ private:
     [[nodiscard]] bool is_settled() const {
         int segments = 0, sidecars = 0;
         std::error_code error;
-        for (const auto& file : fs::recursive_directory_iterator(directory_ / "data/segments", error)) {
+        for (const auto& file :
+             fs::recursive_directory_iterator(directory_ / "data/segments", error)) {
             segments += file.path().extension() == ".db" ? 1 : 0;
             sidecars += file.path().extension() == ".search" ? 1 : 0;
         }

@@ -123,7 +123,9 @@ TEST_P(StoreContract, OneCallMayCrossAMonth) {
     clock_.step_to(kApril - 3);
     std::vector<Unit> units;
     for (int i = 0; i < 5; ++i) {
-        units.push_back(Unit("p").action("a.b").action("a.c").put("plugin.x", std::to_string(i), "v"));
+        units.push_back(
+            Unit("p").action("a.b").action("a.c").put("plugin.x", std::to_string(i), "v")
+        );
     }
     Seq expected = 0;
     for (auto& outcome : append(units)) {
@@ -302,8 +304,7 @@ TEST_P(StoreContract, FullDiskIsUnavailableAndNothingIsWritten) {
     receipts(Unit("p").action("a.b").put("plugin.x", "k", "1"));
     harness_->fail_writes(true);
     for (int i = 0; i < 3; ++i) {
-        const auto refused =
-            append(Unit("p").action("a.c").put("plugin.x", "k", "2").key("once"));
+        const auto refused = append(Unit("p").action("a.c").put("plugin.x", "k", "2").key("once"));
         ASSERT_TRUE(refused.has_error());
         EXPECT_EQ(refused.error().code, Errc::unavailable) << refused.error().detail;
         EXPECT_FALSE(refused.error().detail.empty());

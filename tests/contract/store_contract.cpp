@@ -172,8 +172,8 @@ std::vector<Seq> StoreContract::walk(
         if (page.exhausted) {
             return seqs;
         }
-        const bool moved = !next.after || (newest_first ? page.scanned < *next.after
-                                                        : page.scanned > *next.after);
+        const bool moved =
+            !next.after || (newest_first ? page.scanned < *next.after : page.scanned > *next.after);
         EXPECT_TRUE(moved) << "a page that is not exhausted did not move on";
         if (!moved) {
             return seqs;
@@ -192,10 +192,21 @@ LogState StoreContract::log(const std::string& project) {
 
 std::vector<Truth> StoreContract::fill(std::uint32_t seed, int events) {
     static const std::vector<std::string> actions = {
-        "auth.login", "auth.logout", "auth.mfa.enroll", "auth.mfa_x.enroll", "user.created",
-        "user.deleted", "billing.invoice.paid", "authz.check"};
+        "auth.login",
+        "auth.logout",
+        "auth.mfa.enroll",
+        "auth.mfa_x.enroll",
+        "user.created",
+        "user.deleted",
+        "billing.invoice.paid",
+        "authz.check"};
     static const std::vector<std::string> words = {
-        "Ärger im Büro", "password reset", "100% done_now", "PASSWORD changed", "日本語のログ", "xY"};
+        "Ärger im Büro",
+        "password reset",
+        "100% done_now",
+        "PASSWORD changed",
+        "日本語のログ",
+        "xY"};
     std::mt19937 random(seed);
     const auto below = [&](std::size_t n) { return random() % n; };
     std::vector<Truth> truths(3);
@@ -227,11 +238,13 @@ std::vector<Truth> StoreContract::fill(std::uint32_t seed, int events) {
                 } else {
                     // Few values, one of them empty, of unequal weight.
                     const std::size_t value = below(3) == 0 ? below(12) : below(3);
-                    set(column, value == 2 ? "" : std::string(name(column)) + std::to_string(value));
+                    set(column,
+                        value == 2 ? "" : std::string(name(column)) + std::to_string(value));
                 }
             }
             if (below(3) == 0) {
-                draft.occurred_at = clock_.wall_us() - static_cast<TimeUs>(below(7'200)) * kSecondUs;
+                draft.occurred_at =
+                    clock_.wall_us() - static_cast<TimeUs>(below(7'200)) * kSecondUs;
             }
             unit.draft(draft);
         }

@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 #include <functional>
 #include <future>
 #include <memory>
@@ -19,13 +19,15 @@
 
 namespace annal::test {
 
-/// What a store under test offers to the suite. One object is one empty place for data; `open` may be called again after the
-/// store before was closed, and finds the same data.
+/// What a store under test offers to the suite. One object is one empty place for data; `open` may
+/// be called again after the store before was closed, and finds the same data.
 class StoreHarness {
 public:
     virtual ~StoreHarness() = default;
     /// `segment_events`: a hint for stores that cut logs into pieces; small in most tests.
-    [[nodiscard]] virtual Result<std::unique_ptr<EventStore>> open(const Clock& clock, Metrics& metrics, std::uint32_t segment_events) = 0;
+    [[nodiscard]] virtual Result<std::unique_ptr<EventStore>> open(
+        const Clock& clock, Metrics& metrics, std::uint32_t segment_events
+    ) = 0;
     /// Waits until what the store does in the background is done.
     virtual void settle() = 0;
     /// Makes writes fail as on a full disk, or lets them work again.
@@ -36,14 +38,18 @@ struct StoreKind {
     std::string name;
     std::function<std::unique_ptr<StoreHarness>()> make;
 };
-inline void PrintTo(const StoreKind& kind, std::ostream* out) { *out << kind.name; }
+inline void PrintTo(const StoreKind& kind, std::ostream* out) {
+    *out << kind.name;
+}
 
 /// Builds one unit and owns its text.
 class Unit {
 public:
     explicit Unit(std::string project);
     /// An event with these columns; a key makes it idempotent.
-    Unit& event(std::vector<std::pair<Column, Text>> columns, TimeUs occurred_at = kNoTime, Text key = {});
+    Unit& event(
+        std::vector<std::pair<Column, Text>> columns, TimeUs occurred_at = kNoTime, Text key = {}
+    );
     /// An event of this action alone.
     Unit& action(std::string_view action) { return event({{Column::action, Text(action)}}); }
     Unit& draft(const EventDraft& draft);  ///< copies its text
@@ -104,7 +110,13 @@ protected:
 
     ScanPage scan(ScanRequest request);
     /// Pages until the end.
-    std::vector<Seq> walk(const std::string& project, const Filter& filter, bool newest_first, std::uint32_t limit, bool tombstones = false);
+    std::vector<Seq> walk(
+        const std::string& project,
+        const Filter& filter,
+        bool newest_first,
+        std::uint32_t limit,
+        bool tombstones = false
+    );
     [[nodiscard]] ScanRequest request(const std::string& project) const;
     LogState log(const std::string& project);
     /// Random events of several projects, appended over some hours, a few of them erased.
@@ -131,6 +143,8 @@ private:
     std::vector<std::thread> threads_;
 };
 
-inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) { return info.param.name; }
+inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) {
+    return info.param.name;
+}
 
 }  // namespace annal::test

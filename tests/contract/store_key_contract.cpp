@@ -101,7 +101,8 @@ TEST_P(StoreContract, SameEventKeyTwiceInOneUnit) {
     EXPECT_FALSE(made[0].replayed);
     EXPECT_TRUE(made[2].replayed);
     Unit broken("p");
-    broken.event({{Column::action, "a.b"}}, kNoTime, "j").event({{Column::action, "a.c"}}, kNoTime, "j");
+    broken.event({{Column::action, "a.b"}}, kNoTime, "j")
+        .event({{Column::action, "a.c"}}, kNoTime, "j");
     const auto refused = append(broken);
     ASSERT_TRUE(refused.has_error());
     EXPECT_EQ(refused.error().code, Errc::conflict);
@@ -133,9 +134,7 @@ TEST_P(StoreContract, RequestAndEventKeysAndProjectsAreApart) {
     receipts(Unit("p").action("a.b").key("k"));
     EXPECT_FALSE(receipts(keyed("a.c", "k")).at(0).replayed);
     EXPECT_FALSE(receipts(Unit("q").action("a.d").key("k")).at(0).replayed);
-    EXPECT_FALSE(
-        receipts(Unit("q").event({{Column::action, "a.e"}}, kNoTime, "k")).at(0).replayed
-    );
+    EXPECT_FALSE(receipts(Unit("q").event({{Column::action, "a.e"}}, kNoTime, "k")).at(0).replayed);
     EXPECT_EQ(log("p").head_seq, 1);
     EXPECT_EQ(log("q").head_seq, 1);
 }
@@ -181,7 +180,11 @@ TEST_P(StoreContract, ManyKeysAllReplay) {
     for (int i = 0; i < kKeys; i += 500) {
         Unit unit("p");
         for (int k = i; k < i + 500; ++k) {
-            unit.event({{Column::action, "a.b"}}, kNoTime, Text(std::string_view("key" + std::to_string(k))));
+            unit.event(
+                {{Column::action, "a.b"}},
+                kNoTime,
+                Text(std::string_view("key" + std::to_string(k)))
+            );
         }
         for (const Receipt& receipt : receipts(unit)) {
             first.push_back(receipt);
@@ -197,8 +200,12 @@ TEST_P(StoreContract, ManyKeysAllReplay) {
 
 TEST_P(StoreContract, ReplayedUnitWritesNothingElse) {
     const auto unit = [] {
-        return Unit("p").action("a.b").key("k").kv({KvOp::Kind::require_absent, "plugin.x", "p", "n", ""})
-            .put("plugin.x", "n", "1").cursor("s", 4);
+        return Unit("p")
+            .action("a.b")
+            .key("k")
+            .kv({KvOp::Kind::require_absent, "plugin.x", "p", "n", ""})
+            .put("plugin.x", "n", "1")
+            .cursor("s", 4);
     };
     const auto first = receipts(unit());
     receipts(Unit("p").put("plugin.x", "n", "2").cursor("s", 9));
@@ -239,7 +246,9 @@ TEST_P(StoreContract, KvPutGetErase) {
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "empty")).value(), "");
     EXPECT_EQ(run(store_->kv_get("plugin.y", "p", "k")).value(), std::nullopt);
     EXPECT_EQ(run(store_->kv_get("plugin.x", "q", "k")).value(), std::nullopt);
-    receipts(Unit("p").put("plugin.x", "k", "new").kv({KvOp::Kind::erase, "plugin.x", "p", "empty", ""}));
+    receipts(
+        Unit("p").put("plugin.x", "k", "new").kv({KvOp::Kind::erase, "plugin.x", "p", "empty", ""})
+    );
     reopen();
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k")).value(), "new");
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "empty")).value(), std::nullopt);
@@ -271,7 +280,10 @@ TEST_P(StoreContract, KvScanIsOrderedPrefixedAndPaged) {
 
 TEST_P(StoreContract, KvScanOverAllProjects) {
     for (const char* project : {"b", "a", "c"}) {
-        receipts(Unit(project).put("host.x", "k/2", project).put("host.x", "k/1", project).put("host.x", "j", "-"));
+        receipts(Unit(project)
+                     .put("host.x", "k/2", project)
+                     .put("host.x", "k/1", project)
+                     .put("host.x", "j", "-"));
     }
     std::vector<std::string> found;
     std::string after;
@@ -285,7 +297,9 @@ TEST_P(StoreContract, KvScanOverAllProjects) {
             after = row.project + '\0' + row.key;
         }
     }
-    EXPECT_EQ(found, (std::vector<std::string>{"a:k/1", "a:k/2", "b:k/1", "b:k/2", "c:k/1", "c:k/2"}));
+    EXPECT_EQ(
+        found, (std::vector<std::string>{"a:k/1", "a:k/2", "b:k/1", "b:k/2", "c:k/1", "c:k/2"})
+    );
 }
 
 TEST_P(StoreContract, PreconditionsSeeWhatTheSameCallDid) {
@@ -316,7 +330,9 @@ TEST_P(StoreContract, PreconditionsSeeWhatTheSameCallDid) {
 
 TEST_P(StoreContract, KvAndCursorsAloneAreDurable) {
     for (int i = 0; i < 300; ++i) {
-        receipts(Unit("p").put("plugin.x", "k" + std::to_string(i % 10), std::to_string(i)).cursor("s", i));
+        receipts(Unit("p")
+                     .put("plugin.x", "k" + std::to_string(i % 10), std::to_string(i))
+                     .cursor("s", i));
     }
     reopen();
     EXPECT_EQ(run(store_->cursor("s")).value(), 299);

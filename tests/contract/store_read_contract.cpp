@@ -19,7 +19,8 @@ struct Term {
     std::function<void(Filter&)> set;
 };
 
-/// Every part that a filter can have, with values that some events of `fill` have, and some that none has.
+/// Every part that a filter can have, with values that some events of `fill` have, and some that
+/// none has.
 std::vector<Term> terms(TimeUs start, TimeUs end) {
     std::vector<Term> all;
     const auto actions = [](std::vector<ActionPattern> patterns) {
@@ -29,7 +30,14 @@ std::vector<Term> terms(TimeUs start, TimeUs end) {
     all.push_back({"exact", actions({{Kind::exact, "auth.login"}})});
     all.push_back({"absent", actions({{Kind::exact, "no.such"}})});
     all.push_back({"namespace", actions({{Kind::prefix, "auth."}})});
-    all.push_back({"list", actions({{Kind::exact, "user.created"}, {Kind::prefix, "auth.mfa."}, {Kind::exact, "authz.check"}})});
+    all.push_back(
+        {"list",
+         actions(
+             {{Kind::exact, "user.created"},
+              {Kind::prefix, "auth.mfa."},
+              {Kind::exact, "authz.check"}}
+         )}
+    );
     all.push_back({"any", actions({{Kind::any, ""}})});
     all.push_back({"action_prefix", [](Filter& f) { f.action_prefix = "auth.mfa_"; }});
     all.push_back({"action_prefix_wide", [](Filter& f) { f.action_prefix = "auth"; }});
@@ -42,14 +50,26 @@ std::vector<Term> terms(TimeUs start, TimeUs end) {
         }
         all.push_back({"=" + column, [c, column](Filter& f) { f.equals[c] = column + "0"; }});
     }
-    all.push_back({"=user_id rare", [](Filter& f) { f.equals[static_cast<std::size_t>(Column::user_id)] = "user_id11"; }});
-    all.push_back({"=user_id empty", [](Filter& f) { f.equals[static_cast<std::size_t>(Column::user_id)] = ""; }});
-    all.push_back({"=user_id none", [](Filter& f) { f.equals[static_cast<std::size_t>(Column::user_id)] = "nobody"; }});
+    all.push_back({"=user_id rare", [](Filter& f) {
+                       f.equals[static_cast<std::size_t>(Column::user_id)] = "user_id11";
+                   }});
+    all.push_back({"=user_id empty", [](Filter& f) {
+                       f.equals[static_cast<std::size_t>(Column::user_id)] = "";
+                   }});
+    all.push_back({"=user_id none", [](Filter& f) {
+                       f.equals[static_cast<std::size_t>(Column::user_id)] = "nobody";
+                   }});
     all.push_back({"from", [=](Filter& f) { f.from = start + (end - start) / 3; }});
     all.push_back({"before", [=](Filter& f) { f.before = start + (end - start) * 2 / 3; }});
-    all.push_back({"window", [=](Filter& f) { f.from = start + (end - start) / 2, f.before = start + (end - start) / 2 + kHour; }});
-    all.push_back({"occurred_from", [=](Filter& f) { f.occurred_from = start + (end - start) / 2; }});
-    all.push_back({"occurred_before", [=](Filter& f) { f.occurred_before = start + (end - start) / 2; }});
+    all.push_back({"window", [=](Filter& f) {
+                       f.from = start + (end - start) / 2,
+                       f.before = start + (end - start) / 2 + kHour;
+                   }});
+    all.push_back({"occurred_from", [=](Filter& f) { f.occurred_from = start + (end - start) / 2; }}
+    );
+    all.push_back({"occurred_before", [=](Filter& f) {
+                       f.occurred_before = start + (end - start) / 2;
+                   }});
     all.push_back({"text", [](Filter& f) { f.text = "PassWord"; }});
     all.push_back({"text short", [](Filter& f) { f.text = "y"; }});
     all.push_back({"text literal", [](Filter& f) { f.text = "0% done_"; }});
@@ -65,27 +85,26 @@ std::vector<Seq> reversed(std::vector<Seq> seqs) {
     return seqs;
 }
 
-
 /// Every pair of parts, both directions, against the reference.
-#define ANNAL_CHECK_PAIRS(truths, all)                                                             \
-    for (std::size_t a = 0; a < (all).size(); ++a) {                                               \
-        for (std::size_t b = a; b < (all).size(); ++b) {                                           \
-            Filter filter;                                                                         \
-            (all)[a].set(filter);                                                                  \
-            (all)[b].set(filter);                                                                  \
-            SCOPED_TRACE((all)[a].name + " × " + (all)[b].name);                                   \
-            const Truth& truth = (truths)[(a + b) % 4 == 0 ? 1 : 0];                               \
-            const auto expected = truth.expect(filter);                                            \
-            const bool newest_first = (a * 7 + b) % 2 == 0;                                        \
-            ASSERT_EQ(                                                                             \
-                walk(truth.project, filter, newest_first, 1 + (a * b) % 60),                       \
-                newest_first ? reversed(expected) : expected                                       \
-            );                                                                                     \
-            const auto total = run(store_->count(truth.project, filter, kBudget));                 \
-            ASSERT_TRUE(total.has_value());                                                        \
-            EXPECT_TRUE(total.value().exact);                                                      \
-            EXPECT_EQ(total.value().count, static_cast<std::int64_t>(expected.size()));            \
-        }                                                                                          \
+#define ANNAL_CHECK_PAIRS(truths, all)                                                  \
+    for (std::size_t a = 0; a < (all).size(); ++a) {                                    \
+        for (std::size_t b = a; b < (all).size(); ++b) {                                \
+            Filter filter;                                                              \
+            (all)[a].set(filter);                                                       \
+            (all)[b].set(filter);                                                       \
+            SCOPED_TRACE((all)[a].name + " × " + (all)[b].name);                        \
+            const Truth& truth = (truths)[(a + b) % 4 == 0 ? 1 : 0];                    \
+            const auto expected = truth.expect(filter);                                 \
+            const bool newest_first = (a * 7 + b) % 2 == 0;                             \
+            ASSERT_EQ(                                                                  \
+                walk(truth.project, filter, newest_first, 1 + (a * b) % 60),            \
+                newest_first ? reversed(expected) : expected                            \
+            );                                                                          \
+            const auto total = run(store_->count(truth.project, filter, kBudget));      \
+            ASSERT_TRUE(total.has_value());                                             \
+            EXPECT_TRUE(total.value().exact);                                           \
+            EXPECT_EQ(total.value().count, static_cast<std::int64_t>(expected.size())); \
+        }                                                                               \
     }
 
 TEST_P(StoreContract, EveryPairOfFiltersWhileFresh) {
@@ -371,9 +390,18 @@ TEST_P(StoreContract, ActionCountsAreExactAtEveryEdge) {
 
 TEST_P(StoreContract, ErasedEventIsGoneEverywhereAtOnce) {
     for (int i = 0; i < 10; ++i) {
-        receipts(Unit("p").event({{Column::action, "a.b"}, {Column::user_id, "u"}, {Column::description, "needle here"}}));
+        receipts(Unit("p").event(
+            {{Column::action, "a.b"}, {Column::user_id, "u"}, {Column::description, "needle here"}}
+        ));
     }
-    const EventId id = scan([&] { auto r = request("p"); r.after = 5; r.limit = 1; return r; }()).batch.events.at(0).id;
+    const EventId id = scan([&] {
+                           auto r = request("p");
+                           r.after = 5;
+                           r.limit = 1;
+                           return r;
+                       }())
+                           .batch.events.at(0)
+                           .id;
     receipts(Unit("p").erase(4).event({{Column::action, "audit_log.entry.deleted"}}));
     Filter user, text, action;
     user.equals[static_cast<std::size_t>(Column::user_id)] = "u";
@@ -427,7 +455,9 @@ TEST_P(StoreContract, EraseInOldPartsOfTheLog) {
             term.set(filter);
             SCOPED_TRACE(term.name);
             EXPECT_EQ(walk(truth.project, filter, true, 30), reversed(truth.expect(filter)));
-            EXPECT_EQ(walk(truth.project, filter, true, 30, true), reversed(truth.expect(filter, true)));
+            EXPECT_EQ(
+                walk(truth.project, filter, true, 30, true), reversed(truth.expect(filter, true))
+            );
             EXPECT_EQ(
                 run(store_->count(truth.project, filter, kBudget)).value().count,
                 static_cast<std::int64_t>(truth.expect(filter).size())

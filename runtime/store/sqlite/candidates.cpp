@@ -53,7 +53,8 @@ std::vector<std::string_view> characters(std::string_view text) {
     std::vector<std::string_view> all;
     for (std::size_t i = 0; i < text.size();) {
         std::size_t size = 1;
-        while (i + size < text.size() && (static_cast<unsigned char>(text[i + size]) & 0xC0) == 0x80) {
+        while (i + size < text.size() && (static_cast<unsigned char>(text[i + size]) & 0xC0) == 0x80
+        ) {
             ++size;
         }
         all.push_back(text.substr(i, size));
@@ -157,7 +158,8 @@ Result<void> Candidates::choose_index(const Filter& filter, const SeqRange& rang
         }
     }
     exact_ = kind_ != Kind::rows && terms == 1 && !has_other_terms(filter);
-    // The rows of an unsealed segment are near: for a dense value the way through memory is not worth it.
+    // The rows of an unsealed segment are near: for a dense value the way through memory is not
+    // worth it.
     if (postings_ != nullptr && !exact_ &&
         fewest_ * kDenseEvery > span_->last_seq - span_->first_seq + 1) {
         kind_ = Kind::rows;
@@ -225,7 +227,8 @@ Result<std::optional<std::vector<std::string>>> Candidates::actions_with(std::st
     return std::optional<std::vector<std::string>>();
 }
 
-// The actions of this span that both the patterns and the prefix allow. nullopt: there are too many.
+// The actions of this span that both the patterns and the prefix allow. nullopt: there are too
+// many.
 Result<std::optional<std::vector<std::string>>> Candidates::expand_actions(const Filter& filter) {
     using Names = std::optional<std::vector<std::string>>;
     std::vector<std::string> names;

@@ -9,18 +9,22 @@
 
 namespace annal::sqlite {
 
-/// Finds, in one span, the seqs of events that may match a filter, by the index that promises the fewest: postings in
-/// memory, an index of the segment, or its trigrams. Every match is among them, unless it is a tombstone.
+/// Finds, in one span, the seqs of events that may match a filter, by the index that promises the
+/// fewest: postings in memory, an index of the segment, or its trigrams. Every match is among them,
+/// unless it is a tombstone.
 ///
 /// Threads: the reader's. Good while the reader does nothing else but open this segment's files.
 class Candidates {
 public:
     /// @error Errc::unavailable  The segment can't be read; the detail names its file.
-    [[nodiscard]] static Result<Candidates> choose(Reader& reader, const Span& span, const Filter& filter, const SeqRange& range);
+    [[nodiscard]] static Result<Candidates> choose(
+        Reader& reader, const Span& span, const Filter& filter, const SeqRange& range
+    );
 
     /// No index helps: look at the rows one by one.
     [[nodiscard]] bool all_rows() const { return kind_ == Kind::rows; }
-    /// Whether the candidates of `range` are exactly the matches (but for the time of the event, which `range` stands for).
+    /// Whether the candidates of `range` are exactly the matches (but for the time of the event,
+    /// which `range` stands for).
     [[nodiscard]] bool exact() const { return exact_; }
     [[nodiscard]] Result<SeqList> next(const SeqRange& range, std::size_t limit);
     /// Number of candidates in `range`.
@@ -32,11 +36,25 @@ private:
     Candidates(Reader& reader, const Span& span) : reader_(&reader), span_(&span) {}
     [[nodiscard]] Result<void> choose_index(const Filter& filter, const SeqRange& range);
     /// Takes these values for the ones to go by if they are fewer than what was chosen before.
-    [[nodiscard]] Result<void> offer(Kind kind, Column column, std::vector<std::string> values, const SeqRange& range, bool compare);
-    [[nodiscard]] Result<std::optional<std::vector<std::string>>> expand_actions(const Filter& filter);
-    [[nodiscard]] Result<std::optional<std::vector<std::string>>> actions_with(std::string_view prefix);
-    [[nodiscard]] Result<std::int64_t> estimate(Column column, std::string_view value, const SeqRange& range);
-    [[nodiscard]] Result<SeqList> find(Column column, std::string_view value, const SeqRange& range, std::size_t limit);
+    [[nodiscard]] Result<void> offer(
+        Kind kind,
+        Column column,
+        std::vector<std::string> values,
+        const SeqRange& range,
+        bool compare
+    );
+    [[nodiscard]] Result<std::optional<std::vector<std::string>>> expand_actions(
+        const Filter& filter
+    );
+    [[nodiscard]] Result<std::optional<std::vector<std::string>>> actions_with(
+        std::string_view prefix
+    );
+    [[nodiscard]] Result<std::int64_t> estimate(
+        Column column, std::string_view value, const SeqRange& range
+    );
+    [[nodiscard]] Result<SeqList> find(
+        Column column, std::string_view value, const SeqRange& range, std::size_t limit
+    );
     [[nodiscard]] Result<SeqList> find_text(const SeqRange& range, std::size_t limit);
     [[nodiscard]] Result<SeqList> read_keys(Query& rows, std::size_t limit);
 
@@ -52,7 +70,8 @@ private:
     std::string match_;                ///< the search expression
 };
 
-/// The needle as an expression of trigrams that all must occur. Empty: it has fewer than three characters.
+/// The needle as an expression of trigrams that all must occur. Empty: it has fewer than three
+/// characters.
 [[nodiscard]] std::string trigrams_of(std::string_view needle);
 
 }  // namespace annal::sqlite

@@ -53,7 +53,8 @@ void Catalog::add_span(const std::string& project, Span span, bool open) {
 }
 
 void Catalog::push(Log& log, Span span) {
-    // Nobody else can take a reference while the lock is held, so a lone one may be changed in place.
+    // Nobody else can take a reference while the lock is held, so a lone one may be changed in
+    // place.
     if (log.closed.use_count() == 1) {
         const_cast<std::vector<Span>&>(*log.closed).push_back(std::move(span));
         return;

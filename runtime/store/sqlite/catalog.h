@@ -44,14 +44,22 @@ struct LogView {
 class Catalog {
 public:
     [[nodiscard]] std::optional<LogView> view(const std::string& project) const;
-    [[nodiscard]] std::vector<std::shared_ptr<Segment>> segments() const;  ///< ascending; the newest is the open one
+    [[nodiscard]] std::vector<std::shared_ptr<Segment>> segments(
+    ) const;  ///< ascending; the newest is the open one
     [[nodiscard]] std::shared_ptr<Segment> segment(SegmentNumber number) const;
 
     void add_segment(std::shared_ptr<Segment> segment);
     /// Adds a span at the end of a project's log. `open`: of the newest segment.
     void add_span(const std::string& project, Span span, bool open);
     /// A commit: the open span grows (or begins) and the head moves.
-    void grow(const std::string& project, const std::shared_ptr<Segment>& segment, ProjectNumber pid, Seq first, TimeUs first_at, const LogHead& head);
+    void grow(
+        const std::string& project,
+        const std::shared_ptr<Segment>& segment,
+        ProjectNumber pid,
+        Seq first,
+        TimeUs first_at,
+        const LogHead& head
+    );
     void add_tombstone(const std::string& project, Seq seq);
     /// What the newest segment holds of each project.
     [[nodiscard]] std::vector<std::pair<std::string, Span>> open_spans() const;

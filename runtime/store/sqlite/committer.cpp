@@ -8,7 +8,8 @@
 namespace annal::sqlite {
 namespace {
 
-// Beyond this a commit would rather have the redo records forgotten than keep them for the whole segment.
+// Beyond this a commit would rather have the redo records forgotten than keep them for the whole
+// segment.
 constexpr std::size_t kRedoBytesMax = 16U << 20;
 constexpr int kCheckpointPages = 4'096;
 constexpr int kRestartPages = 32'768;
@@ -34,14 +35,18 @@ Committer::Committer(
       segment_events_max_(std::max<std::uint32_t>(1, segment_events_max)),
       control_(std::move(control)),
       keys_(directory),
-      commits_(
-          metrics.define(MetricKind::counter, "annal_store_commits_total", "Transactions made durable.")
-      ),
+      commits_(metrics.define(
+          MetricKind::counter, "annal_store_commits_total", "Transactions made durable."
+      )),
       commit_seconds_(metrics.define(
-          MetricKind::histogram, "annal_store_commit_seconds", "Time until a transaction was durable."
+          MetricKind::histogram,
+          "annal_store_commit_seconds",
+          "Time until a transaction was durable."
       )),
       failures_(metrics.define(
-          MetricKind::counter, "annal_store_failed_commits_total", "Transactions that were not written."
+          MetricKind::counter,
+          "annal_store_failed_commits_total",
+          "Transactions that were not written."
       )) {}
 
 Result<void> Committer::resume(
@@ -112,7 +117,8 @@ void Committer::append(std::span<AppendWork> work) {
     in_transaction_.clear();
 }
 
-// An error of the unit is its outcome; an error of the engine ends the transaction for all that are in it.
+// An error of the unit is its outcome; an error of the engine ends the transaction for all that are
+// in it.
 AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
     BOOST_OUTCOME_TRY(ready());
     if (open_ == nullptr) {
@@ -207,9 +213,9 @@ Result<void> Committer::make_room(const PlannedUnit& plan) {
     }
     const Month month = month_of(plan.sealed.last_at);
     const std::int64_t present = open_->events + staged_.events;
-    const bool full = present > 0 &&
-                      present + static_cast<std::int64_t>(plan.sealed.events.size()) >
-                          segment_events_max_;
+    const bool full =
+        present > 0 &&
+        present + static_cast<std::int64_t>(plan.sealed.events.size()) > segment_events_max_;
     if (month == open_->month && !full) {
         return ok();
     }
@@ -261,8 +267,8 @@ Result<void> Committer::write_events(PlannedUnit& plan) {
         BOOST_OUTCOME_TRY(file_->add_event(pid, sealed.events[i], drafts[i]));
     }
     BOOST_OUTCOME_TRY(file_->add_batch(pid, sealed));
-    // The text outlives the transaction: the caller keeps it until it is answered. The drafts of a unit that was partly
-    // replayed live in the plan, so their columns are taken from the unit.
+    // The text outlives the transaction: the caller keeps it until it is answered. The drafts of a
+    // unit that was partly replayed live in the plan, so their columns are taken from the unit.
     std::size_t next = 0;
     for (std::size_t i = 0; i < plan.unit->events.size(); ++i) {
         if (plan.receipts[i].replayed) {
@@ -335,7 +341,8 @@ Result<void> Committer::commit() {
     commit_seconds_.record(seconds_since(start));
     if (!staged_.changes.empty()) {
         if (auto applied = control_.apply(open_->number, n, staged_.changes); applied.has_error()) {
-            // It is durable all the same. Nothing is read from control.db or appended until it has caught up.
+            // It is durable all the same. Nothing is read from control.db or appended until it has
+            // caught up.
             log::error("store.control_behind", {{"error", applied.error().detail}});
             behind_ = true;
         }

@@ -24,11 +24,12 @@ struct AppendWork {
     AppendOutcome* outcome = nullptr;
 };
 
-/// Everything that changes the store, one step after the other: appends, the roll to a new segment, drops.
+/// Everything that changes the store, one step after the other: appends, the roll to a new segment,
+/// drops.
 ///
-/// A commit is one transaction of the open segment. What it does to control.db and to the idempotency keys is in it as redo
-/// records, applied right after; memory (catalog, postings) follows last, so readers see only what is durable.
-/// Threads: the writer's.
+/// A commit is one transaction of the open segment. What it does to control.db and to the
+/// idempotency keys is in it as redo records, applied right after; memory (catalog, postings)
+/// follows last, so readers see only what is durable. Threads: the writer's.
 class Committer {
 public:
     /// Tells the keeper what there is to do.
@@ -38,11 +39,20 @@ public:
         std::function<void()> dropped;
     };
 
-    Committer(const Directory& directory, const Clock& clock, Metrics& metrics, Catalog& catalog, Control control, std::uint32_t segment_events_max);
+    Committer(
+        const Directory& directory,
+        const Clock& clock,
+        Metrics& metrics,
+        Catalog& catalog,
+        Control control,
+        std::uint32_t segment_events_max
+    );
 
     void set_hooks(Hooks hooks) { hooks_ = std::move(hooks); }
     /// Continues the newest segment, or a month without one. For recovery, before any append.
-    [[nodiscard]] Result<void> resume(std::shared_ptr<Segment> open, SegmentNumber last_number, std::optional<Month> floor);
+    [[nodiscard]] Result<void> resume(
+        std::shared_ptr<Segment> open, SegmentNumber last_number, std::optional<Month> floor
+    );
     /// Applies redo records of `file` that are in no other file yet.
     [[nodiscard]] Result<void> replay(SegmentFile& file, const Segment& segment);
 

@@ -27,19 +27,21 @@ Error error_of(sqlite3* db, int code) {
         case SQLITE_INTERRUPT:
             return {Errc::cancelled, file + ": interrupted"};
         case SQLITE_FULL:
-            return {Errc::unavailable, file + ": the disk is full; free some space", {}, kRetryAfterMs};
+            return {
+                Errc::unavailable, file + ": the disk is full; free some space", {}, kRetryAfterMs};
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-            return {Errc::unavailable, file + " is damaged (" + reason + "); restore it from a backup"};
+            return {
+                Errc::unavailable, file + " is damaged (" + reason + "); restore it from a backup"};
         case SQLITE_CANTOPEN:
         case SQLITE_PERM:
         case SQLITE_READONLY:
             return {
                 Errc::unavailable,
-                file + " can't be opened (" + reason + "); check that it exists and its permissions",
+                file + " can't be opened (" + reason +
+                    "); check that it exists and its permissions",
                 {},
-                kRetryAfterMs
-            };
+                kRetryAfterMs};
         case SQLITE_IOERR:
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
@@ -48,8 +50,7 @@ Error error_of(sqlite3* db, int code) {
                 Errc::unavailable,
                 file + ": " + reason + " (" + std::to_string(extended) + ")",
                 {},
-                kRetryAfterMs
-            };
+                kRetryAfterMs};
         default:
             return {Errc::internal, file + ": " + reason + " (" + std::to_string(extended) + ")"};
     }
@@ -157,7 +158,8 @@ void Connection::Finalize::operator()(sqlite3_stmt* statement) const {
 Result<Connection> Connection::open(const std::filesystem::path& path, Access access) {
     Connection connection;
     sqlite3* db = nullptr;
-    // A reader of a file in WAL mode writes to its shared memory; query_only keeps it from anything else.
+    // A reader of a file in WAL mode writes to its shared memory; query_only keeps it from anything
+    // else.
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
                       (access == Access::write ? SQLITE_OPEN_CREATE : 0);
     const int code = sqlite3_open_v2(path.c_str(), &db, flags, nullptr);
@@ -256,9 +258,8 @@ Result<void> prepare_schema(
     if (found != 0) {
         return Error{
             Errc::unavailable,
-            path.string() + " has schema version " + std::to_string(found) + ", this program knows " +
-                std::to_string(version) + "; start a newer annal"
-        };
+            path.string() + " has schema version " + std::to_string(found) +
+                ", this program knows " + std::to_string(version) + "; start a newer annal"};
     }
     BOOST_OUTCOME_TRY(db.begin());
     const std::string text =

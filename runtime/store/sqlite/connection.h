@@ -16,8 +16,9 @@ struct sqlite3_stmt;
 
 namespace annal::sqlite {
 
-/// One use of a prepared statement: bind, step, read. Gives the statement back when it ends; must not outlive its
-/// connection, and only one use of the same SQL may be alive on a connection. Bound text is borrowed until then.
+/// One use of a prepared statement: bind, step, read. Gives the statement back when it ends; must
+/// not outlive its connection, and only one use of the same SQL may be alive on a connection. Bound
+/// text is borrowed until then.
 class Query {
 public:
     Query(sqlite3* db, sqlite3_stmt* statement) : db_(db), statement_(statement) {}
@@ -57,7 +58,8 @@ private:
 /// One SQLite connection with its prepared statements.
 ///
 /// Threads: one at a time.
-/// Errors:  disk full, I/O, damaged file, … → Errc::unavailable, the detail names the file. A failing fsync ends the process.
+/// Errors:  disk full, I/O, damaged file, … → Errc::unavailable, the detail names the file. A
+/// failing fsync ends the process.
 class Connection {
 public:
     enum class Access { read, write };
@@ -79,7 +81,8 @@ public:
     [[nodiscard]] std::int64_t changes() const;
     /// Pages in the write-ahead log after the last commit.
     [[nodiscard]] int wal_pages() const { return *wal_pages_; }
-    /// Lets the log begin anew if nobody reads from it just now; never waits. What it holds should be checkpointed already.
+    /// Lets the log begin anew if nobody reads from it just now; never waits. What it holds should
+    /// be checkpointed already.
     void restart_wal();
     /// Ends what runs on this connection when `stop` says so, asked now and then.
     void interrupt_when(std::function<bool()> stop);
@@ -104,14 +107,19 @@ private:
     std::unique_ptr<std::function<bool()>> stop_;
     std::unique_ptr<int> wal_pages_ = std::make_unique<int>(0);
     std::unique_ptr<sqlite3, Close> db_;
-    std::unordered_map<std::string, Statement, Hash, std::equal_to<>> statements_;  // after db_: goes first
+    std::unordered_map<std::string, Statement, Hash, std::equal_to<>>
+        statements_;  // after db_: goes first
 };
 
-/// Writes are kept across a power loss only when `full`; a crash of the process loses nothing either way.
+/// Writes are kept across a power loss only when `full`; a crash of the process loses nothing
+/// either way.
 enum class Durability { full, normal };
 /// Opens for writing in WAL mode; checkpoints are left to others.
 [[nodiscard]] Result<Connection> open_wal(const std::filesystem::path& path, Durability durability);
-/// Brings an empty file to `version` by `sql`, in one transaction. @error Errc::unavailable  The file is of a later version.
-[[nodiscard]] Result<void> prepare_schema(Connection& db, const std::filesystem::path& path, const char* sql, int version);
+/// Brings an empty file to `version` by `sql`, in one transaction. @error Errc::unavailable  The
+/// file is of a later version.
+[[nodiscard]] Result<void> prepare_schema(
+    Connection& db, const std::filesystem::path& path, const char* sql, int version
+);
 
 }  // namespace annal::sqlite

@@ -83,9 +83,7 @@ Result<std::int64_t> Control::applied(SegmentNumber segment) {
     return row ? rows.integer(0) : 0;
 }
 
-Result<void> Control::apply(
-    SegmentNumber segment, std::int64_t n, const ControlChanges& changes
-) {
+Result<void> Control::apply(SegmentNumber segment, std::int64_t n, const ControlChanges& changes) {
     return transaction([&]() -> Result<void> {
         for (const KvOp& op : changes.kv) {
             BOOST_OUTCOME_TRY(apply_kv(op));

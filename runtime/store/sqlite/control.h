@@ -13,25 +13,36 @@ namespace annal::sqlite {
 
 enum class SegmentState : std::int64_t { closed = 0, settled = 1, indexed = 2 };
 
-/// control.db for writing. Its commits are not synced: what they hold can be replayed from the segments until `harden`.
+/// control.db for writing. Its commits are not synced: what they hold can be replayed from the
+/// segments until `harden`.
 ///
 /// Threads: the writer's only.
 class Control {
 public:
     [[nodiscard]] static Result<Control> open(const Directory& directory);
 
-    [[nodiscard]] Result<std::optional<std::string>> kv(std::string_view space, std::string_view project, std::string_view key);
+    [[nodiscard]] Result<std::optional<std::string>> kv(
+        std::string_view space, std::string_view project, std::string_view key
+    );
     [[nodiscard]] Result<std::int64_t> applied(SegmentNumber segment);
     /// Redo record `n` of `segment`, once.
-    [[nodiscard]] Result<void> apply(SegmentNumber segment, std::int64_t n, const ControlChanges& changes);
+    [[nodiscard]] Result<void> apply(
+        SegmentNumber segment, std::int64_t n, const ControlChanges& changes
+    );
 
-    [[nodiscard]] Result<void> record_closed(const Segment& segment, const std::vector<std::pair<std::string, Span>>& spans);
+    [[nodiscard]] Result<void> record_closed(
+        const Segment& segment, const std::vector<std::pair<std::string, Span>>& spans
+    );
     /// Durable on return, with all that was applied before.
     [[nodiscard]] Result<void> set_state(SegmentNumber segment, SegmentState state);
     [[nodiscard]] Result<void> harden();
     [[nodiscard]] Result<void> erasure_done(SegmentNumber segment, std::int64_t key);
     /// The logs go on from where they are without the month. Durable on return.
-    [[nodiscard]] Result<void> record_drop(Month month, const std::vector<SegmentNumber>& segments, const std::vector<std::pair<std::string, LogView>>& logs);
+    [[nodiscard]] Result<void> record_drop(
+        Month month,
+        const std::vector<SegmentNumber>& segments,
+        const std::vector<std::pair<std::string, LogView>>& logs
+    );
 
     /// Events are never stamped before this month. Durable on return.
     [[nodiscard]] Result<void> set_floor(Month month);
@@ -72,8 +83,17 @@ private:
 };
 
 // Reads, on any connection to control.db.
-[[nodiscard]] Result<std::optional<std::string>> read_kv(Connection& db, std::string_view space, std::string_view project, std::string_view key);
-[[nodiscard]] Result<std::vector<KvRow>> scan_kv(Connection& db, std::string_view space, const std::string& project, std::string_view prefix, std::string_view after, std::uint32_t limit);
+[[nodiscard]] Result<std::optional<std::string>> read_kv(
+    Connection& db, std::string_view space, std::string_view project, std::string_view key
+);
+[[nodiscard]] Result<std::vector<KvRow>> scan_kv(
+    Connection& db,
+    std::string_view space,
+    const std::string& project,
+    std::string_view prefix,
+    std::string_view after,
+    std::uint32_t limit
+);
 [[nodiscard]] Result<Seq> read_cursor(Connection& db, std::string_view subscription);
 
 }  // namespace annal::sqlite

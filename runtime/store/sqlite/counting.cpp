@@ -46,9 +46,8 @@ Result<void> add_rows(Reader& reader, const Span& span, Seq first, Seq last, Cou
 
 /// Whole hours from the rollup, what comes before the first whole hour from its rows.
 Result<void> add_rollup(Reader& reader, const Span& span, TimeUs since, Seq first, Counts& counts) {
-    const std::int64_t hour = first == span.first_seq && since <= span.first_at
-                                  ? 0
-                                  : (since + kHourUs - 1) / kHourUs;
+    const std::int64_t hour =
+        first == span.first_seq && since <= span.first_at ? 0 : (since + kHourUs - 1) / kHourUs;
     if (hour > 0) {
         BOOST_OUTCOME_TRY(const auto end, first_from(reader, span, hour * kHourUs));
         BOOST_OUTCOME_TRY(add_rows(reader, span, first, end - 1, counts));
@@ -82,9 +81,7 @@ Result<void> add_span(Reader& reader, const Span& span, TimeUs since, Counts& co
     return add_rows(reader, span, first, span.last_seq, counts);
 }
 
-Result<std::int64_t> count_tombstones(
-    Reader& reader, const LogView& log, const SeqRange& range
-) {
+Result<std::int64_t> count_tombstones(Reader& reader, const LogView& log, const SeqRange& range) {
     std::int64_t count = 0;
     for (std::size_t i = 0; i < log.spans(); ++i) {
         const Span& span = log.span(i);

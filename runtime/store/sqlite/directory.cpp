@@ -25,8 +25,7 @@ Error failure(const fs::path& path, std::string_view what, int error) {
     return {
         Errc::unavailable,
         path.string() + " can't be " + std::string(what) + ": " + std::strerror(error) +
-            "; check the path, its owner and the free space"
-    };
+            "; check the path, its owner and the free space"};
 }
 
 Result<void> make_private(const fs::path& folder) {
@@ -90,8 +89,7 @@ Result<Directory> Directory::open(const fs::path& root) {
         return Error{
             Errc::conflict,
             root.string() + " is in use by the process with pid " + holder_of(lock) +
-                "; stop it, or choose another data directory"
-        };
+                "; stop it, or choose another data directory"};
     }
     const std::string pid = std::to_string(::getpid()) + "\n";
     if (::ftruncate(lock, 0) != 0 ||

@@ -13,7 +13,8 @@ using SegmentNumber = std::int64_t;
 
 /// The data directory: where each file is, and the lock that keeps a second process out.
 ///
-///     lock  control.db  keys/YYYY-MM.db  segments/YYYY-MM/NNNNNNNN.db  segments/YYYY-MM/NNNNNNNN.search
+///     lock  control.db  keys/YYYY-MM.db  segments/YYYY-MM/NNNNNNNN.db
+///     segments/YYYY-MM/NNNNNNNN.search
 ///
 /// The lock is held for the life of the object. Thread-safe.
 class Directory {
@@ -23,7 +24,8 @@ public:
         Month month;
     };
 
-    /// Makes what is absent, with mode 0700. @error Errc::conflict  Another process holds it, named by its pid.
+    /// Makes what is absent, with mode 0700. @error Errc::conflict  Another process holds it, named
+    /// by its pid.
     [[nodiscard]] static Result<Directory> open(const std::filesystem::path& root);
     Directory(Directory&& other) noexcept;
     Directory& operator=(Directory&&) = delete;
@@ -52,7 +54,8 @@ private:
     int lock_ = -1;
 };
 
-/// Makes new names in `folder` durable; a failing fsync ends the process. @error Errc::unavailable  It can't be opened.
+/// Makes new names in `folder` durable; a failing fsync ends the process. @error Errc::unavailable
+/// It can't be opened.
 [[nodiscard]] Result<void> sync_folder(const std::filesystem::path& folder);
 /// Removes a database and its -wal and -shm.
 void remove_database(const std::filesystem::path& path);

@@ -18,7 +18,6 @@ constexpr const char* kPut = "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)";
 constexpr const char* kApplied = "SELECT redo FROM applied WHERE segment = ?";
 constexpr const char* kSetApplied = "INSERT OR REPLACE INTO applied VALUES (?, ?)";
 
-
 std::string encode_receipts(const std::vector<Receipt>& receipts) {
     std::string bytes;
     bytes.reserve(receipts.size() * 24);

@@ -18,7 +18,8 @@ namespace annal::sqlite {
 
 enum class KeyKind : std::uint8_t { request = 'r', event = 'e' };
 
-/// A key within its project and kind, as a digest: fixed size, and no client chooses where it lands.
+/// A key within its project and kind, as a digest: fixed size, and no client chooses where it
+/// lands.
 using KeyName = std::array<std::uint8_t, 16>;
 [[nodiscard]] KeyName key_name(KeyKind kind, std::string_view project, std::string_view key);
 
@@ -41,8 +42,8 @@ using KeyRecords = std::unordered_map<KeyName, KeyRecord, KeyNameHash>;
 /// @error Errc::internal  Not made by `encode`.
 [[nodiscard]] Result<KeyRecords> decode_keys(std::string_view bytes);
 
-/// The idempotency keys of the last 31 days and more: a file a month, and in memory what is not in a file yet. What is in
-/// memory is in the redo records of the open segment too.
+/// The idempotency keys of the last 31 days and more: a file a month, and in memory what is not in
+/// a file yet. What is in memory is in the redo records of the open segment too.
 ///
 /// Threads: the writer's only.
 /// Limits:  at most kRecordsMax records, or kBytesMax, are in memory.

@@ -30,7 +30,9 @@ Keeper::Keeper(
       writer_(writer),
       readers_(readers),
       unindexed_(metrics.define(
-          MetricKind::gauge, "annal_store_unindexed_segments", "Full segments that wait for indexes."
+          MetricKind::gauge,
+          "annal_store_unindexed_segments",
+          "Full segments that wait for indexes."
       )),
       index_seconds_(metrics.define(
           MetricKind::histogram, "annal_store_index_seconds", "Time to index a full segment."
@@ -79,7 +81,7 @@ void Keeper::remove_dropped() {
 void Keeper::stop() {
     {
         const std::lock_guard lock(mutex_);
-        stop_by_ = std::chrono::steady_clock::now() + kGrace;
+        stopped_at_ = std::chrono::steady_clock::now();
         stopping_ = true;
     }
     wake_.notify_all();
@@ -88,11 +90,12 @@ void Keeper::stop() {
     }
 }
 
-bool Keeper::must_stop() const {
-    return stopping_ && std::chrono::steady_clock::now() > stop_by_.load();
+bool Keeper::must_stop(std::chrono::seconds grace) const {
+    return stopping_ && std::chrono::steady_clock::now() > stopped_at_.load() + grace;
 }
 
-// What hides data first, what speeds up reads next; the newest segment is the one that is searched most.
+// What hides data first, what speeds up reads next; the newest segment is the one that is searched
+// most.
 Keeper::Job Keeper::take() {
     if (!erasures_.empty()) {
         const auto erasure = erasures_.front();
@@ -162,7 +165,7 @@ Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
         return committer.settle(segment->number);
     }));
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-    file.connection().interrupt_when([this] { return must_stop(); });
+    file.connection().interrupt_when([this] { return must_stop(kIndexGrace); });
     BOOST_OUTCOME_TRY(const bool indexed, file.is_indexed());
     if (!indexed) {
         BOOST_OUTCOME_TRY(file.seal());
@@ -187,13 +190,15 @@ Result<void> Keeper::do_search(const std::shared_ptr<Segment>& segment) {
     }
     const auto start = std::chrono::steady_clock::now();
     const std::filesystem::path temporary = segment->search_path.string() + ".tmp";
-    BOOST_OUTCOME_TRY(sqlite::build_search(*segment, temporary, [this] { return must_stop(); }));
+    BOOST_OUTCOME_TRY(sqlite::build_search(*segment, temporary, [this] {
+        return must_stop(kSearchGrace);
+    }));
     std::error_code error;
     std::filesystem::rename(temporary, segment->search_path, error);
     if (error) {
         return Error{
-            Errc::unavailable, segment->search_path.string() + " can't be made: " + error.message()
-        };
+            Errc::unavailable,
+            segment->search_path.string() + " can't be made: " + error.message()};
     }
     BOOST_OUTCOME_TRY(sync_folder(segment->search_path.parent_path()));
     segment->searchable = true;

@@ -15,11 +15,18 @@
 
 namespace annal::sqlite {
 
-/// Keeps house on a thread of its own, at low priority: seals segments that are closed, erases in them, builds their search
-/// sidecars, frees what was dropped. All of it starts again after a crash; what fails is tried again later.
+/// Keeps house on a thread of its own, at low priority: seals segments that are closed, erases in
+/// them, builds their search sidecars, frees what was dropped. All of it starts again after a
+/// crash; what fails is tried again later.
 class Keeper {
 public:
-    Keeper(const Directory& directory, const Catalog& catalog, Writer& writer, ReaderPool& readers, Metrics& metrics);
+    Keeper(
+        const Directory& directory,
+        const Catalog& catalog,
+        Writer& writer,
+        ReaderPool& readers,
+        Metrics& metrics
+    );
     ~Keeper() { stop(); }
 
     void start();
@@ -27,16 +34,17 @@ public:
     void build_search(std::shared_ptr<Segment> segment);
     void erase(ControlChanges::Erasure erasure);
     void remove_dropped();
-    /// Lets the work in hand finish, for at most kGrace.
+    /// Lets the work in hand finish, for at most a few seconds; what is cut off starts again with
+    /// the store.
     void stop();
 
 private:
-    static constexpr std::chrono::seconds kGrace{5};
+    static constexpr std::chrono::seconds kIndexGrace{5}, kSearchGrace{1};
     using Job = std::function<Result<void>()>;
 
     void run();
     [[nodiscard]] Job take();
-    [[nodiscard]] bool must_stop() const;
+    [[nodiscard]] bool must_stop(std::chrono::seconds grace) const;
     Result<void> do_index(const std::shared_ptr<Segment>& segment);
     Result<void> do_search(const std::shared_ptr<Segment>& segment);
     Result<void> do_erase(const ControlChanges::Erasure& erasure);
@@ -56,7 +64,7 @@ private:
     std::deque<std::shared_ptr<Segment>> to_index_, to_search_;
     bool to_remove_ = false;
     std::atomic<bool> stopping_{false};
-    std::atomic<std::chrono::steady_clock::time_point> stop_by_{};
+    std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
     std::thread thread_;
 };
 

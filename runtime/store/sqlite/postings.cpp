@@ -144,9 +144,8 @@ Postings::Ordinal Postings::ordinal_of(std::int64_t key) const {
     return found == keys_.end() ? kNone : static_cast<Ordinal>(found - keys_.begin());
 }
 
-const Postings::Chain* Postings::chain(
-    ProjectNumber pid, Column column, std::string_view value
-) const {
+const Postings::Chain* Postings::chain(ProjectNumber pid, Column column, std::string_view value)
+    const {
     if (column == Column::action) {
         const auto found = actions_.find(ActionView{pid, value});
         return found == actions_.end() ? nullptr : &found->second;
@@ -154,9 +153,7 @@ const Postings::Chain* Postings::chain(
     return chains_[static_cast<std::size_t>(column)].find(hash(pid, value));
 }
 
-std::uint64_t Postings::estimate(
-    ProjectNumber pid, Column column, std::string_view value
-) const {
+std::uint64_t Postings::estimate(ProjectNumber pid, Column column, std::string_view value) const {
     const std::shared_lock lock(mutex_);
     const Chain* const found = chain(pid, column, value);
     return found == nullptr ? 0 : found->count;
@@ -173,7 +170,8 @@ SeqList Postings::find(
     }
     const auto& previous = previous_[static_cast<std::size_t>(column)];
     for (Ordinal i = found->newest; i != kNone; i = previous[i]) {
-        // The key's project tells strangers of other projects apart; the value is the caller's to check.
+        // The key's project tells strangers of other projects apart; the value is the caller's to
+        // check.
         const Seq seq = seq_of(keys_[i]);
         if (pid_of(keys_[i]) != pid || seq > range.last || erased_ordinals_.contains(i)) {
             continue;
@@ -214,11 +212,7 @@ std::optional<std::vector<std::string>> Postings::actions(
 }
 
 void Postings::count_actions(
-    ProjectNumber pid,
-    TimeUs since,
-    Seq first,
-    Seq last,
-    std::map<std::string, ActionCount>& into
+    ProjectNumber pid, TimeUs since, Seq first, Seq last, std::map<std::string, ActionCount>& into
 ) const {
     const auto& previous = previous_[kAction];
     const std::shared_lock lock(mutex_);

@@ -23,8 +23,12 @@ inline constexpr Seq kSeqMax = (Seq{1} << kSeqBits) - 1;
 [[nodiscard]] constexpr std::int64_t row_key(ProjectNumber pid, Seq seq) {
     return (pid << kSeqBits) | seq;
 }
-[[nodiscard]] constexpr Seq seq_of(std::int64_t key) { return key & kSeqMax; }
-[[nodiscard]] constexpr ProjectNumber pid_of(std::int64_t key) { return key >> kSeqBits; }
+[[nodiscard]] constexpr Seq seq_of(std::int64_t key) {
+    return key & kSeqMax;
+}
+[[nodiscard]] constexpr ProjectNumber pid_of(std::int64_t key) {
+    return key >> kSeqBits;
+}
 
 /// Columns that have an index: the first ones, up to ip.
 inline constexpr std::size_t kIndexedColumns = static_cast<std::size_t>(Column::ip) + 1;
@@ -42,11 +46,12 @@ struct SeqList {
     bool complete = true;
 };
 
-/// The indexes of a segment that has none on disk yet: for each column, chains from an event to the one before it with the
-/// same value. What it finds may hold strangers (values of equal hash): check the event. Erased events are not found.
+/// The indexes of a segment that has none on disk yet: for each column, chains from an event to the
+/// one before it with the same value. What it finds may hold strangers (values of equal hash):
+/// check the event. Erased events are not found.
 ///
-/// Threads: one writer, many readers. A reader holds the lock for one chain, the writer for one commit.
-/// Limits:  about 120 bytes an event besides its distinct values.
+/// Threads: one writer, many readers. A reader holds the lock for one chain, the writer for one
+/// commit. Limits:  about 120 bytes an event besides its distinct values.
 class Postings {
 public:
     Postings();
@@ -61,13 +66,24 @@ public:
     void erase(std::int64_t key);
 
     /// Events with this value in the whole segment.
-    [[nodiscard]] std::uint64_t estimate(ProjectNumber pid, Column column, std::string_view value) const;
-    [[nodiscard]] SeqList find(ProjectNumber pid, Column column, std::string_view value, SeqRange range, std::size_t limit) const;
+    [[nodiscard]] std::uint64_t estimate(ProjectNumber pid, Column column, std::string_view value)
+        const;
+    [[nodiscard]] SeqList find(
+        ProjectNumber pid, Column column, std::string_view value, SeqRange range, std::size_t limit
+    ) const;
 
     /// Actions that begin with `prefix`. nullopt: more than `limit`.
-    [[nodiscard]] std::optional<std::vector<std::string>> actions(ProjectNumber pid, std::string_view prefix, std::size_t limit) const;
+    [[nodiscard]] std::optional<std::vector<std::string>> actions(
+        ProjectNumber pid, std::string_view prefix, std::size_t limit
+    ) const;
     /// Exact, tombstones left out.
-    void count_actions(ProjectNumber pid, TimeUs since, Seq first, Seq last, std::map<std::string, ActionCount>& into) const;
+    void count_actions(
+        ProjectNumber pid,
+        TimeUs since,
+        Seq first,
+        Seq last,
+        std::map<std::string, ActionCount>& into
+    ) const;
     [[nodiscard]] std::vector<Seq> tombstones(ProjectNumber pid, Seq first, Seq last) const;
 
 private:
@@ -97,7 +113,8 @@ private:
         using is_transparent = void;
         template <class A, class B>
         bool operator()(const A& a, const B& b) const {
-            return a.pid != b.pid ? a.pid < b.pid : std::string_view(a.action) < std::string_view(b.action);
+            return a.pid != b.pid ? a.pid < b.pid
+                                  : std::string_view(a.action) < std::string_view(b.action);
         }
     };
     struct ActionView {
@@ -107,7 +124,8 @@ private:
 
     [[nodiscard]] std::uint64_t hash(ProjectNumber pid, std::string_view value) const;
     Ordinal add_ordinal(std::int64_t key, TimeUs created_at);
-    [[nodiscard]] const Chain* chain(ProjectNumber pid, Column column, std::string_view value) const;
+    [[nodiscard]] const Chain* chain(ProjectNumber pid, Column column, std::string_view value)
+        const;
     [[nodiscard]] Ordinal ordinal_of(std::int64_t key) const;
 
     const std::uint64_t seed_;

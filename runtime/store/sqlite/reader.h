@@ -54,7 +54,12 @@ class ReaderPool {
 public:
     using Job = std::function<void(Reader&)>;
 
-    ReaderPool(const Directory& directory, const Catalog& catalog, std::size_t threads, std::size_t open_files_max);
+    ReaderPool(
+        const Directory& directory,
+        const Catalog& catalog,
+        std::size_t threads,
+        std::size_t open_files_max
+    );
     ~ReaderPool() { stop(); }
 
     /// False: the queue is full, or the pool has stopped; the job will not run.

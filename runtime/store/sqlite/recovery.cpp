@@ -64,9 +64,10 @@ private:
         std::vector<Directory::SegmentName>& names
     ) {
         for (const auto& [number, segment] : known) {
-            const bool there = std::any_of(names.begin(), names.end(), [&, n = number](const auto& name) {
-                return name.number == n;
-            });
+            const bool there =
+                std::any_of(names.begin(), names.end(), [&, n = number](const auto& name) {
+                    return name.number == n;
+                });
             if (!there) {
                 names.push_back({number, segment.month});
             }
@@ -85,7 +86,9 @@ private:
         );
     }
 
-    Result<void> add_closed(const std::shared_ptr<Segment>& segment, const Control::Closed& closed) {
+    Result<void> add_closed(
+        const std::shared_ptr<Segment>& segment, const Control::Closed& closed
+    ) {
         segment->events = closed.events;
         if (closed.state == SegmentState::closed) {
             BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));

@@ -12,8 +12,11 @@ namespace annal::sqlite {
 /// The 62 random bits of an id.
 [[nodiscard]] std::uint64_t random_bits(const EventId& id);
 
-/// Reads the current row; its text is borrowed until the next step. A row that is in `erasing` reads as a tombstone.
-void read_row(const Query& row, const std::string& project, const Segment::Keys* erasing, Event& event);
+/// Reads the current row; its text is borrowed until the next step. A row that is in `erasing`
+/// reads as a tombstone.
+void read_row(
+    const Query& row, const std::string& project, const Segment::Keys* erasing, Event& event
+);
 /// Copies what an event borrows.
 void keep(Event event, const std::string& project, EventBatch& batch);
 

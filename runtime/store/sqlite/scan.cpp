@@ -1,6 +1,7 @@
 #include "runtime/store/sqlite/scan.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "runtime/core/limits.h"
 #include "runtime/store/sqlite/candidates.h"
@@ -18,6 +19,13 @@ const std::string kNewestRows =
     "SELECT " + row_columns() + " FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC";
 const std::string kOldestRows =
     "SELECT " + row_columns() + " FROM events WHERE key BETWEEN ? AND ? ORDER BY key";
+// The columns that Filter::text is about.
+constexpr const char* kNewestTexts =
+    "SELECT key, action, actor_id, target_id, description FROM events WHERE key BETWEEN ? AND ? "
+    "ORDER BY key DESC";
+constexpr const char* kOldestTexts =
+    "SELECT key, action, actor_id, target_id, description FROM events WHERE key BETWEEN ? AND ? "
+    "ORDER BY key";
 constexpr const char* kCreatedAt = "SELECT created_at FROM events WHERE key = ?";
 constexpr const char* kTombstones =
     "SELECT key FROM events WHERE key BETWEEN ? AND ? AND deleted = 1";
@@ -28,9 +36,38 @@ Error missing(const std::string& project, Seq seq) {
     return {
         Errc::unavailable,
         "the segment that holds event " + std::to_string(seq) + " of project " + project +
-            " is missing; restore the data directory from a backup"
-    };
+            " is missing; restore the data directory from a backup"};
 }
+
+/// Finds out quickly that a row can't hold a text: both are in lower case, and memmem does the
+/// rest.
+class TextProbe {
+public:
+    explicit TextProbe(std::string_view needle) { lower(needle, needle_); }
+
+    bool may_match(const Query& row, int first, int last) {
+        for (int column = first; column <= last; ++column) {
+            haystack_.clear();
+            lower(row.text(column).view(), haystack_);
+            if (::memmem(haystack_.data(), haystack_.size(), needle_.data(), needle_.size()) !=
+                nullptr) {
+                return true;
+            }
+        }
+        return needle_.empty();
+    }
+
+private:
+    static void lower(std::string_view text, std::string& out) {
+        out.resize(text.size());
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            const char c = text[i];
+            out[i] = static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0));
+        }
+    }
+
+    std::string needle_, haystack_;
+};
 
 /// One segment's part of a walk.
 class SpanWalk {
@@ -48,14 +85,14 @@ public:
         if (walk_.filter.matches_all()) {
             return all_rows();
         }
-        BOOST_OUTCOME_TRY(auto candidates, Candidates::choose(reader_, span_, walk_.filter, range_));
+        BOOST_OUTCOME_TRY(
+            auto candidates, Candidates::choose(reader_, span_, walk_.filter, range_)
+        );
         if (candidates.all_rows()) {
-            return all_rows();
+            return walk_.filter.text && !walk_.tombstones ? all_texts() : all_rows();
         }
         if (walk_.tombstones) {
-            BOOST_OUTCOME_TRY(
-                auto seqs, tombstones_of(reader_, span_, range_.first, range_.last)
-            );
+            BOOST_OUTCOME_TRY(auto seqs, tombstones_of(reader_, span_, range_.first, range_.last));
             tombstones_ = std::move(seqs);
         }
         return by_candidates(candidates);
@@ -77,6 +114,32 @@ private:
             }
             expected += range_.newest_first ? -1 : 1;
             if (!look(rows) || (walk_.rows % kRowsBetweenClocks == 0 && used_up())) {
+                return false;
+            }
+        }
+    }
+
+    // The text is the costly part of such a filter, so only rows that have it are read whole.
+    Result<bool> all_texts() {
+        TextProbe probe(*walk_.filter.text);
+        BOOST_OUTCOME_TRY(auto* db, reader_.events(span_.segment));
+        BOOST_OUTCOME_TRY(auto rows, db->query(range_.newest_first ? kNewestTexts : kOldestTexts));
+        rows.bind_all(row_key(span_.pid, range_.first), row_key(span_.pid, range_.last));
+        while (true) {
+            BOOST_OUTCOME_TRY(const bool row, rows.next());
+            if (!row) {
+                return true;
+            }
+            if (probe.may_match(rows, 1, 4)) {
+                BOOST_OUTCOME_TRY(const bool more, look_at({seq_of(rows.integer(0))}));
+                if (!more) {
+                    return false;
+                }
+            } else {
+                ++walk_.rows;
+                walk_.scanned = seq_of(rows.integer(0));
+            }
+            if (walk_.rows % kRowsBetweenClocks == 0 && used_up()) {
                 return false;
             }
         }
@@ -107,8 +170,7 @@ private:
     }
 
     void add_tombstones(std::vector<Seq>& seqs, const SeqRange& covered) {
-        const auto begin =
-            std::lower_bound(tombstones_.begin(), tombstones_.end(), covered.first);
+        const auto begin = std::lower_bound(tombstones_.begin(), tombstones_.end(), covered.first);
         const auto end = std::upper_bound(begin, tombstones_.end(), covered.last);
         seqs.insert(seqs.end(), begin, end);
         std::sort(seqs.begin(), seqs.end());
@@ -139,8 +201,7 @@ private:
         read_row(row, walk_.project, erasing_.get(), event_);
         ++walk_.rows;
         walk_.scanned = event_.seq;
-        const bool wanted =
-            event_.deleted ? walk_.tombstones : walk_.filter.matches(event_);
+        const bool wanted = event_.deleted ? walk_.tombstones : walk_.filter.matches(event_);
         return !wanted || walk_.visit(event_);
     }
 
@@ -221,8 +282,8 @@ Result<void> walk(Reader& reader, const LogView& log, Walk& walk) {
         }
         walk.scanned = newest_first ? part.first : part.last;
         expected = newest_first ? part.first - 1 : part.last + 1;
-        const bool late = walk.rows >= kScanWindowSeqs ||
-                          std::chrono::steady_clock::now() >= walk.deadline;
+        const bool late =
+            walk.rows >= kScanWindowSeqs || std::chrono::steady_clock::now() >= walk.deadline;
         if (late && walk.scanned != (newest_first ? walk.range.first : walk.range.last)) {
             return ok();
         }
@@ -259,10 +320,7 @@ Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at) {
 }
 
 Result<SeqRange> range_of(
-    Reader& reader,
-    const LogView& log,
-    std::optional<TimeUs> from,
-    std::optional<TimeUs> before
+    Reader& reader, const LogView& log, std::optional<TimeUs> from, std::optional<TimeUs> before
 ) {
     SeqRange range{log.first_seq, log.head.seq};
     if (bound(from, INT64_MIN) >= bound(before, INT64_MAX)) {

@@ -22,22 +22,29 @@ struct Walk {
     std::function<bool(const Event&)> visit;  ///< called with each match; false ends the walk
 
     // How it went.
-    Seq scanned = kNoSeq;   ///< last seq looked at
-    bool ended = false;     ///< nothing of the range is left
+    Seq scanned = kNoSeq;    ///< last seq looked at
+    bool ended = false;      ///< nothing of the range is left
     std::uint32_t rows = 0;  ///< looked at one by one
 };
-/// Looks at one row or one chunk of candidates at least, so that a walk without time moves on all the same.
+/// Looks at one row or one chunk of candidates at least, so that a walk without time moves on all
+/// the same.
 /// @error Errc::unavailable  A segment in the range can't be read; the detail names it.
 [[nodiscard]] Result<void> walk(Reader& reader, const LogView& log, Walk& walk);
 
 /// The seqs whose created_at is in [from, before), within the readable log.
-[[nodiscard]] Result<SeqRange> range_of(Reader& reader, const LogView& log, std::optional<TimeUs> from, std::optional<TimeUs> before);
+[[nodiscard]] Result<SeqRange> range_of(
+    Reader& reader, const LogView& log, std::optional<TimeUs> from, std::optional<TimeUs> before
+);
 /// First seq of `span` created at `at` or later; last_seq + 1 when there is none.
 [[nodiscard]] Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at);
 /// Erased events of a span, also those whose content has still to go, ascending.
-[[nodiscard]] Result<std::vector<Seq>> tombstones_of(Reader& reader, const Span& span, Seq first, Seq last);
+[[nodiscard]] Result<std::vector<Seq>> tombstones_of(
+    Reader& reader, const Span& span, Seq first, Seq last
+);
 
 [[nodiscard]] Result<ScanPage> scan_page(Reader& reader, const ScanRequest& request);
-[[nodiscard]] Result<EventBatch> get_event(Reader& reader, const std::string& project, const EventId& id);
+[[nodiscard]] Result<EventBatch> get_event(
+    Reader& reader, const std::string& project, const EventId& id
+);
 
 }  // namespace annal::sqlite

@@ -33,8 +33,8 @@ public:
     void set_postings(std::shared_ptr<Postings> postings);
 
     using Keys = std::set<std::int64_t>;
-    /// Rows that count as tombstones although the file still has their content. Take it before reading rows: a key leaves
-    /// the set after its row has changed. Null: none.
+    /// Rows that count as tombstones although the file still has their content. Take it before
+    /// reading rows: a key leaves the set after its row has changed. Null: none.
     [[nodiscard]] std::shared_ptr<const Keys> erasing() const;
     void add_erasing(std::int64_t key);
     void remove_erasing(std::int64_t key);

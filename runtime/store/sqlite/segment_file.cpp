@@ -31,12 +31,12 @@ std::string make_erase() {
 
 const std::string kInsertEvent = make_insert();
 const std::string kEraseEvent = make_erase();
-const std::string kAllRows = "SELECT " + row_columns() + " FROM events WHERE key > ? ORDER BY key LIMIT ?";
+const std::string kAllRows =
+    "SELECT " + row_columns() + " FROM events WHERE key > ? ORDER BY key LIMIT ?";
 constexpr const char* kInsertBatch = "INSERT INTO event_batches VALUES (?, ?, ?, ?, ?)";
 constexpr const char* kInsertProject = "INSERT INTO projects VALUES (?, ?, ?)";
 constexpr const char* kInsertRedo = "INSERT INTO redo VALUES (?, ?, ?)";
-constexpr const char* kReadRedo =
-    "SELECT n, body FROM redo WHERE target = ? AND n > ? ORDER BY n";
+constexpr const char* kReadRedo = "SELECT n, body FROM redo WHERE target = ? AND n > ? ORDER BY n";
 constexpr const char* kIsLive = "SELECT 1 FROM events WHERE key = ? AND deleted = 0";
 constexpr const char* kLastBatch =
     "SELECT last_seq, last_at, digest FROM event_batches WHERE key BETWEEN ? AND ? "
@@ -70,17 +70,14 @@ Result<SegmentFile> SegmentFile::open(const Segment& segment) {
     SegmentFile file(std::move(db));
     BOOST_OUTCOME_TRY(const bool indexed, file.is_indexed());
     if (!indexed) {
-        BOOST_OUTCOME_TRY(
-            prepare_schema(file.db_, segment.path, k_create_segment, kSegmentVersion)
+        BOOST_OUTCOME_TRY(prepare_schema(file.db_, segment.path, k_create_segment, kSegmentVersion)
         );
         BOOST_OUTCOME_TRY(sync_folder(segment.path.parent_path()));
     }
     return file;
 }
 
-Result<void> SegmentFile::add_project(
-    ProjectNumber pid, std::string_view project, Seq first_seq
-) {
+Result<void> SegmentFile::add_project(ProjectNumber pid, std::string_view project, Seq first_seq) {
     BOOST_OUTCOME_TRY(auto insert, db_.query(kInsertProject));
     insert.bind_all(pid, project, first_seq);
     return insert.run();

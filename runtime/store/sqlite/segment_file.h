@@ -14,7 +14,8 @@ namespace annal::sqlite {
 
 enum class RedoTarget : std::int64_t { control = 0, keys = 1 };
 
-/// A segment's file for writing: by the writer as long as it is the newest, by the keeper from then on.
+/// A segment's file for writing: by the writer as long as it is the newest, by the keeper from then
+/// on.
 ///
 /// Threads: one at a time.
 class SegmentFile {
@@ -26,8 +27,12 @@ public:
     [[nodiscard]] Result<void> begin() { return db_.begin(); }
     [[nodiscard]] Result<void> commit() { return db_.commit(); }
     void rollback() { db_.rollback(); }
-    [[nodiscard]] Result<void> add_project(ProjectNumber pid, std::string_view project, Seq first_seq);
-    [[nodiscard]] Result<void> add_event(ProjectNumber pid, const SealedEvent& sealed, const EventDraft& draft);
+    [[nodiscard]] Result<void> add_project(
+        ProjectNumber pid, std::string_view project, Seq first_seq
+    );
+    [[nodiscard]] Result<void> add_event(
+        ProjectNumber pid, const SealedEvent& sealed, const EventDraft& draft
+    );
     [[nodiscard]] Result<void> add_batch(ProjectNumber pid, const SealedBatch& batch);
     [[nodiscard]] Result<void> add_redo(std::int64_t n, RedoTarget target, std::string_view body);
     /// Takes the content of one row away. False: it was a tombstone already.
@@ -37,7 +42,11 @@ public:
     /// Whether the row is there and has its content.
     [[nodiscard]] Result<bool> is_live(std::int64_t key);
     /// Redo records beyond `after`, in order.
-    [[nodiscard]] Result<void> read_redo(RedoTarget target, std::int64_t after, const std::function<Result<void>(std::int64_t n, std::string_view body)>& take);
+    [[nodiscard]] Result<void> read_redo(
+        RedoTarget target,
+        std::int64_t after,
+        const std::function<Result<void>(std::int64_t n, std::string_view body)>& take
+    );
     [[nodiscard]] Result<std::int64_t> last_redo();
 
     [[nodiscard]] Result<bool> is_indexed();
@@ -48,7 +57,8 @@ public:
     /// Moves the write-ahead log into the file and empties it.
     [[nodiscard]] Result<void> checkpoint();
 
-    /// What it holds, from its own tables. Tombstones are counted only when asked for: that reads every row.
+    /// What it holds, from its own tables. Tombstones are counted only when asked for: that reads
+    /// every row.
     [[nodiscard]] Result<std::vector<std::pair<std::string, Span>>> spans(bool count_tombstones);
     [[nodiscard]] Result<void> load(Postings& postings);
 
@@ -62,6 +72,8 @@ private:
 };
 
 /// Builds the search sidecar of a segment in `to`, durably. @error Errc::cancelled  `stop` said so.
-[[nodiscard]] Result<void> build_search(const Segment& segment, const std::filesystem::path& to, const std::function<bool()>& stop);
+[[nodiscard]] Result<void> build_search(
+    const Segment& segment, const std::filesystem::path& to, const std::function<bool()>& stop
+);
 
 }  // namespace annal::sqlite

@@ -15,7 +15,8 @@ Error overloaded() {
 }
 
 Error behind() {
-    return {Errc::unavailable, "control.db can't be written; free some space on the disk", {}, 1'000};
+    return {
+        Errc::unavailable, "control.db can't be written; free some space on the disk", {}, 1'000};
 }
 
 class SqliteStore final : public EventStore {
@@ -80,18 +81,16 @@ public:
         co_return co_await read(work);
     }
 
-    Task<Result<std::vector<ActionCount>>> action_counts(
-        std::string project, TimeUs since
-    ) override {
+    Task<Result<std::vector<ActionCount>>> action_counts(std::string project, TimeUs since)
+        override {
         Read<std::vector<ActionCount>> work = [&](Reader& reader) {
             return count_actions(reader, project, since);
         };
         co_return co_await read(work);
     }
 
-    Task<Result<Total>> count(
-        std::string project, Filter filter, std::chrono::milliseconds budget
-    ) override {
+    Task<Result<Total>> count(std::string project, Filter filter, std::chrono::milliseconds budget)
+        override {
         Read<Total> work = [&](Reader& reader) {
             return count_events(reader, project, filter, budget);
         };
@@ -232,7 +231,8 @@ Result<std::unique_ptr<EventStore>> open_sqlite_store(
     const SqliteOptions& options, const Clock& clock, Metrics& metrics
 ) {
     BOOST_OUTCOME_TRY(auto directory, sqlite::Directory::open(options.directory));
-    // Databases are made by SQLite with the process's mask; the directory itself lets nobody else in.
+    // Databases are made by SQLite with the process's mask; the directory itself lets nobody else
+    // in.
     BOOST_OUTCOME_TRY(auto control, sqlite::Control::open(directory));
     auto store = std::make_unique<sqlite::SqliteStore>(
         options, std::move(directory), std::move(control), clock, metrics

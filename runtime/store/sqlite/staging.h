@@ -21,7 +21,8 @@ using KvStage = std::map<KvName, std::optional<std::string>>;
 struct PlannedUnit {
     const AppendUnit* unit = nullptr;
     std::vector<Receipt> receipts;
-    std::vector<EventDraft> drafts;  ///< the new events; when all are new, `unit->events` is used instead
+    std::vector<EventDraft>
+        drafts;  ///< the new events; when all are new, `unit->events` is used instead
     bool all_new = false;
     SealedBatch sealed;  ///< of the new events, in order
     KeyRecords keys;

@@ -10,16 +10,14 @@ Error key_conflict(std::string_view which) {
         Errc::conflict,
         "the idempotency key of " + std::string(which) +
             " was used before with other content; choose a new key or send the same content",
-        "idempotency_key"
-    };
+        "idempotency_key"};
 }
 
 Error precondition(const KvOp& op, std::string_view found) {
     return {
         Errc::conflict,
         "key \"" + op.key + "\" of " + op.space + " " + std::string(found) +
-            "; read it again and repeat"
-    };
+            "; read it again and repeat"};
 }
 
 }  // namespace
@@ -31,8 +29,7 @@ Result<PlannedUnit> UnitCheck::check(const AppendUnit& unit) {
         return Error{
             Errc::too_large,
             "a unit holds at most " + std::to_string(kBatchEventsMax) + " events, this one has " +
-                std::to_string(unit.events.size())
-        };
+                std::to_string(unit.events.size())};
     }
     Digest content{};
     if (!unit.request_key.empty()) {
@@ -131,8 +128,7 @@ Result<void> UnitCheck::check_erasures(PlannedUnit& plan) {
 Result<void> UnitCheck::check_erasure(PlannedUnit& plan, Seq seq) {
     const std::string& project = plan.unit->project;
     const Error absent{
-        Errc::not_found, "event " + std::to_string(seq) + " is absent or was deleted already"
-    };
+        Errc::not_found, "event " + std::to_string(seq) + " is absent or was deleted already"};
     for (const auto& erasure : plan.erasures) {
         if (erasure.seq == seq) {
             return absent;
@@ -203,8 +199,7 @@ Result<void> UnitCheck::place_events(PlannedUnit& plan) {
             fresh.push_back(i);
             continue;
         }
-        const KeyName name =
-            key_name(KeyKind::event, unit.project, draft.idempotency_key.view());
+        const KeyName name = key_name(KeyKind::event, unit.project, draft.idempotency_key.view());
         const Digest content = content_digest(std::span(&draft, 1));
         const auto [own, is_new] = seen.emplace(name, fresh_keys.size());
         if (!is_new) {

@@ -6,16 +6,32 @@
 
 namespace annal::sqlite {
 
-/// Decides whether one unit can be written after what is committed and staged, without writing anything.
+/// Decides whether one unit can be written after what is committed and staged, without writing
+/// anything.
 ///
 /// Threads: the writer's.
 class UnitCheck {
 public:
     /// Finds out whether an event of a segment still has its content.
-    using IsLive = std::function<Result<bool>(const std::shared_ptr<Segment>& segment, std::int64_t key)>;
+    using IsLive =
+        std::function<Result<bool>(const std::shared_ptr<Segment>& segment, std::int64_t key)>;
 
-    UnitCheck(const Catalog& catalog, Control& control, KeyBook& keys, const Staged& staged, IsLive is_live, TimeUs now, TimeUs floor)
-        : catalog_(catalog), control_(control), keys_(keys), staged_(staged), is_live_(std::move(is_live)), now_(now), floor_(floor) {}
+    UnitCheck(
+        const Catalog& catalog,
+        Control& control,
+        KeyBook& keys,
+        const Staged& staged,
+        IsLive is_live,
+        TimeUs now,
+        TimeUs floor
+    )
+        : catalog_(catalog),
+          control_(control),
+          keys_(keys),
+          staged_(staged),
+          is_live_(std::move(is_live)),
+          now_(now),
+          floor_(floor) {}
 
     /// @error Errc::conflict, Errc::not_found, Errc::too_large  As EventStore::append says.
     [[nodiscard]] Result<PlannedUnit> check(const AppendUnit& unit);

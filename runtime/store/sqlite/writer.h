@@ -33,7 +33,8 @@ public:
     /// False: refused, nothing will happen.
     [[nodiscard]] bool append(Append append);
     [[nodiscard]] bool post(Job job);
-    /// Runs `job` there and waits. Not for the writer's own thread. @error Errc::cancelled  The writer has stopped.
+    /// Runs `job` there and waits. Not for the writer's own thread. @error Errc::cancelled  The
+    /// writer has stopped.
     [[nodiscard]] Result<void> call(const std::function<Result<void>(Committer&)>& job);
     /// Finishes what is queued.
     void stop();

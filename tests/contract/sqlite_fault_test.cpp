@@ -1,0 +1,319 @@
+// What only the embedded store has: files that are damaged, missing, held by another process, or
+// can't be synced.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "runtime/core/metrics.h"
+#include "runtime/core/task_impl.h"
+#include "runtime/store/sqlite/sqlite_store.h"
+#include "tests/contract/faulty_vfs.h"
+#include "tests/contract/store_contract.h"
+
+namespace annal::test {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+template <class T>
+Task<void> keep_result(Task<T> task, std::optional<T>& result) {
+    result.emplace(co_await std::move(task));
+}
+
+template <class T>
+T run(Task<T> task) {
+    std::optional<T> result;
+    boost::asio::io_context io;
+    boost::asio::co_spawn(io, keep_result(std::move(task), result), boost::asio::detached);
+    io.run();
+    return std::move(*result);
+}
+
+class SqliteFault : public testing::Test {
+protected:
+    static constexpr int kSegmentEvents = 50;
+
+    void SetUp() override {
+        install_faulty_vfs();
+        std::string pattern = (fs::temp_directory_path() / "annal-fault-XXXXXX").string();
+        root_ = ::mkdtemp(pattern.data());
+        open();
+    }
+    void TearDown() override {
+        vfs_fail_writes = false;
+        vfs_fail_only("");
+        store_.reset();
+        fs::remove_all(root_);
+    }
+
+    Result<std::unique_ptr<EventStore>> try_open() {
+        SqliteOptions options;
+        options.directory = root_ / "data";
+        options.segment_events_max = kSegmentEvents;
+        options.readers = 2;
+        return open_sqlite_store(options, clock_, metrics_);
+    }
+    void open() {
+        auto opened = try_open();
+        ASSERT_TRUE(opened.has_value()) << opened.error().detail;
+        store_ = std::move(opened.value());
+    }
+    AppendOutcome append(const Unit& unit) {
+        std::vector<AppendUnit> units = {unit.build()};
+        return std::move(run(store_->append(units)).front());
+    }
+    void fill(const std::string& project, int events, std::string_view description = "text") {
+        for (int i = 0; i < events; ++i) {
+            clock_.advance(kSecondUs);
+            ASSERT_TRUE(append(
+                            Unit(project).event(
+                                {{Column::action, "a.b"}, {Column::description, Text(description)}}
+                            )
+            ).has_value());
+        }
+    }
+    [[nodiscard]] std::vector<fs::path> files(const std::string& extension) const {
+        std::vector<fs::path> found;
+        for (const auto& file : fs::recursive_directory_iterator(root_ / "data")) {
+            if (file.path().extension() == extension &&
+                file.path().string().find("segments") != std::string::npos) {
+                found.push_back(file.path());
+            }
+        }
+        std::sort(found.begin(), found.end());
+        return found;
+    }
+    void wait_for_sidecars(std::size_t count) {
+        for (int i = 0; i < 500 && files(".search").size() < count; ++i) {
+            std::this_thread::sleep_for(milliseconds(20));
+        }
+        ASSERT_GE(files(".search").size(), count);
+        std::this_thread::sleep_for(milliseconds(50));
+    }
+    Result<ScanPage> scan(
+        const std::string& project, std::uint32_t limit, std::optional<Seq> after = {}
+    ) {
+        ScanRequest request;
+        request.project = project;
+        request.limit = limit;
+        request.after = after;
+        return run(store_->scan(request));
+    }
+    void close() {
+        store_->close();
+        store_.reset();
+    }
+    static void overwrite(const fs::path& file) {
+        std::fstream(file, std::ios::in | std::ios::out | std::ios::binary)
+            << std::string(20'000, 'X');
+    }
+    /// Whether any file of the segments holds these bytes.
+    [[nodiscard]] bool is_on_disk(const std::string& bytes) const {
+        for (const auto& file : fs::recursive_directory_iterator(root_ / "data" / "segments")) {
+            if (!file.is_regular_file()) {
+                continue;
+            }
+            std::ifstream in(file.path(), std::ios::binary);
+            const std::string content((std::istreambuf_iterator<char>(in)), {});
+            if (content.find(bytes) != std::string::npos) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    fs::path root_;
+    ManualClock clock_{1'773'500'000'000'000};
+    Metrics metrics_;
+    std::unique_ptr<EventStore> store_;
+};
+
+TEST_F(SqliteFault, SecondOpenNamesTheHolder) {
+    const auto second = try_open();
+    ASSERT_TRUE(second.has_error());
+    EXPECT_EQ(second.error().code, Errc::conflict);
+    EXPECT_NE(second.error().detail.find(std::to_string(::getpid())), std::string::npos);
+}
+
+TEST_F(SqliteFault, DamagedSegmentIsNamedAndTheRestIsServed) {
+    fill("early", 50);
+    fill("late", 60);
+    wait_for_sidecars(2);
+    close();
+    const fs::path damaged = files(".db").front();
+    overwrite(damaged);
+    open();
+    const auto refused = scan("early", 10);
+    ASSERT_TRUE(refused.has_error());
+    EXPECT_EQ(refused.error().code, Errc::unavailable);
+    EXPECT_NE(refused.error().detail.find(damaged.filename().string()), std::string::npos)
+        << refused.error().detail;
+    EXPECT_TRUE(run(store_->action_counts("early", 0)).has_error());
+    const auto served = scan("late", 100);
+    ASSERT_TRUE(served.has_value()) << served.error().detail;
+    EXPECT_EQ(served.value().batch.events.size(), 60U);
+    ASSERT_TRUE(append(Unit("early").action("a.c")).has_value());
+    const auto newest = scan("early", 1);
+    ASSERT_TRUE(newest.has_value());
+    EXPECT_EQ(newest.value().batch.events.at(0).seq, 50);
+    EXPECT_TRUE(scan("early", 2, 51).has_error());
+}
+
+TEST_F(SqliteFault, MissingSegmentIsNoticed) {
+    fill("p", 120);
+    wait_for_sidecars(2);
+    close();
+    const fs::path lost = files(".db").front();
+    fs::remove(lost);
+    open();
+    EXPECT_TRUE(scan("p", 20).has_value());
+    const auto refused = scan("p", 200);
+    ASSERT_TRUE(refused.has_error());
+    EXPECT_NE(refused.error().detail.find(lost.filename().string()), std::string::npos)
+        << refused.error().detail;
+    // The log still goes on where it was.
+    EXPECT_EQ(append(Unit("p").action("a.c")).value().at(0).seq, 120);
+}
+
+TEST_F(SqliteFault, DamagedNewestSegmentRefusesToOpen) {
+    fill("p", 10);
+    close();
+    const fs::path damaged = files(".db").front();
+    fs::remove(damaged.string() + "-wal");
+    overwrite(damaged);
+    const auto refused = try_open();
+    ASSERT_TRUE(refused.has_error());
+    EXPECT_EQ(refused.error().code, Errc::unavailable);
+    EXPECT_NE(refused.error().detail.find(damaged.filename().string()), std::string::npos)
+        << refused.error().detail;
+}
+
+TEST_F(SqliteFault, DamagedControlRefusesToOpen) {
+    fill("p", 10);
+    close();
+    fs::remove(root_ / "data" / "control.db-wal");
+    overwrite(root_ / "data" / "control.db");
+    const auto refused = try_open();
+    ASSERT_TRUE(refused.has_error());
+    EXPECT_NE(refused.error().detail.find("control.db"), std::string::npos)
+        << refused.error().detail;
+}
+
+TEST_F(SqliteFault, LostControlIsMadeAgainFromOpenSegments) {
+    ASSERT_TRUE(append(Unit("p").action("a.b").put("plugin.x", "k", "v").cursor("s", 3)).has_value()
+    );
+    close();
+    // As if the machine had lost power before control.db, which is not synced, reached the disk.
+    for (const char* suffix : {"", "-wal", "-shm"}) {
+        fs::remove(root_ / "data" / ("control.db" + std::string(suffix)));
+    }
+    open();
+    EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k")).value(), "v");
+    EXPECT_EQ(run(store_->cursor("s")).value(), 3);
+}
+
+TEST_F(SqliteFault, LostKeysAreMadeAgainFromOpenSegments) {
+    ASSERT_TRUE(append(Unit("p").action("a.b").key("k")).has_value());
+    close();
+    fs::remove_all(root_ / "data" / "keys");
+    open();
+    EXPECT_TRUE(append(Unit("p").action("a.b").key("k")).value().at(0).replayed);
+}
+
+TEST_F(SqliteFault, ControlThatCantBeWrittenHoldsUpNothingDurable) {
+    ASSERT_TRUE(append(Unit("p").action("a.b").put("plugin.x", "k", "1")).has_value());
+    vfs_fail_only("control.db");
+    vfs_fail_writes = true;
+    // The segment has it, so it is done; but nothing may be read that it should have changed.
+    const auto done = append(Unit("p").action("a.c").put("plugin.x", "k", "2"));
+    ASSERT_TRUE(done.has_value()) << done.error().detail;
+    const auto read = run(store_->kv_get("plugin.x", "p", "k"));
+    ASSERT_TRUE(read.has_error());
+    EXPECT_EQ(read.error().code, Errc::unavailable);
+    EXPECT_EQ(append(Unit("p").action("a.d")).error().code, Errc::unavailable);
+    vfs_fail_writes = false;
+    EXPECT_EQ(append(Unit("p").action("a.d")).value().at(0).seq, 2);
+    EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k")).value(), "2");
+}
+
+TEST_F(SqliteFault, FullDiskWhileASegmentIsSealedHealsItself) {
+    fill("p", 50);
+    vfs_fail_only("00000001.db");
+    vfs_fail_writes = true;
+    fill("p", 30);  // goes to the second segment
+    std::this_thread::sleep_for(milliseconds(200));
+    EXPECT_TRUE(files(".search").empty());
+    const auto page = scan("p", 200);
+    ASSERT_TRUE(page.has_value()) << page.error().detail;
+    EXPECT_EQ(page.value().batch.events.size(), 80U);
+    vfs_fail_writes = false;
+    wait_for_sidecars(1);
+    EXPECT_EQ(scan("p", 200).value().batch.events.size(), 80U);
+}
+
+TEST_F(SqliteFault, FailedFsyncEndsTheProcess) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_EXIT(
+        {
+            vfs_fail_syncs = true;
+            (void)append(Unit("p").action("a.b"));
+            std::_Exit(0);
+        },
+        testing::ExitedWithCode(70),
+        "fsync"
+    );
+}
+
+TEST_F(SqliteFault, ErasedContentLeavesTheDisk) {
+    const std::string secret = "correct-horse-battery-staple";
+    fill("p", 10, secret);
+    fill("p", 50);
+    wait_for_sidecars(1);
+    ASSERT_TRUE(is_on_disk(secret));
+    for (Seq seq = 0; seq < 10; ++seq) {
+        ASSERT_TRUE(append(Unit("p").erase(seq)).has_value());
+    }
+    for (int i = 0; i < 500 && (is_on_disk(secret) || files(".search").empty()); ++i) {
+        std::this_thread::sleep_for(milliseconds(20));
+    }
+    EXPECT_FALSE(is_on_disk(secret));
+    EXPECT_FALSE(files(".search").empty());
+    Filter filter;
+    filter.text = "horse-battery";
+    EXPECT_EQ(run(store_->count("p", filter, milliseconds(5'000))).value().count, 0);
+}
+
+TEST_F(SqliteFault, ContentErasedWhileFreshLeavesTheDiskWhenItsSegmentIsSealed) {
+    const std::string secret = "tr0ub4dor-and-three";
+    fill("p", 3, secret);
+    ASSERT_TRUE(append(Unit("p").erase(0).erase(1).erase(2)).has_value());
+    fill("p", 60);
+    wait_for_sidecars(1);
+    for (int i = 0; i < 500 && is_on_disk(secret); ++i) {
+        std::this_thread::sleep_for(milliseconds(20));
+    }
+    EXPECT_FALSE(is_on_disk(secret));
+}
+
+TEST_F(SqliteFault, UnitLargerThanASegmentStaysWhole) {
+    Unit unit("p");
+    for (int i = 0; i < 3 * kSegmentEvents; ++i) {
+        unit.action("a.b");
+    }
+    ASSERT_TRUE(append(unit).has_value());
+    fill("p", 5);
+    EXPECT_EQ(scan("p", 500).value().batch.events.size(), 3U * kSegmentEvents + 5);
+    EXPECT_EQ(files(".db").size(), 2U);
+}
+
+}  // namespace
+}  // namespace annal::test
