@@ -41,4 +41,8 @@ function(annal_test name)
     target_compile_definitions(${name} PRIVATE ANNAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" ANNAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+    if(ANNAL_SANITIZE MATCHES "thread")
+        set_tests_properties(${name} PROPERTIES ENVIRONMENT
+            "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp")
+    endif()
 endfunction()
