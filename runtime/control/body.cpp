@@ -2,15 +2,18 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <optional>
 
 #include "runtime/core/limits.h"
 #include "runtime/core/task_impl.h"
+#include "runtime/event/json_scanner.h"
 
 namespace annal::control {
 namespace json = boost::json;
 namespace {
 
 constexpr std::size_t kBodyBytesMax = 64U << 10;
+constexpr std::size_t kDepthMax = 16;
 
 class ActionHandler final : public http::Handler {
 public:
@@ -36,14 +39,41 @@ std::string position(std::string_view text, std::size_t offset) {
     return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column + 1);
 }
 
+/// The first thing that the event codec would refuse, too: a key that is there twice, U+0000, bad UTF-8.
+class FirstProblem final : public JsonProblems {
+public:
+    void problem(std::string_view, std::size_t, std::string detail) override {
+        if (error) return;
+        error = Error{Errc::unprocessable, std::move(detail), scanner ? scanner->pointer() : std::string()};
+    }
+    const JsonScanner* scanner = nullptr;
+    std::optional<Error> error;
+};
+
+Result<void> check_text(std::string_view text) {
+    Arena arena;
+    FirstProblem first;
+    JsonScanner scanner(text, arena, first);
+    first.scanner = &scanner;
+    const bool read = scanner.peek() != JsonScanner::Kind::nothing && scanner.skip(kDepthMax);
+    if (first.error) return std::move(*first.error);
+    if (!read)
+        return Error{Errc::invalid, "the body is not JSON: " + scanner.error_detail() + " at " + position(text, scanner.error_offset())};
+    return ok();
+}
+
 Result<json::value> parse(std::string_view text) {
     json::parse_options options;
-    options.max_depth = 16;
+    options.max_depth = kDepthMax;
     json::stream_parser parser({}, options);
     boost::system::error_code error;
     const std::size_t used = parser.write_some(text.data(), text.size(), error);
     if (!error) parser.finish(error);
-    if (!error && used == text.size()) return parser.release();
+    if (!error && used == text.size()) {
+        // Boost.JSON keeps the last of two members with one name, without a word.
+        BOOST_OUTCOME_TRYV(check_text(text));
+        return parser.release();
+    }
     const std::string why = error ? error.message() : "extra characters after the document";
     return Error{Errc::invalid, "the body is not JSON: " + why + " at " + position(text, used)};
 }
