@@ -68,6 +68,13 @@ Problem unsupported_encoding(std::string_view encoding) {
     return p;
 }
 
+/// The path as it may be logged: a key that somebody put there by mistake is cut off.
+std::string_view without_secret(std::string_view path) {
+    constexpr std::string_view kKeyPrefix = "sk_live_";
+    const auto at = path.find(kKeyPrefix);
+    return path.substr(0, at == std::string_view::npos ? at : at + kKeyPrefix.size());
+}
+
 /// What the headers ask of the connection rather than of the handler.
 std::optional<Problem> read_wishes(Turn& turn) {
     for (const auto& [name, value] : turn.request_.headers) {
@@ -535,7 +542,7 @@ void Session::account(const Turn& turn) {
         "http.request",
         {{"request_id", request.request_id},
          {"method", request.method},
-         {"path", request.path},
+         {"path", without_secret(request.path)},
          {"status", status},
          {"duration_us", took_us},
          {"bytes_in", static_cast<std::int64_t>(turn.bytes_in())},
