@@ -105,7 +105,7 @@ def test_keys_of_a_project_that_is_none(node):
 
 @pytest.mark.parametrize("key,good,bad", [
     ("audit_retention_days", ["365", "1", "36500", "null"], ["0", "-1", "36501", "1.5", "soon", "[]"]),
-    ("catalog", ["strict", '"open"'], ["loose", "5", ""]),
+    ("catalog", ["strict", '"open"'], ["loose", "5", '""']),
     ("audit_reads", ["own_log", "access_log"], ["none", "true"]),
 ])
 def test_config_over_the_cli(node, key, good, bad):

@@ -43,9 +43,14 @@ def test_the_port_is_in_use(make_server):
     starts(server)
 
 
-@pytest.mark.parametrize("listen", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":::", "[::1", "256.0.0.1:80", ""])
+@pytest.mark.parametrize("listen", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":::", "[::1", "256.0.0.1:80"])
 def test_a_listen_address_that_is_none(make_server, listen):
     fails(make_server(env={"ANNAL_LISTEN": listen}), "address")
+
+
+@pytest.mark.parametrize("variable", ["ANNAL_LISTEN", "ANNAL_DATA_DIR"])
+def test_an_empty_variable_that_must_not_be(make_server, variable):
+    fails(make_server(env={variable: ""}), variable, "empty", code=2)
 
 
 def test_an_address_of_another_machine(make_server):
@@ -89,14 +94,13 @@ def test_the_data_directorys_name_is_too_long_for_a_socket(make_server):
     fails(server, "x" * 100, "socket")
 
 
-@pytest.mark.parametrize("file,content", [("control.db", b"this is no database at all, " * 40), ("control.db", b"x")])
-def test_a_damaged_store(make_server, file, content):
+def test_a_damaged_store(make_server):
     server = make_server().start()
     server.terminate()
     for suffix in ("-wal", "-shm"):
-        (server.data_dir / (file + suffix)).unlink(missing_ok=True)
-    (server.data_dir / file).write_bytes(content)
-    fails(server, file, code=1)
+        (server.data_dir / f"control.db{suffix}").unlink(missing_ok=True)
+    (server.data_dir / "control.db").write_bytes(b"this is no database at all, " * 40)
+    fails(server, "control.db", code=1)
 
 
 def test_a_store_of_a_newer_program(make_server):
@@ -151,7 +155,7 @@ def test_unknown_settings_are_named_with_file_and_line_all_at_once(make_server):
 
 
 @pytest.mark.parametrize("settings,line", [
-    ("listen: [127\n", 1), ("- a\n- b\n", 1), ("limits: 5\n", 1), ("a: b: c\n", 1), ("listen:\n  host: x\n", 2),
+    ("listen: [127\n", 2), ("- a\n- b\n", 1), ("limits: 5\n", 1), ("a: b: c\n", 1), ("listen:\n  host: x\n", 2),
     ("listen: x:0\n\tlog_level: info\n", 2)])
 def test_a_settings_file_that_is_none(make_server, settings, line):
     server = make_server(settings=settings)
@@ -162,8 +166,7 @@ def test_a_settings_file_that_is_none(make_server, settings, line):
     ("ANNAL_STORE", "oracle"), ("ANNAL_LOG_LEVEL", "loud"), ("ANNAL_STORE", ""), ("ANNAL_BOOTSTRAP_KEY", "short"),
     ("ANNAL_ALLOW_CIDRS", "everywhere"), ("ANNAL_ALLOW_CIDRS", "127.0.0.1/33"), ("ANNAL_BOOTSTRAP_PROJECT", "not a project")])
 def test_a_bad_environment_variable_is_named(make_server, variable, value):
-    text = fails(make_server(env={variable: value}))
-    assert variable in text or value in text
+    fails(make_server(env={variable: value}), variable)
 
 
 @pytest.mark.parametrize("variable", ["ANNAL_BOOTSTRAP_KEY", "ANNAL_BOOTSTRAP_PROJECT"])
