@@ -428,6 +428,7 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
              {"error", result.detail}}
         );
         set_state(blocked ? "blocked" : "retrying", result.detail);
+        co_await measure();  // the lag grows while nothing gets through: that is when it matters
         co_await back_off(backoff(blocked ? 20 : number, random_u64()));
         if (stopping) co_return;
     }
