@@ -314,7 +314,11 @@ class Server:
 
     def _before_exec(self):
         if self.file_size_max is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_max, self.file_size_max))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_max, resource.RLIM_INFINITY))
+
+    def lift_file_size_limit(self):
+        """What a full disk with room again looks like to the running process."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def spawn(self):
         """Starts the process and returns at once."""

@@ -56,11 +56,15 @@ def test_an_async_write_that_fails_is_a_warning_and_a_counter(full_disk):
     assert client.count() == len(acknowledged) + 1
 
 
-def test_it_goes_on_once_there_is_room(full_disk):
+@pytest.mark.parametrize("how", ["at once", "after a restart"])
+def test_it_goes_on_once_there_is_room(full_disk, how):
     server, client, acknowledged, _ = full_disk
-    server.terminate()
-    server.file_size_max = None
-    server.start()
+    if how == "at once":
+        server.lift_file_size_limit()
+    else:
+        server.terminate()
+        server.file_size_max = None
+        server.start()
     client = server.client()
     receipt = client.ingest(event("after.all", metadata={"big": BIG}))[0]
     assert receipt["seq"] == len(acknowledged) + 1
