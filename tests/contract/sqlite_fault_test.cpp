@@ -245,6 +245,20 @@ TEST_F(SqliteFault, ControlThatCantBeWrittenHoldsUpNothingDurable) {
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k")).value(), "2");
 }
 
+TEST_F(SqliteFault, ErasureThatOnlyTheRedoKnowsIsCountedAfterReopening) {
+    fill("p", 60);
+    wait_for_sidecars(1);
+    vfs_fail_only("control.db");
+    vfs_fail_writes = true;
+    ASSERT_TRUE(append(Unit("p").erase(3)).has_value());
+    close();
+    vfs_fail_writes = false;
+    open();
+    EXPECT_EQ(run(store_->count("p", {}, milliseconds(5'000))).value().count, 59);
+    EXPECT_EQ(scan("p", 100).value().batch.events.size(), 59U);
+    EXPECT_EQ(append(Unit("p").erase(3)).error().code, Errc::not_found);
+}
+
 TEST_F(SqliteFault, FullDiskWhileASegmentIsSealedHealsItself) {
     fill("p", 50);
     vfs_fail_only("00000001.db");

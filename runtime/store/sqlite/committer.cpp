@@ -361,6 +361,9 @@ void Committer::publish() {
     postings->add(staged_.entries);
     for (const auto& erased : staged_.erased) {
         Segment& segment = erased.segment == nullptr ? *open_ : *erased.segment;
+        if (erased.segment == nullptr) {
+            wal_holds_erased_ = true;
+        }
         if (erased.segment != nullptr) {
             segment.add_erasing(erased.key);
         }
@@ -434,6 +437,10 @@ void Committer::tidy() {
     }
     if (done.has_error()) {
         log::warn("store.tidy_failed", {{"error", done.error().detail}});
+    }
+    // A closed segment's log is emptied when it is indexed.
+    if (wal_holds_erased_ && file_) {
+        wal_holds_erased_ = !file_->connection().truncate_wal();
     }
     watch_wal(control_.connection(), directory_.control());
     if (auto* keys = keys_.connection(); keys != nullptr) {

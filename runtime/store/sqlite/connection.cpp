@@ -238,6 +238,13 @@ void Connection::interrupt_when(std::function<bool()> stop) {
     sqlite3_progress_handler(db_.get(), kProgressSteps, &on_progress, stop_.get());
 }
 
+bool Connection::truncate_wal() {
+    sqlite3_busy_timeout(db_.get(), 0);
+    const auto busy = integer("PRAGMA wal_checkpoint(TRUNCATE)");
+    sqlite3_busy_timeout(db_.get(), kBusyTimeoutMs);
+    return busy.has_value() && busy.value() == 0;
+}
+
 Result<Connection> open_wal(const std::filesystem::path& path, Durability durability) {
     BOOST_OUTCOME_TRY(auto db, Connection::open(path, Connection::Access::write));
     BOOST_OUTCOME_TRY(db.execute("PRAGMA journal_mode = WAL"));

@@ -14,22 +14,18 @@ public:
     Result<Unfinished> run() {
         BOOST_OUTCOME_TRY(finish_drops());
         BOOST_OUTCOME_TRY(auto names, directory_.segments());
-        BOOST_OUTCOME_TRY(const auto closed, committer_.control().closed_segments());
-        std::map<SegmentNumber, Control::Closed> known;
-        for (const auto& segment : closed) {
-            known[segment.number] = segment;
-        }
+        // First all of control.db, then memory: the redo of a later segment may change what is said
+        // about an earlier one.
+        BOOST_OUTCOME_TRY(auto known, replay_all(names));
         add_missing(known, names);
         BOOST_OUTCOME_TRY(SegmentNumber last, committer_.control().last_segment());
         std::shared_ptr<Segment> open;
-        for (std::size_t i = 0; i < names.size(); ++i) {
-            const auto segment = make_segment(names[i]);
+        for (const auto& name : names) {
+            const auto segment = make_segment(name);
             last = std::max(last, segment->number);
             const auto found = known.find(segment->number);
             if (found != known.end()) {
                 BOOST_OUTCOME_TRY(add_closed(segment, found->second));
-            } else if (i + 1 < names.size()) {
-                BOOST_OUTCOME_TRY(close_late(segment));
             } else {
                 BOOST_OUTCOME_TRY(add_open(segment));
                 open = segment;
@@ -56,6 +52,36 @@ private:
             }
         }
         return ok();
+    }
+
+    using Known = std::map<SegmentNumber, Control::Closed>;
+
+    Result<Known> closed_segments() {
+        BOOST_OUTCOME_TRY(const auto closed, committer_.control().closed_segments());
+        Known known;
+        for (const auto& segment : closed) {
+            known[segment.number] = segment;
+        }
+        return known;
+    }
+
+    // Segments that control.db does not know, or whose redo it may lack. The closed ones are known
+    // afterwards.
+    Result<Known> replay_all(const std::vector<Directory::SegmentName>& names) {
+        BOOST_OUTCOME_TRY(const auto known, closed_segments());
+        for (const auto& name : names) {
+            const auto found = known.find(name.number);
+            if (found != known.end() && found->second.state != SegmentState::closed) {
+                continue;
+            }
+            const auto segment = make_segment(name);
+            BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+            if (found == known.end() && name.number != names.back().number) {
+                BOOST_OUTCOME_TRY(close_late(*segment, file));
+            }
+            BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
+        }
+        return closed_segments();
     }
 
     // A closed segment whose file is gone stays in the catalog, so that reads say what is missing.
@@ -90,10 +116,6 @@ private:
         const std::shared_ptr<Segment>& segment, const Control::Closed& closed
     ) {
         segment->events = closed.events;
-        if (closed.state == SegmentState::closed) {
-            BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-            BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
-        }
         if (closed.state == SegmentState::indexed) {
             std::error_code error;
             segment->indexed = true;
@@ -114,26 +136,16 @@ private:
     }
 
     // Its successor is there, but the crash came before control.db knew.
-    Result<void> close_late(const std::shared_ptr<Segment>& segment) {
-        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-        BOOST_OUTCOME_TRY(auto spans, file.spans(true));
-        for (auto& [project, span] : spans) {
-            span.segment = segment;
-            segment->events += span.last_seq - span.first_seq + 1;
+    Result<void> close_late(Segment& segment, SegmentFile& file) {
+        BOOST_OUTCOME_TRY(const auto spans, file.spans(true));
+        for (const auto& [project, span] : spans) {
+            segment.events += span.last_seq - span.first_seq + 1;
         }
-        BOOST_OUTCOME_TRY(committer_.control().record_closed(*segment, spans));
-        BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
-        catalog_.add_segment(segment);
-        for (auto& [project, span] : spans) {
-            catalog_.add_span(project, std::move(span), false);
-        }
-        unfinished_.to_index.push_back(segment);
-        return ok();
+        return committer_.control().record_closed(segment, spans);
     }
 
     Result<void> add_open(const std::shared_ptr<Segment>& segment) {
         BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-        BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
         auto postings = std::make_shared<Postings>();
         BOOST_OUTCOME_TRY(file.load(*postings));
         BOOST_OUTCOME_TRY(auto spans, file.spans(false));
