@@ -363,8 +363,7 @@ void Committer::publish() {
         Segment& segment = erased.segment == nullptr ? *open_ : *erased.segment;
         if (erased.segment == nullptr) {
             wal_holds_erased_ = true;
-        }
-        if (erased.segment != nullptr) {
+        } else {
             segment.add_erasing(erased.key);
         }
         if (const auto own = segment.postings()) {

@@ -106,6 +106,7 @@ private:
     std::int64_t next_redo_ = 1;
     std::size_t redo_bytes_ = 0;
     std::atomic<bool> behind_{false};
+    bool wal_holds_erased_ = false;  ///< the open segment's log has the text of erased events still
 
     Staged staged_;
     std::vector<std::string> new_projects_;  ///< numbered by the open transaction

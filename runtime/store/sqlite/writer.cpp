@@ -68,6 +68,7 @@ void Writer::run() {
     while (true) {
         wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
         if (queue_.empty()) {
+            committer_.tidy();
             return;
         }
         Job job = std::move(queue_.front().job);
