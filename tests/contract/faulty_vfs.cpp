@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -23,7 +24,7 @@ struct Methods {
     const sqlite3_io_methods* original;
 };
 std::mutex mutex;
-std::map<const sqlite3_io_methods*, Methods*> tables;
+std::map<const sqlite3_io_methods*, std::unique_ptr<Methods>> tables;
 
 std::map<sqlite3_file*, std::string> names;
 std::string only;
@@ -54,9 +55,9 @@ int open(sqlite3_vfs* /*vfs*/, const char* name, sqlite3_file* file, int flags, 
     }
     const std::lock_guard lock(mutex);
     names[file] = name == nullptr ? "" : name;
-    Methods*& methods = tables[file->pMethods];
+    auto& methods = tables[file->pMethods];
     if (methods == nullptr) {
-        methods = new Methods{*file->pMethods, file->pMethods};  // lives as long as the process
+        methods = std::make_unique<Methods>(Methods{*file->pMethods, file->pMethods});
         methods->changed.xWrite = fail_write;
         methods->changed.xSync = fail_sync;
     }
