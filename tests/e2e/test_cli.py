@@ -239,6 +239,10 @@ def test_load_samples_offline(make_server):
     assert len(lines) == 40
 
 
+def test_clock_confirm(node):
+    assert "clock" in run(node, "clock", "confirm").stdout
+
+
 @pytest.mark.parametrize("arguments", [
     [], ["fly"], ["serve", "--speed", "9"], ["keys"], ["keys", "create"], ["keys", "create", "--project", "p"], ["keys", "revoke"],
     ["config", "set", "--project", "p", "--key", "catalog"], ["export"], ["plugins"], ["serve", "--config", "/nowhere.yaml"],

@@ -391,6 +391,17 @@ def test_a_body_of_exactly_8_mib_and_one_byte_more(project, sent):
     expect_refused(project, pack(body + b" "), 413, headers=headers)
 
 
+def test_a_client_that_goes_away_in_the_middle_of_its_body_stores_nothing(server, project):
+    body = json.dumps({"events": [event(metadata={"i": i}) for i in range(200)]}).encode()
+    before = project.count()
+    for sent in (0, 1, len(body) // 2, len(body) - 1):
+        with server.raw() as connection:
+            connection.send((f"POST /v1/audit/events HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {project.secret}\r\n"
+                             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body[:sent])
+    assert project.post("/v1/audit/events", event()).status == 201
+    assert project.count() == before + 1
+
+
 # --- NDJSON
 
 ND = {"Content-Type": "application/x-ndjson"}
@@ -456,6 +467,18 @@ def test_partial_ndjson_reports_lines(project):
     assert answer.status == 201, answer
     assert [(e["line"], e["code"]) for e in answer.json()["errors"]] == [(2, "malformed")]
     assert [e["action"] for e in project.walk("?type=part.*")] == ["part.b", "part.a"]
+
+
+def test_partial_over_a_long_ndjson_body(project):
+    lines = [json.dumps(event("part.long", external_id=str(i))) for i in range(10_500)]
+    for i in (0, 5_000, 10_499):
+        lines[i] = '{"action":"BAD","actor":{"type":"user"}}' if i else "{"
+    answer = project.post("/v1/audit/events?partial=true", "\n".join(lines), headers=ND)
+    assert answer.status == 201, answer
+    body = answer.json()
+    assert (body["stored"], body["rejected"], body["last_durable_line"]) == (10_497, 3, 10_500)
+    assert [(e["line"], e["code"]) for e in body["errors"]] == [(1, "malformed"), (5_001, "bad_action"), (10_500, "bad_action")]
+    assert len(project.export_lines("?type=part.long")) == 10_497
 
 
 def test_partial_with_nothing_valid_is_422(project):
