@@ -533,6 +533,7 @@ TEST_F(ExportTest, AnswersAPluginsResponseWithoutPassingThroughIt) {
     EXPECT_TRUE(record->finished);
     EXPECT_EQ(std::count(record->body.begin(), record->body.end(), '\n'), 501);
     EXPECT_EQ(record->header("Annal-Truncated"), "true");
+    host.drain();
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ struct Outcomes {
 class PluginHandlerTest : public testing::Test {
 protected:
     void SetUp() override { plugin.manifest.timeout_us = 10'000'000; }
+    void TearDown() override { host.drain(); }
 
     /// Sends one request through the handler on a strand of its own.
     std::shared_ptr<ExchangeRecord> send(const std::function<void(FakeExchange&)>& prepare = {}) {
