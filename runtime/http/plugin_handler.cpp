@@ -227,7 +227,7 @@ private:
     [[nodiscard]] bool cancelled();
 
     // The coroutine's side.
-    annal_call* open_call();
+    std::shared_ptr<Call> make_call();
     [[nodiscard]] Step next();
     Task<void> wait();
     void park(asio::any_completion_handler<void()> handler);
@@ -500,7 +500,7 @@ Task<void> Bridge::wait() {
     );
 }
 
-annal_call* Bridge::open_call() {
+std::shared_ptr<Call> Bridge::make_call() {
     const Principal& principal = exchange_->principal();
     Call::Options options;
     options.project = principal.project;
@@ -509,7 +509,7 @@ annal_call* Bridge::open_call() {
     options.owner = state_->owner;
     options.cancelled = [this] { return cancelled(); };
     options.on_complete = [this](const annal_error* error) { completed(error); };
-    const auto call = std::make_shared<Call>(std::move(options));
+    auto call = std::make_shared<Call>(std::move(options));
     call->keep(shared_from_this());
     if (!copy_request(*call, *exchange_, request_)) return nullptr;
     request_.r = this;
@@ -522,7 +522,7 @@ annal_call* Bridge::open_call() {
         &Bridge::write,
         &Bridge::finish,
         &Bridge::fail};
-    return call->open();
+    return call;
 }
 
 /// The plugin's code; nothing that it throws can be let through a C function.
@@ -538,10 +538,12 @@ void run_handle(
 Task<void> Bridge::serve() {
     executor_ = co_await asio::this_coro::executor;
     if (is_ndjson(exchange_->request())) exchange_->stream_body();
-    annal_call* call = open_call();
-    if (call == nullptr)
-        co_return;  // a request of more than the arena holds can't pass the server's limits
-    run_handle(*state_, call, request_, response_);
+    // Held to the end of the answer: the request's text is in it, and the plugin may have completed
+    // the call long before.
+    const std::shared_ptr<Call> call = make_call();
+    // A request of more than the arena holds can't pass the server's limits.
+    if (!call) co_return;
+    run_handle(*state_, call->open(), request_, response_);
     while (true) {
         switch (next()) {
             case Step::wait:
