@@ -51,8 +51,11 @@ TEST_F(KeyRingTest, RefusesAFileThatOthersCanRead) {
 }
 
 TEST_F(KeyRingTest, NamesTheDamagedLine) {
-    for (const std::string bad :
-         {"k2:abc", "nonsense", ":" + std::string(64, 'a'), "k2:" + std::string(63, 'a') + "g"}) {
+    for (const std::string& bad : std::vector<std::string>{
+             "k2:abc",
+             "nonsense",
+             ":" + std::string(64, 'a'),
+             "k2:" + std::string(63, 'a') + "g"}) {
         write("# keys\nk1:" + std::string(64, 'a') + "\n" + bad + "\n");
         auto opened = KeyRing::open(file, false);
         ASSERT_FALSE(opened.has_value()) << bad;
