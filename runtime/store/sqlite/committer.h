@@ -106,7 +106,8 @@ private:
     std::int64_t next_redo_ = 1;
     std::size_t redo_bytes_ = 0;
     std::atomic<bool> behind_{false};
-    bool wal_holds_erased_ = false;  ///< the open segment's log has the text of erased events still
+    /// The open segment's log has the text of erased events still; after a crash it may.
+    bool wal_holds_erased_ = true;
 
     Staged staged_;
     std::vector<std::string> new_projects_;  ///< numbered by the open transaction
