@@ -227,22 +227,23 @@ void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutc
         }
     }
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        if (outcomes[i].has_value()) {
-            const auto& receipts = outcomes[i].value();
-            const auto fresh = std::count_if(
-                receipts.begin(), receipts.end(), [](const Receipt& r) { return !r.replayed; }
-            );
-            events += static_cast<std::size_t>(fresh);
-            if (fresh > 0) appended.push_back(batch[i].unit.project);
-            if (!receipts.empty()) newest = std::max(newest, receipts.back().created_at);
-        }
-        batch[i].waiter->complete(std::move(outcomes[i]));
+        if (!outcomes[i].has_value()) continue;
+        const auto& receipts = outcomes[i].value();
+        const auto fresh = std::count_if(receipts.begin(), receipts.end(), [](const Receipt& r) {
+            return !r.replayed;
+        });
+        events += static_cast<std::size_t>(fresh);
+        if (fresh > 0) appended.push_back(batch[i].unit.project);
+        if (!receipts.empty()) newest = std::max(newest, receipts.back().created_at);
     }
+    // Before anybody is answered: who has an answer may look at the metrics.
     events_total.record(static_cast<double>(events));
     if (newest != kNoTime) {
         const double behind = static_cast<double>(newest - clock.wall_us()) / kSecondUs;
         clock_behind.record(std::max(0.0, behind));
     }
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        batch[i].waiter->complete(std::move(outcomes[i]));
     std::sort(appended.begin(), appended.end());
     appended.erase(std::unique(appended.begin(), appended.end()), appended.end());
     wake(appended);
