@@ -8,9 +8,13 @@
 struct AcmeSink : annal::Sink {
     static constexpr auto kName = "acme";
     std::string path;
-    static auto config() { return std::tuple{annal::required("path", &AcmeSink::path).about("file to append to")}; }
+    static auto config() {
+        return std::tuple{annal::required("path", &AcmeSink::path).about("file to append to")};
+    }
 
-    annal::Status encode(const annal::Batch& batch, annal::Encoder& out) { return out.append_lines(batch); }
+    annal::Status encode(const annal::Batch& batch, annal::Encoder& out) {
+        return out.append_lines(batch);
+    }
 
     annal::Outcome send(const annal::Delivery& delivery) {
         std::ofstream file(path, std::ios::app | std::ios::binary);

@@ -92,7 +92,8 @@ Result<void> set_allow_cidrs(NodeSettings& s, const std::string& v) {
     s.allow_cidrs.clear();
     for (std::string& range : split(v, ',')) {
         if (!AddressRange::parse(range))
-            return Error{Errc::invalid, "`" + range + "` is no address range; write it like 10.0.0.0/8"};
+            return Error{
+                Errc::invalid, "`" + range + "` is no address range; write it like 10.0.0.0/8"};
         s.allow_cidrs.push_back(std::move(range));
     }
     return ok();

@@ -114,10 +114,12 @@ Result<Credentials> parse_authorization(std::string_view header) {
     return Credentials{decoded->substr(0, colon), decoded->substr(colon + 1)};
 }
 
-/// Whether a header is there twice with different values: whichever one were taken, somebody else may take the other.
+/// Whether a header is there twice with different values: whichever one were taken, somebody else
+/// may take the other.
 bool is_ambiguous(const http::Request& request, std::string_view lower_case_name) {
     const auto first = request.header(lower_case_name);
-    return first && std::any_of(request.headers.begin(), request.headers.end(), [&](const auto& header) {
+    return first &&
+           std::any_of(request.headers.begin(), request.headers.end(), [&](const auto& header) {
                return header.first == lower_case_name && header.second != *first;
            });
 }
@@ -125,7 +127,9 @@ bool is_ambiguous(const http::Request& request, std::string_view lower_case_name
 Result<Credentials> find_credentials(const http::Request& request) {
     for (const char* name : {"authorization", "x-api-key"}) {
         if (is_ambiguous(request, name))
-            return Error{Errc::unauthenticated, std::string(name) + " is there twice with different keys; send one"};
+            return Error{
+                Errc::unauthenticated,
+                std::string(name) + " is there twice with different keys; send one"};
     }
     const auto authorization = request.header("authorization");
     const auto api_key = request.header("x-api-key");

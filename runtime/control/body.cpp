@@ -39,12 +39,14 @@ std::string position(std::string_view text, std::size_t offset) {
     return "line " + std::to_string(lines + 1) + ", column " + std::to_string(column + 1);
 }
 
-/// The first thing that the event codec would refuse, too: a key that is there twice, U+0000, bad UTF-8.
+/// The first thing that the event codec would refuse, too: a key that is there twice, U+0000, bad
+/// UTF-8.
 class FirstProblem final : public JsonProblems {
 public:
     void problem(std::string_view, std::size_t, std::string detail) override {
         if (error) return;
-        error = Error{Errc::unprocessable, std::move(detail), scanner ? scanner->pointer() : std::string()};
+        error = Error{
+            Errc::unprocessable, std::move(detail), scanner ? scanner->pointer() : std::string()};
     }
     const JsonScanner* scanner = nullptr;
     std::optional<Error> error;
@@ -58,7 +60,10 @@ Result<void> check_text(std::string_view text) {
     const bool read = scanner.peek() != JsonScanner::Kind::nothing && scanner.skip(kDepthMax);
     if (first.error) return std::move(*first.error);
     if (!read)
-        return Error{Errc::invalid, "the body is not JSON: " + scanner.error_detail() + " at " + position(text, scanner.error_offset())};
+        return Error{
+            Errc::invalid,
+            "the body is not JSON: " + scanner.error_detail() + " at " +
+                position(text, scanner.error_offset())};
     return ok();
 }
 

@@ -17,28 +17,42 @@ class Authenticator {
 public:
     virtual ~Authenticator() = default;
     /// From Authorization (Bearer sk_…, or Basic key id : secret) or X-API-Key.
-    /// @error Errc::unauthenticated  Missing, unknown, revoked, expired, or two credentials that differ.
+    /// @error Errc::unauthenticated  Missing, unknown, revoked, expired, or two credentials that
+    /// differ.
     [[nodiscard]] virtual Task<Result<Principal>> authenticate(const Request& request) = 0;
 };
 
 struct ServerOptions {
-    std::string listen = "127.0.0.1:8080";  ///< address:port, [v6]:port; port 0 picks a free one; empty: no TCP listener
-    std::filesystem::path unix_socket;      ///< mode 0600; who can open it is the node's owner; empty: none
+    std::string listen = "127.0.0.1:8080";  ///< address:port, [v6]:port; port 0 picks a free one;
+                                            ///< empty: no TCP listener
+    std::filesystem::path
+        unix_socket;  ///< mode 0600; who can open it is the node's owner; empty: none
 };
 
-/// HTTP/1.1 over TCP and a Unix socket: keep-alive, pipelining, chunked bodies both ways with back-pressure, gzip request
-/// bodies, the limits and deadlines of `Limits`, a request id on every answer.
+/// HTTP/1.1 over TCP and a Unix socket: keep-alive, pipelining, chunked bodies both ways with
+/// back-pressure, gzip request bodies, the limits and deadlines of `Limits`, a request id on every
+/// answer.
 ///
-/// Threads: one strand per connection on `executor`. Lifetime: `stop` must have finished before destruction.
+/// Threads: one strand per connection on `executor`. Lifetime: `stop` must have finished before
+/// destruction.
 class Server {
 public:
-    Server(const Router& router, Authenticator& authenticator, const Clock& clock, const Limits& limits, Metrics& metrics, boost::asio::any_io_executor executor);
+    Server(
+        const Router& router,
+        Authenticator& authenticator,
+        const Clock& clock,
+        const Limits& limits,
+        Metrics& metrics,
+        boost::asio::any_io_executor executor
+    );
     ~Server();
 
     /// Binds and starts to accept; returns the bound "address:port" ("" without TCP).
-    /// @error Errc::conflict  The port is in use; the detail names it. @error Errc::invalid  Not an address.
+    /// @error Errc::conflict  The port is in use; the detail names it. @error Errc::invalid  Not an
+    /// address.
     [[nodiscard]] Result<std::string> start(const ServerOptions& options);
-    /// Stops accepting, lets requests in flight end, closes idle connections at once and the rest after the grace.
+    /// Stops accepting, lets requests in flight end, closes idle connections at once and the rest
+    /// after the grace.
     [[nodiscard]] Task<void> stop();
 
 private:

@@ -39,20 +39,26 @@ struct HostEnvironment {
     /// Made with the first instance that may use it; ends with the environment.
     std::shared_ptr<HttpClient> http_client;
     /// annal.export/1, whose other end is in runtime/http; NULL until it is set.
-    std::function<void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)> run_export;
+    std::function<
+        void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)>
+        run_export;
 };
 
-/// One component at work for one manifest document: `create`d with its completed configuration, `destroy`ed with this object.
+/// One component at work for one manifest document: `create`d with its completed configuration,
+/// `destroy`ed with this object.
 ///
 /// Services that the manifest does not permit are NULL to it.
-/// Threads:  create and destroy instances on one thread (start and end of the process); their calls come from any.
-/// Lifetime: no call may be in flight when it ends.
+/// Threads:  create and destroy instances on one thread (start and end of the process); their calls
+/// come from any. Lifetime: no call may be in flight when it ends.
 class Instance {
 public:
-    /// @error Errc::unprocessable  The configuration breaks the schema; every error with its pointer is in the detail.
+    /// @error Errc::unprocessable  The configuration breaks the schema; every error with its
+    /// pointer is in the detail.
     /// @error Errc::not_found      The module has no such component (its components are named).
     /// and whatever the component's `create` reports.
-    [[nodiscard]] static Result<std::unique_ptr<Instance>> create(const Manifest& manifest, const Module& module, HostEnvironment& environment);
+    [[nodiscard]] static Result<std::unique_ptr<Instance>> create(
+        const Manifest& manifest, const Module& module, HostEnvironment& environment
+    );
     ~Instance();
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
@@ -63,7 +69,9 @@ public:
     [[nodiscard]] void* self() const;
     /// The component's table; `V` must fit its type.
     template <class V>
-    [[nodiscard]] const V& table() const { return *static_cast<const V*>(component().vtable); }
+    [[nodiscard]] const V& table() const {
+        return *static_cast<const V*>(component().vtable);
+    }
 
 private:
     struct State;
@@ -72,6 +80,8 @@ private:
 };
 
 /// The component that `manifest` names, or the module's only one. Without running any of its code.
-[[nodiscard]] Result<const annal_component*> find_component(const Manifest& manifest, const Module& module);
+[[nodiscard]] Result<const annal_component*> find_component(
+    const Manifest& manifest, const Module& module
+);
 
 }  // namespace annal

@@ -18,18 +18,23 @@ struct Module {
     std::string sha256;
 };
 
-/// Checks a descriptor without a library behind it: ABI major and minor, struct sizes, names, and that every required function
-/// of every component is there. @error Errc::unsupported  Names the module, what it has, what is needed, and the remedy.
+/// Checks a descriptor without a library behind it: ABI major and minor, struct sizes, names, and
+/// that every required function of every component is there. @error Errc::unsupported  Names the
+/// module, what it has, what is needed, and the remedy.
 [[nodiscard]] Result<void> check_module(const annal_module* module);
 
-/// Loads libraries by name from a list of folders and keeps them for the life of the process. Not thread-safe; used at start.
+/// Loads libraries by name from a list of folders and keeps them for the life of the process. Not
+/// thread-safe; used at start.
 class Loader {
 public:
     explicit Loader(std::vector<std::filesystem::path> folders) : folders_(std::move(folders)) {}
     /// @error Errc::not_found    No `<name>.so` in any folder (all are named).
-    /// @error Errc::unsupported  Not a shared library, no annal_module_v1, another ABI, short struct, missing function.
+    /// @error Errc::unsupported  Not a shared library, no annal_module_v1, another ABI, short
+    /// struct, missing function.
     /// @error Errc::denied       The file's sha256 is not the one the manifest pins.
-    [[nodiscard]] Result<const Module*> load(const std::string& name, const std::optional<std::string>& sha256);
+    [[nodiscard]] Result<const Module*> load(
+        const std::string& name, const std::optional<std::string>& sha256
+    );
 
 private:
     std::vector<std::filesystem::path> folders_;

@@ -41,34 +41,37 @@ struct ScheduleTrigger {
 
 /// What an instance may use; a service without permission is NULL to it.
 struct Permissions {
-    bool append = false, store_read = false, store_delete = false, export_ = false, kv = false, config = false;
+    bool append = false, store_read = false, store_delete = false, export_ = false, kv = false,
+         config = false;
     std::vector<std::string> secrets;  ///< names, or "prefix/*"
     std::vector<std::string> http;     ///< "host:port"
 };
 
 /// One manifest document: one instance of one component.
 struct Manifest {
-    std::string instance;   ///< metadata.name, unique within the node
+    std::string instance;  ///< metadata.name, unique within the node
     std::map<std::string, std::string> labels;
     std::string library;    ///< a name, never a path: "sink_file" is lib dir + "sink_file.so"
     std::string component;  ///< defaults to the library's only component
     std::optional<std::string> sha256;
-    std::string config_json = "{}";  ///< as written, secretRefs unresolved, defaults not applied yet
+    std::string config_json =
+        "{}";  ///< as written, secretRefs unresolved, defaults not applied yet
     std::vector<HttpTrigger> http;
     std::vector<EventsTrigger> events;
     std::vector<ScheduleTrigger> schedules;
     Permissions permissions;
     std::int64_t timeout_us = 10'000'000;
     std::filesystem::path file;
-    int line = 0;         ///< of the document
-    int config_line = 0;  ///< of spec.config
+    int line = 0;                                          ///< of the document
+    int config_line = 0;                                   ///< of spec.config
     std::map<std::string, int, std::less<>> config_lines;  ///< of what is below it, by pointer
 
     /// The line of the setting at `pointer`, or of the nearest that is there around it.
     [[nodiscard]] int config_line_of(std::string_view pointer) const;
 };
 
-/// One thing that is wrong with a manifest: "manifests/file.yaml:12: /spec/triggers/0/http/scope: missing".
+/// One thing that is wrong with a manifest: "manifests/file.yaml:12: /spec/triggers/0/http/scope:
+/// missing".
 struct ManifestError {
     std::filesystem::path file;
     int line = 0;
@@ -81,19 +84,22 @@ struct ManifestSet {
     std::vector<ManifestError> errors;  ///< all of them, in order of file and line
 };
 
-/// Reads every *.yaml and *.yml below `paths` (a file, or a folder without its subfolders), several documents a file.
-/// Unknown keys, wrong types, duplicate keys and duplicate instance names are errors; none is thrown, all are reported.
+/// Reads every *.yaml and *.yml below `paths` (a file, or a folder without its subfolders), several
+/// documents a file. Unknown keys, wrong types, duplicate keys and duplicate instance names are
+/// errors; none is thrown, all are reported.
 [[nodiscard]] ManifestSet read_manifests(const std::vector<std::filesystem::path>& paths);
 
-/// Resolves `{"secretRef": name}` through `secret`, checks `config_json` against `schema_json` (JSON Schema draft 7, `format`
-/// being an annotation), and applies the schema's defaults.
-/// Errors carry a whole pointer ("/spec/config/url") and never a value. Limits: 1 MiB, 64 KiB a string, 2 KiB where the
-/// schema has a pattern. Safe from any thread.
+/// Resolves `{"secretRef": name}` through `secret`, checks `config_json` against `schema_json`
+/// (JSON Schema draft 7, `format` being an annotation), and applies the schema's defaults. Errors
+/// carry a whole pointer ("/spec/config/url") and never a value. Limits: 1 MiB, 64 KiB a string, 2
+/// KiB where the schema has a pattern. Safe from any thread.
 using SecretLookup = std::function<std::optional<std::string>(const std::string&)>;
 struct ConfigResult {
     std::string json;
     std::vector<std::pair<std::string, std::string>> errors;  ///< pointer, message
 };
-[[nodiscard]] ConfigResult complete_config(const std::string& config_json, const std::string& schema_json, const SecretLookup& secret);
+[[nodiscard]] ConfigResult complete_config(
+    const std::string& config_json, const std::string& schema_json, const SecretLookup& secret
+);
 
 }  // namespace annal

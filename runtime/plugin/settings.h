@@ -11,21 +11,32 @@
 
 namespace annal {
 
-/// The settings that a project may have (audit_retention_days, catalog, …), with their defaults and ranges. Values are JSON
-/// text. Reads come from memory; writes go through the append path, together with the event that records them.
+/// The settings that a project may have (audit_retention_days, catalog, …), with their defaults and
+/// ranges. Values are JSON text. Reads come from memory; writes go through the append path,
+/// together with the event that records them.
 class Settings {
 public:
     explicit Settings(EventStore& store) : store_(store) {}
     /// Reads all rows once, before serving.
     [[nodiscard]] Task<Result<void>> load();
 
-    /// The value, or the default. @error Errc::not_found  No setting has this name; the detail lists those that exist.
+    /// The value, or the default. @error Errc::not_found  No setting has this name; the detail
+    /// lists those that exist.
     [[nodiscard]] Result<std::string> get(const std::string& project, const std::string& key) const;
-    /// Commits the value together with the event project.setting.updated; a value that changes nothing is not recorded.
+    /// Commits the value together with the event project.setting.updated; a value that changes
+    /// nothing is not recorded.
     /// @error Errc::not_found      No setting has this name.
     /// @error Errc::unprocessable  Not in the setting's range; the detail says what is.
-    /// @error Errc::conflict       Another change came in between; nothing was written. And what `Appender::append` says.
-    [[nodiscard]] Task<Result<void>> put(Appender& appender, std::string project, std::string key, std::string json, std::string actor_type, std::string actor_id);
+    /// @error Errc::conflict       Another change came in between; nothing was written. And what
+    /// `Appender::append` says.
+    [[nodiscard]] Task<Result<void>> put(
+        Appender& appender,
+        std::string project,
+        std::string key,
+        std::string json,
+        std::string actor_type,
+        std::string actor_id
+    );
     [[nodiscard]] static std::vector<std::string> names();
 
 private:

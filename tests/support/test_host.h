@@ -46,8 +46,8 @@ public:
     TestHost(const TestHost&) = delete;
     TestHost& operator=(const TestHost&) = delete;
 
-    /// Waits until nothing is left to run; nothing can be run afterwards. For the end of a test whose plugin is still being
-    /// called back.
+    /// Waits until nothing is left to run; nothing can be run afterwards. For the end of a test
+    /// whose plugin is still being called back.
     void drain() { pool_.join(); }
 
     /// Runs `task` on the host's threads and waits for its result.

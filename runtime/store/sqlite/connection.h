@@ -84,8 +84,8 @@ public:
     /// Lets the log begin anew if nobody reads from it just now; never waits. What it holds should
     /// be checkpointed already.
     void restart_wal();
-    /// Moves all of the log into the database and empties the log's file, so that what was erased is on
-    /// no page any more; never waits. False: somebody reads just now.
+    /// Moves all of the log into the database and empties the log's file, so that what was erased
+    /// is on no page any more; never waits. False: somebody reads just now.
     [[nodiscard]] bool truncate_wal();
     /// Ends what runs on this connection when `stop` says so, asked now and then.
     void interrupt_when(std::function<bool()> stop);

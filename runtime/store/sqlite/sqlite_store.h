@@ -15,11 +15,14 @@ struct SqliteOptions {
     std::uint32_t open_files_max = 64;           ///< connections to sealed segments kept per reader
 };
 
-/// The embedded store: control.db, and segments of at most `segment_events_max` events that never cross a month.
-/// Replays what a crash left undone before it returns.
+/// The embedded store: control.db, and segments of at most `segment_events_max` events that never
+/// cross a month. Replays what a crash left undone before it returns.
 ///
 /// @error Errc::conflict     Another process holds the directory; the detail names its pid.
-/// @error Errc::unavailable  The directory can't be made, read or written; the detail says which path and why.
-[[nodiscard]] Result<std::unique_ptr<EventStore>> open_sqlite_store(const SqliteOptions& options, const Clock& clock, Metrics& metrics);
+/// @error Errc::unavailable  The directory can't be made, read or written; the detail says which
+/// path and why.
+[[nodiscard]] Result<std::unique_ptr<EventStore>> open_sqlite_store(
+    const SqliteOptions& options, const Clock& clock, Metrics& metrics
+);
 
 }  // namespace annal
