@@ -388,7 +388,8 @@ Runtime::~Runtime() {
 }
 
 Result<void> Runtime::start() {
-    // What is written here is evidence: nothing of it is for others than the owner and the owner's group.
+    // What is written here is evidence: nothing of it is for others than the owner and the owner's
+    // group.
     ::umask(027);
     log::set_level(state_->settings.log_level);
     // From here on a signal waits until wait_for_signal looks for it, so that none falls between
