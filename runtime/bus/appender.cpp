@@ -77,7 +77,9 @@ struct Subscription {
 }  // namespace
 
 struct Appender::State : std::enable_shared_from_this<Appender::State> {
-    State(EventStore& s, const Clock& c, const Limits& l, Metrics& m, asio::any_io_executor e)
+    State(
+        EventStore& s, const Clock& c, const Limits& l, Metrics& m, const asio::any_io_executor& e
+    )
         : store(s),
           clock(c),
           limits(l),
@@ -137,6 +139,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
 
     std::optional<Error> refuse(const AppendUnit& unit, std::size_t weight);
     void enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter);
+    std::optional<Error> accept(Pending& pending);
     std::vector<Pending> take();
     void settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes);
     void wake(const std::vector<std::string>& projects);
@@ -179,20 +182,23 @@ std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t
 
 void Appender::State::enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter) {
     const std::size_t weight = weigh(unit);
-    std::optional<Error> refusal;
+    Pending pending{std::move(unit), weight, std::move(waiter)};
+    if (auto refusal = accept(pending)) pending.waiter->complete(std::move(*refusal));
+}
+
+/// Takes `pending` over, or says why not and leaves it as it is.
+std::optional<Error> Appender::State::accept(Pending& pending) {
     bool start = false;
     {
         const std::lock_guard lock(mutex);
-        refusal = refuse(unit, weight);
-        if (!refusal) {
-            project_bytes[unit.project] += weight;
-            bytes += weight;
-            queue.push_back({std::move(unit), weight, std::move(waiter)});
-            start = !std::exchange(running, true);
-        }
+        if (auto refusal = refuse(pending.unit, pending.bytes)) return refusal;
+        project_bytes[pending.unit.project] += pending.bytes;
+        bytes += pending.bytes;
+        queue.push_back(std::move(pending));
+        start = !std::exchange(running, true);
     }
-    if (refusal) return waiter->complete(std::move(*refusal));
     if (start) asio::co_spawn(strand, run(), asio::detached);
+    return std::nullopt;
 }
 
 std::vector<Pending> Appender::State::take() {
@@ -288,7 +294,7 @@ Appender::Appender(
     Metrics& metrics,
     asio::any_io_executor executor
 )
-    : state_(std::make_shared<State>(store, clock, limits, metrics, std::move(executor))) {}
+    : state_(std::make_shared<State>(store, clock, limits, metrics, executor)) {}
 
 Appender::~Appender() = default;
 
