@@ -103,14 +103,6 @@ def test_a_damaged_store(make_server):
     fails(server, "control.db", code=1)
 
 
-def test_a_store_without_its_control_database(make_server):
-    server = make_server().start()
-    server.terminate()
-    for suffix in ("", "-wal", "-shm"):
-        (server.data_dir / f"control.db{suffix}").unlink(missing_ok=True)
-    fails(server, "control.db is missing", "put it back", code=1)
-
-
 def test_a_store_of_a_newer_program(make_server):
     import sqlite3
     server = make_server().start()

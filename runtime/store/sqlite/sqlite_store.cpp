@@ -224,23 +224,6 @@ private:
     Keeper keeper_;
 };
 
-/// Keys, settings and cursors are in control.db: without it the segments would be served as if
-/// there had never been any.
-Result<void> check_complete(const Directory& directory) {
-    std::error_code ignored;
-    if (std::filesystem::exists(directory.control(), ignored)) {
-        return ok();
-    }
-    BOOST_OUTCOME_TRY(const auto segments, directory.segments());
-    if (segments.empty()) {
-        return ok();
-    }
-    return Error{
-        Errc::conflict,
-        directory.control().string() +
-            " is missing, although there are segments beside it: put it back from a backup"};
-}
-
 }  // namespace
 }  // namespace sqlite
 
@@ -248,7 +231,6 @@ Result<std::unique_ptr<EventStore>> open_sqlite_store(
     const SqliteOptions& options, const Clock& clock, Metrics& metrics
 ) {
     BOOST_OUTCOME_TRY(auto directory, sqlite::Directory::open(options.directory));
-    BOOST_OUTCOME_TRYV(sqlite::check_complete(directory));
     // Databases are made by SQLite with the process's mask; the directory itself lets nobody else
     // in.
     BOOST_OUTCOME_TRY(auto control, sqlite::Control::open(directory));
