@@ -301,9 +301,9 @@ enum { ANNAL_RENDER_CANONICAL = 0 /* the envelope of lists, JSONL, streams and w
 typedef struct annal_codec_v1 {
     uint32_t struct_size, reserved;
     /* Parses and validates `body` for the call's project (limits, grammar, UTF-8, duplicate keys, foreign project). `body`
-     * is borrowed until its events have been appended, or the call is completed: events point into it. Of a body without end the
-     * host keeps the newest 32 MiB of parsed events a call: append a chunk before parsing many more. `first_line` counts lines of earlier chunks.
-     * Fails only with TOO_LARGE when the arena is exhausted. */
+     * is borrowed until its events have been appended, or the call is completed: events point into it. Of a body without
+     * end the host keeps the newest 32 MiB of parsed events a call: append a chunk before parsing many more. `first_line`
+     * counts lines of earlier chunks. Fails only with TOO_LARGE when the arena is exhausted. */
     annal_status (*parse)(annal_ctx *ctx, annal_call *call, annal_bytes body, uint32_t form, uint32_t first_line,
                           const annal_parsed **out);
     annal_status (*render)(annal_ctx *ctx, const annal_event *event, uint32_t form, const annal_writer *out);
