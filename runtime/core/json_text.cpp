@@ -148,4 +148,16 @@ std::string quote_bounded(std::string_view text) {
     return out + (text.size() > kShownMax ? "…\"" : "\"");
 }
 
+void append_pointer_token(std::string& out, std::string_view key) {
+    for (const char c : key) {
+        if (c == '~') {
+            out += "~0";
+        } else if (c == '/') {
+            out += "~1";
+        } else {
+            out += c;
+        }
+    }
+}
+
 }  // namespace annal

@@ -23,4 +23,7 @@ void append_int(std::string& out, std::int64_t value);
 /// Foreign text for a message: in quotes, at most 64 bytes of it, printable ASCII only.
 [[nodiscard]] std::string quote_bounded(std::string_view text);
 
+/// Appends `key` as one token of a JSON pointer, without its slash: `~` and `/` are escaped.
+void append_pointer_token(std::string& out, std::string_view key);
+
 }  // namespace annal

@@ -86,18 +86,6 @@ std::string describe(char c) {
     return std::string("byte 0x") + kHex[byte >> 4] + kHex[byte & 15];
 }
 
-void append_pointer_token(std::string& out, std::string_view key) {
-    for (const char c : key) {
-        if (c == '~') {
-            out += "~0";
-        } else if (c == '/') {
-            out += "~1";
-        } else {
-            out += c;
-        }
-    }
-}
-
 }  // namespace
 
 void JsonScanner::restart(std::string_view document) {

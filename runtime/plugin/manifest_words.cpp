@@ -6,6 +6,8 @@
 #include <set>
 #include <vector>
 
+#include "runtime/core/json_text.h"
+
 namespace annal {
 namespace {
 
@@ -163,15 +165,7 @@ std::string did_you_mean(std::string_view word, std::span<const std::string_view
 std::string pointer_to(std::string_view parent, std::string_view key) {
     std::string out(parent);
     out += '/';
-    for (const char c : key) {
-        if (c == '~') {
-            out += "~0";
-        } else if (c == '/') {
-            out += "~1";
-        } else {
-            out += c;
-        }
-    }
+    append_pointer_token(out, key);
     return out;
 }
 
