@@ -24,25 +24,42 @@ function(annal_library name)
     target_link_libraries(${name} PUBLIC annal_flags ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
 endfunction()
 
-# annal_test(name SOURCES … LINK … [LABELS …] [TIMEOUT s]): one GoogleTest program, one ctest entry.
+# Everything that `ctest -L threads` runs: the tests that are worth running under ThreadSanitizer too.
+add_custom_target(thread_tests)
+
+# annal_test(name SOURCES … LINK … [LABELS …] [TIMEOUT s]): one GoogleTest program, one ctest entry. The label `threads` is for
+# tests in which threads meet; THREADS_FILTER, a --gtest_filter, leaves out those of its tests that only take time there.
 function(annal_test name)
     if(NOT ANNAL_TESTS)
         return()
     endif()
-    cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+    cmake_parse_arguments(ARG "" "TIMEOUT;THREADS_FILTER" "SOURCES;LINK;LABELS" ${ARGN})
     if(NOT ARG_SOURCES)
         return()
+    endif()
+    if(NOT ARG_THREADS_FILTER)
+        set(ARG_THREADS_FILTER "*")
     endif()
     if(NOT ARG_TIMEOUT)
         set(ARG_TIMEOUT 120)
     endif()
     add_executable(${name} ${ARG_SOURCES})
     target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
-    target_compile_definitions(${name} PRIVATE ANNAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" ANNAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
+    # Only where they are used, so that checkouts in different folders can share the other objects through ccache.
+    foreach(source ${ARG_SOURCES})
+        file(STRINGS ${source} uses REGEX "ANNAL_(SOURCE|BINARY)_DIR" LIMIT_COUNT 1)
+        if(uses)
+            set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS
+                ANNAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" ANNAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
+        endif()
+    endforeach()
+    if("threads" IN_LIST ARG_LABELS)
+        add_dependencies(thread_tests ${name})
+    endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
     if(ANNAL_SANITIZE MATCHES "thread")
         set_tests_properties(${name} PROPERTIES ENVIRONMENT
-            "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp")
+            "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp;GTEST_FILTER=${ARG_THREADS_FILTER}")
     endif()
 endfunction()

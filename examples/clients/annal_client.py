@@ -5,8 +5,10 @@
     ./annal_client.py post invoice.paid usr_1 '{"amount": 1.10}'
     ./annal_client.py list 'type=invoice.*&limit=5'
     ./annal_client.py follow-export > events.jsonl
+    ./annal_client.py tail 'type=invoice.*'
 """
 
+import http.client
 import json
 import os
 import sys
@@ -70,6 +72,31 @@ class Annal:
                     raise SystemExit("the server could not tell in time whether this is all; narrow it with from= and to=")
             path = link[link.index("<") + 1:link.index(">")] if "<" in link else None
 
+    def tail(self, query="", last_id=None):
+        """Events as they are stored, without end; goes on behind the last one when the connection breaks."""
+        while True:
+            headers = {"Last-Event-ID": last_id} if last_id else {}
+            try:
+                with self._request("GET", "/v1/audit/events/tail" + (f"?{query}" if query else ""), headers=headers) as answer:
+                    event_id, data = last_id, None
+                    for line in answer:  # a heartbeat comes every 15 s, so the timeout is never reached
+                        field, _, value = line.decode().rstrip("\n").partition(": ")
+                        if field == "id":
+                            event_id = value
+                        elif field == "data":
+                            data = value
+                        elif line == b"\n":  # ends a message; one without data only moves the position
+                            last_id = event_id
+                            if data is not None:
+                                yield json.loads(data)
+                            data = None
+            except urllib.error.HTTPError as error:
+                if error.code not in (429, 503):
+                    raise SystemExit(f"refused: {error.read().decode()}") from None
+            except (OSError, http.client.HTTPException):
+                pass  # the server will be back
+            time.sleep(2)
+
 
 def main():
     annal = Annal(os.environ["ANNAL_URL"], os.environ["ANNAL_KEY"])
@@ -80,6 +107,9 @@ def main():
     elif command == "list":
         for event in annal.list(*rest[:1]):
             print(event["seq"], event["created_at"], event["action"], event["actor"]["id"])
+    elif command == "tail":
+        for event in annal.tail(*rest[:1]):
+            print(event["seq"], event.get("created_at"), event.get("action", "deleted"), flush=True)
     elif command == "follow-export":
         annal.export(*rest[:1])
     else:

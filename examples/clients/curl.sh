@@ -25,5 +25,9 @@ echo "# what has happened in the last 30 days"
 curl -fsS "$ANNAL_URL/v1/audit/events/types" -H "$auth"
 echo
 
+echo "# live: what there is, then what comes; curl -N shows it at once. Here it ends after a second"
+curl -sSN --max-time 1 "$ANNAL_URL/v1/audit/events/tail?type=invoice.*&after=-1" -H "$auth" 2>/dev/null || [ $? = 28 ]
+echo
+
 echo "# everything as CSV"
 curl -fsS "$ANNAL_URL/v1/audit/events.csv" -H "$auth"

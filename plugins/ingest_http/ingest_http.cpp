@@ -135,6 +135,19 @@ std::optional<annal::Problem> obstacle(
     }
 }
 
+/// Events that have an issue. A request lists a bounded number of them, so of a very long bad one
+/// not all are counted.
+std::size_t wrong_events(const annal_parsed& parsed) {
+    std::size_t count = 0;
+    std::uint32_t last = UINT32_MAX;
+    for (std::uint32_t i = 0; i < parsed.n_issues; ++i) {
+        const auto* issue = ANNAL_AT(annal_issue, parsed.issues, parsed.issue_stride, i);
+        count += issue->index != last ? 1 : 0;  // they ascend
+        last = issue->index;
+    }
+    return count;
+}
+
 }  // namespace
 
 class IngestHttp : public annal::HttpHandler {
@@ -152,6 +165,15 @@ public:
         async_failures_ = host().define_counter(
             "annal_ingest_async_failures_total",
             "Events accepted with Prefer: respond-async that could not be stored"
+        );
+        read_bytes_ = host().define_counter(
+            "annal_ingest_bytes_total", "Bytes of events read from requests, after gzip"
+        );
+        valid_events_ = host().define_counter(
+            "annal_ingest_valid_events_total", "Events read from requests that can be stored"
+        );
+        invalid_events_ = host().define_counter(
+            "annal_ingest_invalid_events_total", "Events read from requests that break a rule"
         );
         annal::Status status = host().require(ANNAL_SERVICE_CODEC);
         return status.ok() ? host().require(ANNAL_SERVICE_BUS) : status;
@@ -392,11 +414,17 @@ private:
             first_line,
             &parsed
         );
-        return code == ANNAL_OK ? parsed : nullptr;
+        if (code != ANNAL_OK) {
+            return nullptr;
+        }
+        read_bytes_.record(static_cast<double>(text.size()));
+        valid_events_.record(parsed->batch != nullptr ? parsed->batch->count : 0);
+        invalid_events_.record(static_cast<double>(wrong_events(*parsed)));
+        return parsed;
     }
 
     std::int64_t body_bytes_max_ = 0;
-    annal::Metric async_failures_;
+    annal::Metric async_failures_, read_bytes_, valid_events_, invalid_events_;
 };
 
 }  // namespace ingest

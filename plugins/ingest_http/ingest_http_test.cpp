@@ -3,24 +3,20 @@
 #include <annal/sdk/json.hpp>
 
 #include "tests/support/mini_host.h"
+#include "tests/support/parsed_json.h"
 
 namespace {
 
 using annal::Json;
 using annal::test::Instance;
 using annal::test::MiniHost;
+using annal::test::parse;
 using annal::test::Reply;
 using annal::test::RequestSpec;
 
 constexpr const char* kOne = R"({"action":"auth.signin","actor":{"type":"user","id":"usr_1"}})";
 constexpr const char* kBad = R"({"action":"auth.signin","colour":"red"})";
 
-Json parse(const std::string& text) {
-    Json json;
-    Json::Failure failure;
-    EXPECT_TRUE(Json::parse(text, json, failure)) << text;
-    return json;
-}
 std::int64_t number(const Json& json, std::string_view name) {
     const Json* value = json.find(name);
     return value != nullptr ? value->integer() : -99;

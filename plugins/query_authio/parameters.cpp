@@ -10,6 +10,7 @@ namespace authio {
 namespace {
 
 constexpr std::uint32_t kLimitMax = 200;
+constexpr std::uint32_t kRowsMax = 100'000;
 constexpr std::string_view kTimeForm =
     "must be an ISO 8601 time with a zone, such as 2026-05-14T18:42:13Z (write + as %2B)";
 
@@ -78,15 +79,23 @@ Wrong read_ip(Reader& reader, std::string_view value) {
     return std::nullopt;
 }
 
+template <std::uint32_t Parameters::*Member, std::uint32_t Max>
 Wrong read_limit(Reader& reader, std::string_view value) {
     std::uint32_t limit = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), limit);
-    if (error != std::errc() || end != value.data() + value.size() || limit < 1 ||
-        limit > kLimitMax) {
-        return "must be a number from 1 to " + std::to_string(kLimitMax);
+    if (error != std::errc() || end != value.data() + value.size() || limit < 1 || limit > Max) {
+        return "must be a number from 1 to " + std::to_string(Max);
     }
-    reader.out.limit = limit;
+    reader.out.*Member = limit;
     return std::nullopt;
+}
+
+Wrong read_after(Reader& reader, std::string_view value) {
+    if (reader.out.after) {
+        return "is given beside the other of after and last_event_id; send one of them";
+    }
+    reader.out.after = read_seq(value);
+    return reader.out.after ? Wrong() : Wrong("must be the seq of an event, or -1 for all");
 }
 
 struct Parameter {
@@ -134,7 +143,10 @@ constexpr Parameter kParameters[] = {
          reader.out.cursor = annal::to_str(value);
          return std::nullopt;
      }},
-    {"limit", kLimit, read_limit},
+    {"limit", kLimit, read_limit<&Parameters::limit, kLimitMax>},
+    {"limit", kRows, read_limit<&Parameters::rows, kRowsMax>},
+    {"after", kAfter, read_after},
+    {"last_event_id", kAfter, read_after},
     {"csv_safe",
      kCsvSafe,
      [](Reader& reader, std::string_view value) -> Wrong {
@@ -218,6 +230,15 @@ std::optional<annal::Problem> read_parameters(
         }
     }
     return std::nullopt;
+}
+
+std::optional<std::int64_t> read_seq(std::string_view text) {
+    std::int64_t seq = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seq);
+    if (error != std::errc() || end != text.data() + text.size() || seq < -1) {
+        return std::nullopt;
+    }
+    return seq;
 }
 
 std::string path_without_cursor(const annal::Request& request) {

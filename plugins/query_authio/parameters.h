@@ -17,6 +17,8 @@ enum ParameterSet : unsigned {
     kCsvSafe = 1U << 3U,
     kReason = 1U << 4U,
     kLegacy = 1U << 5U,  ///< before, action_prefix
+    kRows = 1U << 6U,    ///< limit of an export
+    kAfter = 1U << 7U,   ///< after, last_event_id
 };
 
 /// Query parameters, read and checked. Text is borrowed from the request.
@@ -24,6 +26,8 @@ struct Parameters {
     annal::Filter filter;
     annal_str cursor{nullptr, 0};
     std::uint32_t limit = 50;
+    std::uint32_t rows = 100'000;
+    std::optional<std::int64_t> after;
     std::optional<std::string_view> csv_safe, reason;
 };
 
@@ -32,6 +36,9 @@ struct Parameters {
 [[nodiscard]] std::optional<annal::Problem> read_parameters(
     const annal::Request& request, unsigned set, Parameters& out
 );
+
+/// A seq to go on behind, from -1; nothing when `text` is none.
+[[nodiscard]] std::optional<std::int64_t> read_seq(std::string_view text);
 
 /// The path and query of `request` without its cursor, percent-encoded.
 [[nodiscard]] std::string path_without_cursor(const annal::Request& request);

@@ -1,5 +1,5 @@
-/// The native read API: list, get, types, exports and the legacy list, and the deletion of one
-/// event.
+/// The native read API: list, get, types, live tail, exports and the legacy list, and the deletion
+/// of one event.
 ///
 ///     apiVersion: annal.dev/v1
 ///     kind: Plugin
@@ -10,6 +10,7 @@
 ///         - {name: list, http: {methods: [GET], route: /v1/audit/events, scope: audit:read}}
 ///         - {name: types, http: {methods: [GET], route: /v1/audit/events/types, scope:
 ///         audit:read}}
+///         - {name: tail, http: {methods: [GET], route: /v1/audit/events/tail, scope: audit:read}}
 ///         - {name: get, http: {methods: [GET], route: "/v1/audit/events/{id}", scope: audit:read}}
 ///         - {name: delete, http: {methods: [DELETE], route: "/v1/audit/events/{id}", scope:
 ///         audit:write}}
@@ -18,8 +19,8 @@
 ///         - {name: legacy, http: {methods: [GET], route: /v1/audit-events, scope: audit:read}}
 ///       permissions: {store: [read, delete], export: true}
 ///
-/// Pages are rendered straight from the store's rows into one buffer; exports never pass through
-/// here at all.
+/// Pages are rendered straight from the store's rows into one buffer; exports and tails never pass
+/// through here at all.
 #include <annal/sdk.hpp>
 
 #include <array>
@@ -35,7 +36,6 @@ namespace {
 using Json = annal::JsonWriter<annal::Buffer>;
 
 constexpr std::int64_t kTypesWindowUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
-constexpr std::uint32_t kExportRowsMax = 100'000;
 constexpr std::string_view kJson = "application/json";
 
 /// Renders the rows of pages into an open array.
@@ -103,12 +103,13 @@ public:
             std::pair<
                 std::string_view,
                 annal::Task<> (QueryAuthio::*)(annal::Request&, annal::Response&)>,
-            6>
+            7>
             kRoutes{{
                 {"list", &QueryAuthio::list},
                 {"get", &QueryAuthio::get},
                 {"types", &QueryAuthio::types},
                 {"export", &QueryAuthio::export_events},
+                {"tail", &QueryAuthio::tail},
                 {"legacy", &QueryAuthio::legacy},
                 {"delete", &QueryAuthio::erase},
             }};
@@ -212,27 +213,56 @@ private:
     annal::Task<> export_events(annal::Request& request, annal::Response& response) {
         const std::string_view format = request.param("format");
         Parameters parameters;
-        const unsigned set = kFilters | kCursor | (format == "csv" ? kCsvSafe : kNone);
+        const unsigned set = kFilters | kCursor | kRows | (format == "csv" ? kCsvSafe : kNone);
         if (const auto problem = read_parameters(request, set, parameters)) {
             co_await response.fail(*problem);
             co_return;
         }
         const std::string next_path = path_without_cursor(request);
         annal::Export what(parameters.filter, format);
-        what.rows_max(kExportRowsMax).cursor(parameters.cursor).next_path(next_path);
+        what.rows_max(parameters.rows).cursor(parameters.cursor).next_path(next_path);
         if (parameters.csv_safe) {
             what.option("csv_safe", *parameters.csv_safe);
         }
         const annal::Status status = co_await request.call().run_export(what, response.raw());
-        if (status.ok()) {
+        co_await end_answer(response, status, !annal::is_null(parameters.cursor));
+    }
+
+    /// A reconnecting browser repeats its first URL and adds the header, which is newer.
+    annal::Task<> tail(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kFilters | kAfter, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        const auto header = request.header("last-event-id");
+        if (header && !header->empty()) {
+            parameters.after = read_seq(*header);
+            if (!parameters.after) {
+                co_await response.fail(annal::Problem(400, "invalid_parameter")
+                                           .detail("header Last-Event-ID must be the seq of an "
+                                                   "event, or -1 for all"));
+                co_return;
+            }
+        }
+        annal::Tail what(parameters.filter);
+        if (parameters.after) {
+            what.after(*parameters.after);
+        }
+        const annal::Status status = co_await request.call().run_tail(what, response.raw());
+        co_await end_answer(response, status, false);
+    }
+
+    /// After the host has answered in this plugin's place, or has not.
+    annal::Task<> end_answer(
+        annal::Response& response, const annal::Status& status, bool has_cursor
+    ) {
+        // When it is cancelled nobody is left to tell.
+        if (status.ok() || status.code() == ANNAL_CANCELLED) {
             response.mark_answered();
             co_return;
         }
-        if (status.code() == ANNAL_CANCELLED) {
-            response.mark_answered();  // nobody is left to tell
-            co_return;
-        }
-        co_await response.fail(read_problem(status, !annal::is_null(parameters.cursor)));
+        co_await response.fail(read_problem(status, has_cursor));
     }
 
     /// Pages by time alone: created_at is strictly increasing within a project, so nothing is lost
@@ -283,7 +313,8 @@ private:
                                    .detail(
                                        "the manifest's trigger \"" +
                                        std::string(request.trigger()) +
-                                       "\" must be named list, get, types, export, legacy or delete"
+                                       "\" must be named list, get, types, tail, export, legacy or "
+                                       "delete"
                                    ));
     }
 

@@ -1,30 +1,23 @@
 #include <gtest/gtest.h>
 
-#include <annal/sdk/json.hpp>
-
 #include <cstring>
 
 #include "tests/support/mini_host.h"
+#include "tests/support/parsed_json.h"
 
 namespace {
 
 using annal::Json;
 using annal::test::Instance;
 using annal::test::MiniHost;
+using annal::test::parse;
 using annal::test::Reply;
 using annal::test::RequestSpec;
 using Query = std::vector<std::pair<std::string, std::string>>;
 
-Json parse(const std::string& text) {
-    Json json;
-    Json::Failure failure;
-    EXPECT_TRUE(Json::parse(text, json, failure)) << text;
-    return json;
-}
-
 class QueryTest : public testing::TestWithParam<bool> {
 protected:
-    Reply ask(const std::string& trigger, Query query = {}, Query params = {}) {
+    Reply ask(const std::string& trigger, Query query = {}, Query params = {}, Query headers = {}) {
         const Instance plugin(host_, *annal_module_v1()->components[0]);
         EXPECT_EQ(plugin.status(), ANNAL_OK) << plugin.error();
         RequestSpec spec;
@@ -33,6 +26,7 @@ protected:
         spec.trigger = trigger;
         spec.query = std::move(query);
         spec.params = std::move(params);
+        spec.headers = std::move(headers);
         const Reply reply = host_.request(plugin.table<annal_http_v1>(), plugin.self(), spec);
         EXPECT_FALSE(reply.error);
         EXPECT_TRUE(reply.finished);
@@ -148,7 +142,7 @@ TEST_P(QueryTest, RefusesWhatItDoesNotKnow) {
     expect_problem(ask("legacy", {{"cursor", "c1"}}), 400, "unknown_parameter", "cursor");
     expect_problem(ask("types", {{"limit", "1"}}), 400, "unknown_parameter", "takes none");
     expect_problem(ask("get", {{"limit", "1"}}, {{"id", "evt_0"}}), 400, "unknown_parameter");
-    expect_problem(ask("export", {{"limit", "1"}}, {{"format", "csv"}}), 400, "unknown_parameter");
+    expect_problem(ask("export", {{"after", "1"}}, {{"format", "csv"}}), 400, "unknown_parameter");
     expect_problem(
         ask("export", {{"csv_safe", "true"}}, {{"format", "jsonl"}}), 400, "unknown_parameter"
     );
@@ -341,6 +335,64 @@ TEST_P(QueryTest, FailsTheExportThatTheHostRefuses) {
     expect_problem(ask("export", {}, {{"format", "csv"}}), 503, "unavailable");
     host_.withheld = {ANNAL_SERVICE_EXPORT};
     expect_problem(ask("export", {}, {{"format", "csv"}}), 503, "unavailable", "annal.export/1");
+}
+
+TEST_P(QueryTest, AnExportMayBeOfFewerRows) {
+    EXPECT_EQ(ask("export", {{"limit", "7"}}, {{"format", "csv"}}).status, 200U);
+    EXPECT_EQ(host_.exports.at(0).rows_max, 7U);
+    EXPECT_EQ(host_.exports.at(0).next_path, "/v1/audit/events?limit=7");
+    for (const char* limit : {"0", "100001", "x", "-1"}) {
+        expect_problem(
+            ask("export", {{"limit", limit}}, {{"format", "csv"}}),
+            400,
+            "invalid_parameter",
+            "from 1 to 100000"
+        );
+    }
+}
+
+TEST_P(QueryTest, HandsTailsToTheHost) {
+    EXPECT_EQ(ask("tail").status, 200U);
+    EXPECT_EQ(host_.tails.at(0).after, ANNAL_SEQ_NONE);
+    EXPECT_EQ(ask("tail", {{"type", "auth.*"}, {"user", "u"}, {"after", "41"}}).status, 200U);
+    EXPECT_EQ(host_.tails.at(1).after, 41);
+    EXPECT_EQ(host_.tails.at(1).terms, 2U);
+    EXPECT_EQ(ask("tail", {{"last_event_id", "-1"}}).status, 200U);
+    EXPECT_EQ(host_.tails.at(2).after, -1);
+}
+
+TEST_P(QueryTest, TheHeaderOfAReconnectingTailWinsOverItsUrl) {
+    EXPECT_EQ(ask("tail", {{"after", "41"}}, {}, {{"last-event-id", "57"}}).status, 200U);
+    EXPECT_EQ(host_.tails.at(0).after, 57);
+    EXPECT_EQ(ask("tail", {{"after", "41"}}, {}, {{"last-event-id", ""}}).status, 200U);
+    EXPECT_EQ(host_.tails.at(1).after, 41);
+}
+
+TEST_P(QueryTest, RefusesATailThatCannotBeResumed) {
+    for (const char* seq : {"x", "-2", "1.0", " 1", "99999999999999999999"}) {
+        expect_problem(ask("tail", {{"after", seq}}), 400, "invalid_parameter", "after");
+        expect_problem(
+            ask("tail", {}, {}, {{"last-event-id", seq}}), 400, "invalid_parameter", "Last-Event-ID"
+        );
+    }
+    expect_problem(
+        ask("tail", {{"after", "1"}, {"last_event_id", "1"}}),
+        400,
+        "invalid_parameter",
+        "one of them"
+    );
+    expect_problem(ask("tail", {{"limit", "1"}}), 400, "unknown_parameter", "last_event_id");
+    expect_problem(ask("tail", {{"cursor", "1"}}), 400, "unknown_parameter");
+    EXPECT_TRUE(host_.tails.empty());
+}
+
+TEST_P(QueryTest, FailsTheTailThatTheHostRefuses) {
+    host_.refuse_tail = ANNAL_UNAVAILABLE;
+    expect_problem(ask("tail"), 503, "unavailable", "the tail says no");
+    host_.refuse_tail = ANNAL_INVALID;
+    expect_problem(ask("tail", {{"after", "9"}}), 400, "invalid_parameter", "the tail says no");
+    host_.withhold_tail = true;
+    expect_problem(ask("tail"), 503, "unavailable", "annal.export/1");
 }
 
 TEST_P(QueryTest, SaysWhichTriggersItHas) {

@@ -16,15 +16,11 @@
 namespace {
 
 using annal::test::Encoded;
+using annal::test::in_ms;
 using annal::test::Instance;
 using annal::test::MiniHost;
 using annal::test::RawBatch;
 using annal::test::SinkReply;
-
-std::int64_t in_ms(std::int64_t ms) {
-    const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<std::chrono::microseconds>(now).count() + ms * 1000;
-}
 
 /// Standard output is a pipe while this lives.
 class StdoutPipe {

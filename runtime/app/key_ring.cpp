@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 
@@ -22,17 +23,36 @@ Error failed(const char* what, const std::filesystem::path& file) {
             std::strerror(errno)};
 }
 
+bool write_durably(const std::filesystem::path& file, const std::string& text) {
+    const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    const bool written =
+        ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+        ::fsync(fd) == 0;
+    const int error = errno;
+    ::close(fd);
+    errno = error;
+    return written;
+}
+
+bool sync_folder(const std::filesystem::path& folder) {
+    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const bool synced = ::fsync(fd) == 0;
+    ::close(fd);
+    return synced;
+}
+
+/// The ring appears under its name only when it is whole, and stays there whatever happens: what is
+/// sealed with it could never be opened with another one.
 Result<void> make(const std::filesystem::path& file) {
     std::array<std::uint8_t, kKeyBytes> key{};
     random_bytes(key);
-    const std::string line = "k1:" + to_hex(key) + "\n";
-    const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0) return failed("make", file);
-    const bool written =
-        ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
-        ::fsync(fd) == 0;
-    ::close(fd);
-    if (!written) return failed("write", file);
+    const std::filesystem::path partial = file.string() + ".partial";
+    const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+    const bool made = write_durably(partial, "k1:" + to_hex(key) + "\n") &&
+                      ::rename(partial.c_str(), file.c_str()) == 0 && sync_folder(folder);
+    if (!made) return failed("make", file);
     return ok();
 }
 

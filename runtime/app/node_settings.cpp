@@ -60,6 +60,16 @@ Apply size(std::uint64_t Limits::*member) {
     };
 }
 
+/// Bytes a second; 0 asks for none.
+Apply rate(std::uint32_t Limits::*member) {
+    return [=](NodeSettings& s, const std::string& v) -> Result<void> {
+        BOOST_OUTCOME_TRY(const std::uint64_t value, parse_size(v));
+        if (value > (1U << 30)) return Error{Errc::invalid, "must be at most 1GiB a second"};
+        s.limits.*member = static_cast<std::uint32_t>(value);
+        return ok();
+    };
+}
+
 Apply duration(std::uint32_t Limits::*member) {
     return [=](NodeSettings& s, const std::string& v) -> Result<void> {
         BOOST_OUTCOME_TRY(const std::int64_t us, parse_duration(v));
@@ -124,6 +134,12 @@ Result<void> set_segment_events(NodeSettings& s, const std::string& v) {
     return ok();
 }
 
+Result<void> set_tls_min_version(NodeSettings& s, const std::string& v) {
+    if (v != "1.2" && v != "1.3") return Error{Errc::invalid, "must be \"1.2\" or \"1.3\""};
+    s.tls.min_version = v == "1.3" ? http::TlsVersion::v1_3 : http::TlsVersion::v1_2;
+    return ok();
+}
+
 struct Entry {
     const char* key;       // in the file; "" when only the environment has it
     const char* variable;  // "" when only the file has it
@@ -150,6 +166,13 @@ const std::vector<Entry>& entries() {
          text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
         {"allow_cidrs", "ANNAL_ALLOW_CIDRS", set_allow_cidrs},
         {"log_level", "ANNAL_LOG_LEVEL", set_log_level},
+        {"tls.certificate_file",
+         "ANNAL_TLS_CERTIFICATE_FILE",
+         filled_text([](NodeSettings& s, const std::string& v) { s.tls.certificate_file = v; })},
+        {"tls.key_file",
+         "ANNAL_TLS_KEY_FILE",
+         filled_text([](NodeSettings& s, const std::string& v) { s.tls.key_file = v; })},
+        {"tls.min_version", "ANNAL_TLS_MIN_VERSION", set_tls_min_version},
         {"", "ANNAL_BOOTSTRAP_KEY", text([](NodeSettings& s, const std::string& v) {
              s.bootstrap_key = v;
          })},
@@ -167,9 +190,14 @@ const std::vector<Entry>& entries() {
         {"limits.header_timeout", "", duration(&Limits::header_timeout_ms)},
         {"limits.body_timeout", "", duration(&Limits::body_timeout_ms)},
         {"limits.write_timeout", "", duration(&Limits::write_timeout_ms)},
+        {"limits.body_rate", "", rate(&Limits::body_rate_min_bytes_per_s)},
+        {"limits.write_rate", "", rate(&Limits::write_rate_min_bytes_per_s)},
         {"limits.idle_timeout", "", duration(&Limits::idle_timeout_ms)},
         {"limits.scan_budget", "", duration(&Limits::scan_budget_ms)},
         {"limits.drain_timeout", "", duration(&Limits::drain_timeout_ms)},
+        {"limits.tails", "", number(&Limits::tails_max, 1, 100'000)},
+        {"limits.tail_heartbeat", "", duration(&Limits::tail_heartbeat_ms)},
+        {"limits.tail_buffer", "", size(&Limits::tail_buffer_bytes_max)},
     };
     return all;
 }
@@ -220,7 +248,8 @@ private:
 
     void read_member(const std::string& prefix, const YAML::Node& key, const YAML::Node& value) {
         const std::string name = prefix + key.Scalar();
-        if (value.IsMap() && prefix.empty() && (name == "limits" || name == "sqlite")) {
+        const bool group = name == "limits" || name == "sqlite" || name == "tls";
+        if (value.IsMap() && prefix.empty() && group) {
             for (const auto& member : value) read_member(name + ".", member.first, member.second);
             return;
         }
@@ -251,6 +280,16 @@ void apply_environment(
     }
 }
 
+/// What only several settings together can get wrong.
+void check_together(const NodeSettings& settings, std::string& errors) {
+    if (settings.tls.certificate_file.empty() != settings.tls.key_file.empty())
+        errors += "tls.certificate_file and tls.key_file: both must be given, or none\n";
+    if (settings.bootstrap_key.empty() != settings.bootstrap_project.empty())
+        errors += "ANNAL_BOOTSTRAP_KEY and ANNAL_BOOTSTRAP_PROJECT: both must be given, or none\n";
+    if (!settings.bootstrap_key.empty() && settings.bootstrap_key.size() < 24)
+        errors += "ANNAL_BOOTSTRAP_KEY: must have at least 24 characters\n";
+}
+
 std::vector<fs::path> first_existing(std::initializer_list<fs::path> candidates) {
     for (const fs::path& candidate : candidates) {
         std::error_code ignored;
@@ -274,18 +313,18 @@ fs::path program_folder() {
 }
 
 Result<NodeSettings> read_node_settings(const fs::path& file, const Environment& environment) {
-    NodeSettings settings;
-    std::string errors;
+    SettingsReading reading = try_node_settings(file, environment);
+    if (reading.errors.empty()) return std::move(reading.settings);
+    reading.errors.pop_back();
+    return Error{Errc::invalid, reading.errors};
+}
+
+SettingsReading try_node_settings(const fs::path& file, const Environment& environment) {
+    SettingsReading reading;
+    auto& [settings, errors] = reading;
     if (!file.empty()) FileReader(file, settings, errors).read();
     apply_environment(environment, settings, errors);
-    if (settings.bootstrap_key.empty() != settings.bootstrap_project.empty())
-        errors += "ANNAL_BOOTSTRAP_KEY and ANNAL_BOOTSTRAP_PROJECT: both must be given, or none\n";
-    if (!settings.bootstrap_key.empty() && settings.bootstrap_key.size() < 24)
-        errors += "ANNAL_BOOTSTRAP_KEY: must have at least 24 characters\n";
-    if (!errors.empty()) {
-        errors.pop_back();
-        return Error{Errc::invalid, errors};
-    }
+    check_together(settings, errors);
     const fs::path here = program_folder();
     if (settings.manifests.empty())
         settings.manifests =
@@ -293,7 +332,7 @@ Result<NodeSettings> read_node_settings(const fs::path& file, const Environment&
     if (settings.plugins.empty())
         settings.plugins = first_existing({here / "plugins", here / "../lib/annal/plugins"});
     if (settings.master_key_file.empty()) settings.master_key_file = settings.data_dir / "keyring";
-    return settings;
+    return reading;
 }
 
 }  // namespace annal

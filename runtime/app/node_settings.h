@@ -9,6 +9,7 @@
 #include "runtime/core/limits.h"
 #include "runtime/core/log.h"
 #include "runtime/core/result.h"
+#include "runtime/http/tls.h"
 
 namespace annal {
 
@@ -26,6 +27,7 @@ struct NodeSettings {
     std::vector<std::string> allow_cidrs;  ///< allow_cidrs, ANNAL_ALLOW_CIDRS (separated by ',')
     std::string bootstrap_key,
         bootstrap_project;  ///< ANNAL_BOOTSTRAP_KEY, ANNAL_BOOTSTRAP_PROJECT; both or none
+    http::TlsOptions tls;   ///< tls.*, ANNAL_TLS_CERTIFICATE_FILE, …: both files or none
     log::Level log_level = log::Level::info;     ///< log_level, ANNAL_LOG_LEVEL
     std::uint32_t segment_events_max = 250'000;  ///< sqlite.segment_events
     Limits limits;                               ///< limits.*
@@ -41,6 +43,16 @@ using Environment = std::function<std::optional<std::string>(const char* name)>;
 /// @error Errc::invalid  Every unknown key, bad value and broken line at once, each with file and
 /// line or variable name.
 [[nodiscard]] Result<NodeSettings> read_node_settings(
+    const std::filesystem::path& file, const Environment& environment
+);
+
+/// The same for those who go on in spite of errors: what could be read, and every error on a line
+/// of its own.
+struct SettingsReading {
+    NodeSettings settings;
+    std::string errors;
+};
+[[nodiscard]] SettingsReading try_node_settings(
     const std::filesystem::path& file, const Environment& environment
 );
 

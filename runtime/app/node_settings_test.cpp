@@ -90,5 +90,58 @@ TEST_F(NodeSettingsTest, WantsBothBootstrapVariablesOrNone) {
     EXPECT_NE(errors("").find("at least 24"), std::string::npos);
 }
 
+TEST_F(NodeSettingsTest, EveryLimitIsRead) {
+    auto settings = read(
+        "limits:\n  body_bytes: 1\n  bodies_in_memory: 2\n  queue_bytes: 3\n  project_queue_bytes: "
+        "4\n"
+        "  connections: 5\n  header_bytes: 2048\n  export_rows: 7\n  header_timeout: 8ms\n"
+        "  body_timeout: 9ms\n  body_rate: 10\n  write_timeout: 11ms\n  write_rate: 12\n"
+        "  idle_timeout: 13ms\n  scan_budget: 14ms\n  drain_timeout: 15ms\n"
+    );
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    const Limits& l = settings.value().limits;
+    EXPECT_EQ(l.body_bytes_max, 1U);
+    EXPECT_EQ(l.bodies_in_memory_max, 2U);
+    EXPECT_EQ(l.queue_bytes_max, 3U);
+    EXPECT_EQ(l.project_queue_bytes_max, 4U);
+    EXPECT_EQ(l.connections_max, 5U);
+    EXPECT_EQ(l.header_bytes_max, 2048U);
+    EXPECT_EQ(l.export_rows_max, 7U);
+    EXPECT_EQ(l.header_timeout_ms, 8U);
+    EXPECT_EQ(l.body_timeout_ms, 9U);
+    EXPECT_EQ(l.body_rate_min_bytes_per_s, 10U);
+    EXPECT_EQ(l.write_timeout_ms, 11U);
+    EXPECT_EQ(l.write_rate_min_bytes_per_s, 12U);
+    EXPECT_EQ(l.idle_timeout_ms, 13U);
+    EXPECT_EQ(l.scan_budget_ms, 14U);
+    EXPECT_EQ(l.drain_timeout_ms, 15U);
+}
+
+TEST_F(NodeSettingsTest, ARateOfZeroAsksForNone) {
+    auto settings = read("limits: {body_rate: 0, write_rate: 0}\n");
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    EXPECT_EQ(settings.value().limits.body_rate_min_bytes_per_s, 0U);
+    EXPECT_EQ(settings.value().limits.write_rate_min_bytes_per_s, 0U);
+}
+
+TEST_F(NodeSettingsTest, TlsIsBothFilesOrNone) {
+    auto settings = read("tls:\n  certificate_file: /c\n  key_file: /k\n  min_version: '1.3'\n");
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    EXPECT_EQ(settings.value().tls.certificate_file, "/c");
+    EXPECT_EQ(settings.value().tls.key_file, "/k");
+    EXPECT_EQ(settings.value().tls.min_version, http::TlsVersion::v1_3);
+    EXPECT_NE(
+        errors("tls: {key_file: /k}\n").find("both must be given, or none"), std::string::npos
+    );
+    EXPECT_NE(
+        errors("tls: {min_version: '1.1'}\n").find(":1: tls.min_version: must be"),
+        std::string::npos
+    );
+    variables["ANNAL_TLS_CERTIFICATE_FILE"] = "/other";
+    EXPECT_EQ(
+        read("tls: {certificate_file: /c, key_file: /k}\n").value().tls.certificate_file, "/other"
+    );
+}
+
 }  // namespace
 }  // namespace annal

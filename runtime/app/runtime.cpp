@@ -12,22 +12,25 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_future.hpp>
-#include <fstream>
+#include <csignal>
 #include <future>
 #include <thread>
 
+#include "runtime/app/descriptors.h"
 #include "runtime/app/key_ring.h"
+#include "runtime/app/secrets.h"
 #include "runtime/control/api_keys.h"
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
 #include "runtime/control/setting_routes.h"
 #include "runtime/core/fatal.h"
-#include "runtime/core/task_impl.h"
+#include "runtime/core/run_task_impl.h"
+#include "runtime/core/time_text.h"
 #include "runtime/delivery/stream.h"
 #include "runtime/http/export.h"
 #include "runtime/http/plugin_handler.h"
 #include "runtime/http/server.h"
+#include "runtime/http/tail.h"
 #include "runtime/plugin/call.h"
 #include "runtime/plugin/loader.h"
 #include "runtime/store/sqlite/sqlite_store.h"
@@ -39,30 +42,6 @@ namespace {
 constexpr std::size_t kIoThreads = 2;
 constexpr std::size_t kSinkThreads = 4;
 constexpr auto kUsageFlushInterval = std::chrono::seconds(60);
-
-/// Secrets that manifests name: ANNAL_SECRET_<NAME>, or the file DATA_DIR/secrets/<name>.
-SecretLookup make_secret_lookup(const std::filesystem::path& data_dir, Environment environment) {
-    return [data_dir, environment = std::move(environment)](const std::string& name
-           ) -> std::optional<std::string> {
-        std::string variable = "ANNAL_SECRET_";
-        for (const unsigned char c : name)
-            variable += std::isalnum(c) ? static_cast<char>(std::toupper(c)) : '_';
-        if (auto value = environment(variable.c_str())) return value;
-        if (name.empty() || name.find("..") != std::string::npos || name.front() == '/')
-            return std::nullopt;
-        std::ifstream in(data_dir / "secrets" / name, std::ios::binary);
-        if (!in) return std::nullopt;
-        std::string value((std::istreambuf_iterator<char>(in)), {});
-        while (!value.empty() && (value.back() == '\n' || value.back() == '\r')) value.pop_back();
-        return value;
-    };
-}
-
-/// For results that can't be default-constructed, as a future would need.
-template <class T>
-Task<void> keep_result(Task<T> task, std::optional<T>& result) {
-    result.emplace(co_await std::move(task));
-}
 
 }  // namespace
 
@@ -92,7 +71,9 @@ struct Runtime::State {
     std::optional<Loader> loader;  // instances point into its modules
     std::vector<std::shared_ptr<Instance>> instances;
     std::unique_ptr<http::Exporter> exporter;
+    std::unique_ptr<http::TailHub> tails;
     http::Router router;
+    std::shared_ptr<http::TlsIdentity> tls;  // null: TCP is plain
     std::unique_ptr<http::Server> server;
     std::vector<std::unique_ptr<Stream>> streams;
     std::string address;
@@ -103,12 +84,13 @@ struct Runtime::State {
     /// Runs a coroutine to its end from outside the io threads.
     template <class T>
     T run(Task<T> task) {
-        std::optional<T> result;
-        asio::co_spawn(executor, keep_result(std::move(task), result), asio::use_future).get();
-        return std::move(*result);
+        return run_task(executor, std::move(task));
     }
-    void run(Task<void> task) { asio::co_spawn(executor, std::move(task), asio::use_future).get(); }
 
+    Result<void> make_room();
+    Result<void> load_tls();
+    void reload_tls() const;
+    void await_signal();
     Result<void> start_threads();
     void stop_threads();
     Result<void> open_store();
@@ -142,7 +124,61 @@ struct Step {
 
 }  // namespace
 
+Result<void> Runtime::State::make_room() {
+    if (!role.listen) return ok();
+    Limits& limits = settings.limits;
+    const std::uint64_t descriptors = raise_descriptor_limit();
+    const std::uint32_t carried = connections_carried(descriptors);
+    if (carried >= limits.connections_max) return ok();
+    log::warn(
+        "runtime.few_descriptors",
+        {{"descriptors_max", descriptors},
+         {"connections_wanted", limits.connections_max},
+         {"connections_max", carried},
+         {"detail", "raise the hard limit of open files (ulimit -Hn, LimitNOFILE)"}}
+    );
+    limits.connections_max = carried;
+    return ok();
+}
+
+Result<void> Runtime::State::load_tls() {
+    if (!role.listen || !settings.tls.given()) return ok();
+    BOOST_OUTCOME_TRY(tls, http::TlsIdentity::load(settings.tls, metrics));
+    return ok();
+}
+
+void Runtime::State::reload_tls() const {
+    if (!tls) {
+        log::info("tls.nothing_to_reload");
+        return;
+    }
+    if (const auto reloaded = tls->reload(); !reloaded) {
+        log::error("tls.reload_failed", {{"detail", reloaded.error().detail}});
+        return;
+    }
+    log::info(
+        "tls.reloaded",
+        {{"certificate_file", tls->options().certificate_file.native()},
+         {"expires", format_time(tls->expires_s() * kSecondUs)}}
+    );
+}
+
+void Runtime::State::await_signal() {
+    signals.async_wait([this](boost::system::error_code error, int signal) {
+        if (error) return;
+        if (signal == SIGHUP) {
+            asio::post(sink_pool, [this] { reload_tls(); });  // files are not for io threads
+            return await_signal();
+        }
+        log::info("runtime.stopping", {{"signal", signal}});
+        stop_requested.set_value();
+    });
+}
+
 Result<void> Runtime::State::start_threads() {
+    // A peer that is gone is an error of write, not the end of the node: OpenSSL below libcurl, and
+    // plugins that write to pipes, can't say so call by call.
+    std::signal(SIGPIPE, SIG_IGN);
     work.emplace(io.get_executor());
     for (std::size_t i = 0; i < kIoThreads; ++i) {
         threads.emplace_back([this] {
@@ -276,6 +312,10 @@ Result<void> Runtime::State::load_plugins() {
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
     http::connect_exports(environment, *exporter);
+    tails = std::make_unique<http::TailHub>(environment, [this](const http::Principal& who) {
+        return keys->in_force(who);
+    });
+    http::connect_tails(environment, *tails);
 
     ManifestSet set = read_manifests(settings.manifests);
     std::string errors;
@@ -290,6 +330,7 @@ Result<void> Runtime::State::load_plugins() {
 void Runtime::State::destroy_plugins() {
     streams.clear();
     exporter.reset();
+    tails.reset();
     router = http::Router();
     instances.clear();
     loader.reset();
@@ -317,7 +358,12 @@ Result<void> Runtime::State::add_routes() {
     control::NodeView view;
     view.appender = appender.get();
     view.metrics = &metrics;
-    view.not_ready = [] { return std::vector<std::string>(); };
+    view.not_ready = [this] {
+        std::string refusal = store->health().refusal;
+        return refusal.empty() ? std::vector<std::string>()
+                               : std::vector<std::string>{"the store can't write: " + refusal};
+    };
+    view.degraded = [this] { return store->health().damaged; };
     view.instances = [this] { return instances; };
     view.streams = [this] {
         std::vector<StreamStatus> all;
@@ -352,19 +398,24 @@ Result<void> Runtime::State::start_server() {
     http::ServerOptions options;
     options.listen = role.listen ? settings.listen : "";
     options.unix_socket = settings.unix_socket();
+    options.tls = tls;
     BOOST_OUTCOME_TRY(address, server->start(options));
     return ok();
 }
 
 void Runtime::State::stop_server() {
+    tails->close();  // they would last through the grace
     run(server->stop());
+    run(tails->drain());
 }
 
 namespace {
 
 template <class State>
 const auto& steps() {
-    static const std::array<Step<State>, 9> all{{
+    static const std::array<Step<State>, 11> all{{
+        {"make room for connections", &State::make_room, nullptr},
+        {"load TLS certificate", &State::load_tls, nullptr},
         {"start threads", &State::start_threads, &State::stop_threads},
         {"open store", &State::open_store, &State::close_store},
         {"start append path", &State::start_append_path, &State::stop_append_path},
@@ -396,6 +447,7 @@ Result<void> Runtime::start() {
     // start and serving.
     state_->signals.add(SIGTERM);
     state_->signals.add(SIGINT);
+    if (state_->role.listen) state_->signals.add(SIGHUP);
     for (const auto& step : steps<State>()) {
         auto done = ((*state_).*step.start)();
         if (!done) {
@@ -416,11 +468,7 @@ const std::string& Runtime::address() const {
 }
 
 void Runtime::wait_for_signal() {
-    state_->signals.async_wait([this](boost::system::error_code error, int signal) {
-        if (error) return;
-        log::info("runtime.stopping", {{"signal", signal}});
-        state_->stop_requested.set_value();
-    });
+    state_->await_signal();
     state_->stop_requested.get_future().wait();
 }
 

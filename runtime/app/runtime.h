@@ -24,7 +24,7 @@ public:
     [[nodiscard]] Result<void> start();
     /// The bound "address:port"; empty without TCP.
     [[nodiscard]] const std::string& address() const;
-    /// Blocks until SIGTERM or SIGINT.
+    /// Blocks until SIGTERM or SIGINT. SIGHUP meanwhile reads the TLS certificate and key again.
     void wait_for_signal();
     /// Stops accepting, ends what is in flight, commits, closes. Idempotent.
     void stop();

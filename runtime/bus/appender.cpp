@@ -88,14 +88,28 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
           events_total(
               m.define(MetricKind::counter, "annal_append_events_total", "Events made durable.")
           ),
+          replayed_total(m.define(
+              MetricKind::counter,
+              "annal_append_replayed_events_total",
+              "Events whose idempotency key was known: answered again, not stored again."
+          )),
+          bytes_total(m.define(
+              MetricKind::counter, "annal_append_bytes_total", "Bytes of requests made durable."
+          )),
           units_per_commit(m.define(
               MetricKind::histogram, "annal_append_commit_units", "Requests that shared one commit."
           )),
+          events_per_commit(
+              m.define(MetricKind::histogram, "annal_append_commit_events", "Events of one commit.")
+          ),
           commit_seconds(m.define(
               MetricKind::histogram, "annal_append_commit_seconds", "Duration of one commit."
           )),
           queue_bytes_gauge(m.define(
               MetricKind::gauge, "annal_append_queue_bytes", "Bytes waiting for or in a commit."
+          )),
+          queue_units_gauge(m.define(
+              MetricKind::gauge, "annal_append_queue_units", "Requests waiting for or in a commit."
           )),
           clock_behind(m.define(
               MetricKind::gauge,
@@ -123,15 +137,19 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
     ClockGuard guard;
     std::deque<Pending> queue;
     std::map<std::string, std::size_t> project_bytes;
-    std::size_t bytes = 0;
+    std::size_t bytes = 0, requests = 0;  // waiting for or in a commit
     bool running = false;
     std::list<Subscription> subscriptions;
 
     asio::strand<asio::any_io_executor> strand;
     Metric& events_total;
+    Metric& replayed_total;
+    Metric& bytes_total;
     Metric& units_per_commit;
+    Metric& events_per_commit;
     Metric& commit_seconds;
     Metric& queue_bytes_gauge;
+    Metric& queue_units_gauge;
     Metric& clock_behind;
     Metric& refused_busy;
     Metric& refused_queue;
@@ -142,6 +160,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
     std::optional<Error> accept(Pending& pending);
     std::vector<Pending> take();
     void settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes);
+    void show_queue();
     void wake(const std::vector<std::string>& projects);
     Task<void> run();
 };
@@ -194,7 +213,9 @@ std::optional<Error> Appender::State::accept(Pending& pending) {
         if (auto refusal = refuse(pending.unit, pending.bytes)) return refusal;
         project_bytes[pending.unit.project] += pending.bytes;
         bytes += pending.bytes;
+        ++requests;
         queue.push_back(std::move(pending));
+        show_queue();
         start = !std::exchange(running, true);
     }
     if (start) asio::co_spawn(strand, run(), asio::detached);
@@ -216,13 +237,18 @@ std::vector<Pending> Appender::State::take() {
         queue.pop_front();
     }
     if (batch.empty()) running = false;
-    queue_bytes_gauge.record(static_cast<double>(bytes));
     return batch;
+}
+
+/// With the mutex held.
+void Appender::State::show_queue() {
+    queue_bytes_gauge.record(static_cast<double>(bytes));
+    queue_units_gauge.record(static_cast<double>(requests));
 }
 
 void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes) {
     std::vector<std::string> appended;
-    std::size_t events = 0;
+    std::size_t events = 0, replayed = 0, durable_bytes = 0;
     TimeUs newest = kNoTime;
     {
         const std::lock_guard lock(mutex);
@@ -231,6 +257,8 @@ void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutc
             if ((share->second -= batch[i].bytes) == 0) project_bytes.erase(share);
             bytes -= batch[i].bytes;
         }
+        requests -= batch.size();
+        show_queue();
     }
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (!outcomes[i].has_value()) continue;
@@ -239,11 +267,16 @@ void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutc
             return !r.replayed;
         });
         events += static_cast<std::size_t>(fresh);
+        replayed += receipts.size() - static_cast<std::size_t>(fresh);
+        durable_bytes += batch[i].bytes;
         if (fresh > 0) appended.push_back(batch[i].unit.project);
         if (!receipts.empty()) newest = std::max(newest, receipts.back().created_at);
     }
     // Before anybody is answered: who has an answer may look at the metrics.
     events_total.record(static_cast<double>(events));
+    replayed_total.record(static_cast<double>(replayed));
+    bytes_total.record(static_cast<double>(durable_bytes));
+    events_per_commit.record(static_cast<double>(events));
     if (newest != kNoTime) {
         const double behind = static_cast<double>(newest - clock.wall_us()) / kSecondUs;
         clock_behind.record(std::max(0.0, behind));

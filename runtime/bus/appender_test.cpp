@@ -58,23 +58,22 @@ TEST_F(AppenderTest, ReturnsTheReceiptsOfALoneRequest) {
 
 TEST_F(AppenderTest, SharesACommitAmongThoseWhoArriveDuringOne) {
     store.append_delay_ms = 20;
-    std::vector<IoThreads::Pending<AppendOutcome>> pending;
+    std::vector<PendingTask<AppendOutcome>> pending;
     for (int i = 0; i < 100; ++i)
         pending.push_back(threads.start(appender->append(unit("p" + std::to_string(i % 7)))));
-    for (auto& p : pending) EXPECT_TRUE(threads.wait(std::move(p)).has_value());
+    for (auto& p : pending) EXPECT_TRUE(p.get().has_value());
     EXPECT_GE(store.appends, 2);
     EXPECT_LE(store.appends, 10);
 }
 
 TEST_F(AppenderTest, KeepsTheOrderOfOneProject) {
     store.append_delay_ms = 5;
-    std::vector<IoThreads::Pending<AppendOutcome>> pending;
     IoThreads one(1);
     Appender ordered(store, clock, limits, metrics, one.executor());
-    std::vector<IoThreads::Pending<AppendOutcome>> asked;
+    std::vector<PendingTask<AppendOutcome>> asked;
     for (int i = 0; i < 20; ++i) asked.push_back(one.start(ordered.append(unit("p"))));
     for (int i = 0; i < 20; ++i)
-        EXPECT_EQ(one.wait(std::move(asked[static_cast<std::size_t>(i)])).value()[0].seq, i);
+        EXPECT_EQ(asked[static_cast<std::size_t>(i)].get().value()[0].seq, i);
 }
 
 TEST_F(AppenderTest, RefusesAProjectWhoseShareIsFullAndServesTheOthers) {
@@ -88,7 +87,7 @@ TEST_F(AppenderTest, RefusesAProjectWhoseShareIsFullAndServesTheOthers) {
     EXPECT_EQ(second.error().code, Errc::busy);
     EXPECT_GT(second.error().retry_after_ms, 0U);
     EXPECT_TRUE(append(unit("modest", 3'000)).has_value());
-    EXPECT_TRUE(threads.wait(std::move(first)).has_value());
+    EXPECT_TRUE(first.get().has_value());
     EXPECT_TRUE(append(unit("greedy", 3'000)).has_value()) << "the share is free again";
 }
 
@@ -102,7 +101,7 @@ TEST_F(AppenderTest, RefusesEverybodyWhenTheNodesQueueIsFull) {
     ASSERT_FALSE(second.has_value());
     EXPECT_EQ(second.error().code, Errc::unavailable);
     EXPECT_GT(second.error().retry_after_ms, 0U);
-    EXPECT_TRUE(threads.wait(std::move(first)).has_value());
+    EXPECT_TRUE(first.get().has_value());
 }
 
 TEST_F(AppenderTest, TakesOneRequestHoweverSmallTheShare) {
@@ -118,9 +117,9 @@ TEST_F(AppenderTest, FailsOnlyTheRequestThatIsWrong) {
     auto good = threads.start(appender->append(unit("p", 1)));
     auto conflict = threads.start(appender->append(unit("p", 2, "key")));
     auto replay = threads.start(appender->append(unit("p", 1, "key")));
-    EXPECT_TRUE(threads.wait(std::move(good)).has_value());
-    EXPECT_EQ(threads.wait(std::move(conflict)).error().code, Errc::conflict);
-    const AppendOutcome replayed = threads.wait(std::move(replay));
+    EXPECT_TRUE(good.get().has_value());
+    EXPECT_EQ(conflict.get().error().code, Errc::conflict);
+    const AppendOutcome replayed = replay.get();
     ASSERT_TRUE(replayed.has_value());
     EXPECT_TRUE(replayed.value()[0].replayed);
     EXPECT_EQ(replayed.value()[0].seq, 0);
@@ -179,7 +178,7 @@ TEST_F(AppenderTest, DrainsWhatItHasAccepted) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     threads.run(appender->drain());
     EXPECT_EQ(store.appends, 1);
-    EXPECT_TRUE(threads.wait(std::move(pending)).has_value());
+    EXPECT_TRUE(pending.get().has_value());
 }
 
 }  // namespace

@@ -271,6 +271,16 @@ bool ApiKeys::knows_secret(std::string_view secret) const {
     return by_hash_.contains(hash_of(secret));
 }
 
+bool ApiKeys::in_force(const http::Principal& who) const {
+    if (who.key_id == "local") return true;
+    const TimeUs now = clock_.wall_us();
+    const std::lock_guard lock(mutex_);
+    const auto found = by_id_.find({who.project, who.key_id});
+    if (found == by_id_.end()) return false;
+    const ApiKey& key = found->second->key;
+    return key.revoked_at == kNoTime && (key.expires_at == kNoTime || key.expires_at > now);
+}
+
 Task<void> ApiKeys::flush_usage() {
     std::vector<AppendUnit> units;
     {

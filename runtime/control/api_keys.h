@@ -57,6 +57,9 @@ public:
     /// Newest first.
     [[nodiscard]] std::vector<ApiKey> list(const std::string& project) const;
     [[nodiscard]] bool knows_secret(std::string_view secret) const;
+    /// Whether the key by which `who` came in is neither revoked nor expired; always true for the
+    /// node's owner.
+    [[nodiscard]] bool in_force(const http::Principal& who) const;
     /// Writes the last_used times that have changed; called now and then.
     [[nodiscard]] Task<void> flush_usage();
 

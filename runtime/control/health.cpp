@@ -1,9 +1,12 @@
 #include "runtime/control/health.h"
 
 #include <boost/json.hpp>
+#include <mutex>
 
 #include "runtime/control/body.h"
+#include "runtime/core/process_metrics.h"
 #include "runtime/core/task_impl.h"
+#include "runtime/core/version.h"
 
 namespace annal::control {
 namespace json = boost::json;
@@ -62,13 +65,15 @@ public:
         json::object body;
         body["status"] = reasons.empty() ? "ready" : "not ready";
         body["reasons"] = json::array(reasons.begin(), reasons.end());
+        const auto degraded = view_.degraded ? view_.degraded() : std::vector<std::string>();
+        body["degraded"] = json::array(degraded.begin(), degraded.end());
         const json::value value(std::move(body));
         co_return co_await respond_json(*exchange, reasons.empty() ? 200 : 503, value);
     }
 
     Task<Result<void>> metrics(std::shared_ptr<http::Exchange> exchange) {
         std::string type = "text/plain; version=0.0.4; charset=utf-8";
-        std::string text = view_.metrics->render();
+        std::string text = scrape();
         co_return co_await http::respond(*exchange, 200, std::move(type), std::move(text));
     }
 
@@ -89,7 +94,15 @@ public:
     }
 
 private:
+    std::string scrape() {
+        const std::lock_guard lock(scraping_);
+        process_.refresh();
+        return view_.metrics->render();
+    }
+
     NodeView view_;
+    std::mutex scraping_;
+    ProcessMetrics process_{*view_.metrics, std::string(version())};
 };
 
 }  // namespace

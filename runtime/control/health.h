@@ -17,6 +17,8 @@ struct NodeView {
     Metrics* metrics = nullptr;
     std::function<std::vector<std::string>()>
         not_ready;  ///< reasons beside the appender's; empty: none
+    std::function<std::vector<std::string>()>
+        degraded;  ///< what does not work although the node can append; empty: nothing
     std::function<std::vector<std::shared_ptr<Instance>>()> instances;
     std::function<std::vector<StreamStatus>()> streams;
 };

@@ -43,6 +43,14 @@ const prometheus::Histogram::BucketBoundaries kSecondBuckets = {
     10,
     30};
 
+/// Names that do not end in _seconds: events, requests, from one to what a request may hold.
+const prometheus::Histogram::BucketBoundaries kSizeBuckets = {
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1'000, 2'000, 5'000, 10'000};
+
+const prometheus::Histogram::BucketBoundaries& buckets_of(std::string_view name) {
+    return name.ends_with("_seconds") ? kSecondBuckets : kSizeBuckets;
+}
+
 class CounterMetric final : public Metric {
 public:
     explicit CounterMetric(prometheus::Counter& counter) : counter_(counter) {}
@@ -110,7 +118,9 @@ struct Metrics::State {
         return {kind, &prometheus::BuildHistogram().Name(name).Help(help).Register(registry), {}};
     }
 
-    static std::unique_ptr<Metric> make_series(Family& family, const Labels& labels) {
+    static std::unique_ptr<Metric> make_series(
+        const std::string& name, Family& family, const Labels& labels
+    ) {
         switch (family.kind) {
             case MetricKind::counter:
                 return std::make_unique<CounterMetric>(std::get<0>(family.made)->Add(labels));
@@ -120,7 +130,7 @@ struct Metrics::State {
                 break;
         }
         return std::make_unique<HistogramMetric>(
-            std::get<2>(family.made)->Add(labels, kSecondBuckets)
+            std::get<2>(family.made)->Add(labels, buckets_of(name))
         );
     }
 
@@ -150,7 +160,7 @@ struct Metrics::State {
         if (family.series.size() >= series_max) {
             return nullptr;
         }
-        return family.series.emplace(labels, make_series(family, labels)).first->second.get();
+        return family.series.emplace(labels, make_series(name, family, labels)).first->second.get();
     }
 
     mutable std::mutex mutex;

@@ -33,6 +33,16 @@ TEST(MetricsTest, OtherLabelsAreAnotherSeries) {
     EXPECT_NE(text.find(R"(annal_x_total{sink="b"} 0)"), std::string::npos) << text;
 }
 
+TEST(MetricsTest, HistogramsOfSecondsAndOfSizesHaveTheirOwnBuckets) {
+    Metrics metrics;
+    metrics.define(MetricKind::histogram, "annal_wait_seconds", "Wait.").record(0.0001);
+    metrics.define(MetricKind::histogram, "annal_batch_events", "Batch.").record(3'000);
+    const std::string text = metrics.render();
+    EXPECT_NE(text.find("annal_wait_seconds_bucket{le=\"0.0001\"} 1"), std::string::npos) << text;
+    EXPECT_NE(text.find("annal_batch_events_bucket{le=\"2000\"} 0"), std::string::npos) << text;
+    EXPECT_NE(text.find("annal_batch_events_bucket{le=\"5000\"} 1"), std::string::npos) << text;
+}
+
 TEST(MetricsTest, CountersNeverFall) {
     Metrics metrics;
     Metric& counter = metrics.define(MetricKind::counter, "annal_c_total", "C.");

@@ -176,6 +176,30 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
             "Events behind the head of the log.",
             labels
         );
+        lag_seconds_gauge = &e.metrics->define(
+            MetricKind::gauge,
+            "annal_stream_lag_seconds",
+            "Age of the oldest event that the destination lacks; 0 when it has all.",
+            labels
+        );
+        blocked_gauge = &e.metrics->define(
+            MetricKind::gauge,
+            "annal_stream_blocked",
+            "1 while the stream waits for somebody to mend its destination.",
+            labels
+        );
+        delivered_total = &e.metrics->define(
+            MetricKind::counter,
+            "annal_stream_delivered_events_total",
+            "Events that the destination has acknowledged.",
+            labels
+        );
+        attempt_seconds = &e.metrics->define(
+            MetricKind::histogram,
+            "annal_stream_delivery_seconds",
+            "Time until the sink reported on an attempt.",
+            labels
+        );
         for (auto o :
              {Attempt::Outcome::delivered,
               Attempt::Outcome::retry,
@@ -206,13 +230,18 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     std::shared_ptr<void> wakes;
 
     // On the strand.
-    Seq cursor = kNoSeq;   // committed
-    Seq scanned = kNoSeq;  // looked at; never behind cursor
+    Seq cursor = kNoSeq;             // committed
+    Seq scanned = kNoSeq;            // looked at; never behind cursor
+    TimeUs lacking_since = kNoTime;  // no event that the destination lacks is older
 
     mutable std::mutex mutex;  // guards status
     StreamStatus status;
     Metric* cursor_gauge = nullptr;
     Metric* lag_gauge = nullptr;
+    Metric* lag_seconds_gauge = nullptr;
+    Metric* blocked_gauge = nullptr;
+    Metric* delivered_total = nullptr;
+    Metric* attempt_seconds = nullptr;
     std::array<Metric*, 4> outcomes{};
 
     const annal_sink_v1& table() const { return sink->table<annal_sink_v1>(); }
@@ -245,6 +274,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     }
 
     void set_state(const char* state, std::string error = {}) {
+        blocked_gauge->record(state == std::string_view("blocked") ? 1 : 0);
         const std::lock_guard lock(mutex);
         status.state = state;
         status.last_error = std::move(error);
@@ -413,8 +443,13 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
 }
 
 Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
+    const auto& events = shipment->events.events;
+    lacking_since = events.front().created_at;
     for (std::uint32_t number = 1;; ++number) {
+        const std::int64_t begin = environment.clock->monotonic_us();
         Attempt result = co_await attempt(shipment, number);
+        const std::int64_t took = environment.clock->monotonic_us() - begin;
+        attempt_seconds->record(static_cast<double>(took) / kSecondUs);
         outcomes[static_cast<std::size_t>(result.outcome)]->record(1);
         if (result.outcome == Attempt::Outcome::delivered) break;
         const bool blocked = result.outcome != Attempt::Outcome::retry;
@@ -423,7 +458,7 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
             {{"stream", status.name},
              {"attempt", number},
              {"outcome", word(result.outcome)},
-             {"first_seq", shipment->events.events.front().seq},
+             {"first_seq", events.front().seq},
              {"last_seq", shipment->last_seq},
              {"error", result.detail}}
         );
@@ -433,6 +468,8 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
         if (stopping) co_return;
     }
     set_state("active");
+    lacking_since = events.back().created_at;
+    delivered_total->record(static_cast<double>(events.size()));
     co_await commit(shipment->last_seq);
     scanned = std::max(cursor, shipment->last_seq);
 }
@@ -480,6 +517,9 @@ Task<void> Stream::State::measure() {
     if (!head) co_return;
     const std::int64_t lag = head.value().head_seq - scanned;
     lag_gauge->record(static_cast<double>(lag));
+    const TimeUs since = lacking_since == kNoTime ? head.value().head_at : lacking_since;
+    const TimeUs age = lag > 0 ? environment.clock->wall_us() - since : 0;
+    lag_seconds_gauge->record(std::max(0.0, static_cast<double>(age) / kSecondUs));
     const std::lock_guard lock(mutex);
     status.lag_events = lag;
 }

@@ -7,17 +7,12 @@
 #include <mutex>
 #include <thread>
 
-#include "tests/support/fake_store.h"
-#include "tests/support/io_threads.h"
+#include "tests/support/test_host.h"
 
 namespace annal {
 namespace {
 
 using namespace std::chrono_literals;
-using test::FakeStore;
-using test::IoThreads;
-
-constexpr TimeUs kStart = 1'780'000'000 * kSecondUs;
 
 /// A destination that writes down what reaches it and misbehaves when told to.
 struct Destination {
@@ -117,16 +112,8 @@ const annal_module kModule{
     kComponents};
 
 struct StreamTest : testing::Test {
-    ManualClock fixed{kStart};
-    SystemClock clock;  // deadlines are real
-    Metrics metrics;
-    Limits limits;
-    FakeStore store{fixed};
-    IoThreads threads;
-    boost::asio::any_io_executor executor = threads.executor();
+    test::TestHost host;
     boost::asio::thread_pool pool{2};
-    Appender appender{store, clock, limits, metrics, executor};
-    HostEnvironment environment;
     Module module;
     Destination to;
     std::shared_ptr<Instance> sink;
@@ -135,12 +122,6 @@ struct StreamTest : testing::Test {
 
     void SetUp() override {
         destination = &to;
-        environment.store = &store;
-        environment.appender = &appender;
-        environment.clock = &clock;
-        environment.metrics = &metrics;
-        environment.limits = &limits;
-        environment.executor = &executor;
         module.descriptor = &kModule;
         trigger.name = "all";
         trigger.project = "p";
@@ -158,15 +139,15 @@ struct StreamTest : testing::Test {
         manifest.instance = "memory";
         manifest.component = "memory";
         manifest.timeout_us = timeout_us;
-        sink = Instance::create(manifest, module, environment).value();
+        sink = Instance::create(manifest, module, host.environment).value();
     }
     void start() {
-        stream = std::make_unique<Stream>(trigger, sink, environment, pool);
+        stream = std::make_unique<Stream>(trigger, sink, host.environment, pool);
         stream->start();
     }
     void stop() {
         if (!stream) return;
-        threads.run(stream->stop());
+        host.run(stream->stop());
         stream.reset();
     }
     void append(int count, const char* action = "test.happened", std::vector<Seq> erase = {}) {
@@ -181,7 +162,7 @@ struct StreamTest : testing::Test {
             unit.events.push_back(draft);
         }
         unit.erase = std::move(erase);
-        ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
+        ASSERT_TRUE(host.run(host.appender.append(std::move(unit))).has_value());
     }
     template <class Condition>
     bool eventually(Condition condition) {
@@ -199,7 +180,11 @@ struct StreamTest : testing::Test {
         for (std::int64_t seq = first; seq <= last; ++seq) seqs.push_back(seq);
         return seqs;
     }
-    Seq committed() { return threads.run(store.cursor("stream.memory/all.p")).value(); }
+    /// Whether this is a line of the metrics page.
+    bool shows(const std::string& line) {
+        return ("\n" + host.metrics.render()).find("\n" + line + "\n") != std::string::npos;
+    }
+    Seq committed() { return host.run(host.store.cursor("stream.memory/all.p")).value(); }
 };
 
 TEST_F(StreamTest, DeliversTheBacklogThenWhatFollowsInOrder) {
@@ -212,6 +197,10 @@ TEST_F(StreamTest, DeliversTheBacklogThenWhatFollowsInOrder) {
     EXPECT_EQ(to.seqs, range(0, 41));
     EXPECT_EQ(to.overlaps, 0U);
     EXPECT_EQ(committed(), 41);
+    const std::string labels = "{project=\"p\",stream=\"memory/all\"}";
+    EXPECT_TRUE(shows("annal_stream_delivered_events_total" + labels + " 42"));
+    EXPECT_TRUE(shows("annal_stream_lag_seconds" + labels + " 0"));
+    EXPECT_TRUE(shows("annal_stream_blocked" + labels + " 0"));
 }
 
 TEST_F(StreamTest, GoesOnBehindItsCursorAfterARestart) {
@@ -289,6 +278,8 @@ TEST_F(StreamTest, BlocksOnARejectedEventAndNeverSkipsIt) {
     append(5);
     std::this_thread::sleep_for(100ms);
     EXPECT_TRUE(to.seqs.empty());
+    EXPECT_TRUE(shows("annal_stream_blocked{project=\"p\",stream=\"memory/all\"} 1"));
+    EXPECT_FALSE(shows("annal_stream_lag_seconds{project=\"p\",stream=\"memory/all\"} 0"));
     stop();
     EXPECT_EQ(committed(), kNoSeq);
 }
@@ -341,12 +332,11 @@ TEST_F(StreamTest, SplitsABatchWhoseEncodedFormIsTooLarge) {
 
 TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
     append(3);
-    store.fail_reads(Error{Errc::unavailable, "down"}, 3);
+    host.store.fail_reads(Error{Errc::unavailable, "down"}, 3);
     start();
     ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
-    store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
-    EXPECT_FALSE(threads
-                     .run(appender.append([] {
+    host.store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
+    EXPECT_FALSE(host.run(host.appender.append([] {
                          AppendUnit unit;
                          unit.project = "p";
                          return unit;

@@ -76,8 +76,13 @@ public:
     virtual ~Exchange() = default;
     [[nodiscard]] virtual const Request& request() const = 0;
     [[nodiscard]] virtual const Principal& principal() const = 0;
-    /// The client is gone, or the server is stopping past its grace.
+    /// The client is gone, or the server is stopping past its grace. A client that has only ended
+    /// what it sends still waits for its answer; whether it has closed altogether shows when
+    /// something is written.
     [[nodiscard]] virtual bool cancelled() const = 0;
+    /// `cancelled`, or the client has ended what it sends, as most do when they go away: reason
+    /// enough to end an answer that would go on for ever.
+    [[nodiscard]] virtual bool hung_up() const { return cancelled(); }
 
     /// The next chunk of the body, decoded; empty at its end. Valid until the next read.
     /// @error Errc::too_large  More than Limits::body_bytes_max, unless `stream_body` was called.

@@ -160,6 +160,7 @@ private:
     Result<void> start();
     [[nodiscard]] Pairs truncation(Seq last) const;
     [[nodiscard]] bool takes_trailers() const;
+    [[nodiscard]] bool pages_through() const;
     void adapt_page_size();
     [[nodiscard]] std::int64_t now_us() const { return environment_.clock->monotonic_us(); }
     [[nodiscard]] Milliseconds budget() const {
@@ -240,7 +241,7 @@ Task<Result<void>> Run::look_ahead() {
     auto taken = co_await take_page();
     if (!taken) co_return std::move(taken).error();
     known_ = page_.exhausted;
-    if (known_ || now_us() >= end_us) co_return ok();
+    if (known_ || pages_through() || now_us() >= end_us) co_return ok();
     auto counted = co_await look_at_counts();
     if (!counted) co_return std::move(counted).error();
     known_ = counted.value();
@@ -294,6 +295,12 @@ Task<Result<void>> Run::look_at_rows(std::int64_t end_us) {
         }
     }
     co_return ok();
+}
+
+/// A client that asks page by page and takes trailers learns there whether more follows; to find it
+/// out before would read each page twice.
+bool Run::pages_through() const {
+    return takes_trailers() && request_.rows_max < environment_.limits->export_rows_max;
 }
 
 bool Run::takes_trailers() const {

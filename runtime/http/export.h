@@ -29,8 +29,10 @@ public:
     /// Answers `exchange` wholly. Before the first byte it looks ahead, within a bound, whether
     /// more than `rows_max` rows match: if so the headers say `Annal-Truncated: true`,
     /// `Annal-Next-Cursor` and `Link: rel=next`, and the body ends at exactly `rows_max` rows.
-    /// Where the look-ahead ran into its bound the same names follow as trailers. An error after
-    /// the first byte cuts the connection, so that a short file never looks like a whole one.
+    /// Where the look-ahead ran into its bound the same names follow as trailers; a client that
+    /// takes those and asks for fewer rows than the node allows gets them without a look-ahead. An
+    /// error after the first byte cuts the connection, so that a short file never looks like a
+    /// whole one.
     /// @error before the first byte: Errc::not_found (no such format; those that exist are named),
     /// Errc::invalid (cursor, option),
     ///        Errc::unavailable. Nothing has been answered then.

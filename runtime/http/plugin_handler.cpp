@@ -783,17 +783,30 @@ Result<ExportRequest> to_export(const annal_export& request) {
     return out;
 }
 
-void run_export(
+Result<TailRequest> to_tail(const annal_tail& request) {
+    if (request.struct_size < sizeof(annal_tail)) {
+        return Error{Errc::invalid, "the tail's struct_size is shorter than the contract's"};
+    }
+    TailRequest out;
+    BOOST_OUTCOME_TRY(out.filter, to_filter(request.filter));
+    if (request.after_seq == ANNAL_SEQ_NONE) return out;
+    if (request.after_seq < kNoSeq) return Error{Errc::invalid, "must be -1 or a seq", "after"};
+    out.after = request.after_seq;
+    return out;
+}
+
+/// Lets `runner` answer in the plugin's place what the plugin has asked for with `converted`.
+template <class Runner, class Request>
+void run_in_place(
     HostEnvironment& environment,
-    Exporter& exporter,
+    Runner& runner,
     Call& call,
-    const annal_export& request,
+    Result<Request> converted,
     const annal_response& response,
     void* user,
     annal_done done
 ) {
     Bridge* bridge = Bridge::of(response);
-    auto converted = to_export(request);
     std::optional<Error> error;
     if (bridge == nullptr)
         error = Error{Errc::invalid, "the response is not one that this host handed out"};
@@ -806,11 +819,9 @@ void run_export(
         });
         return;
     }
-    auto work = [&exporter,
-                 project = call.options().project,
-                 wanted = std::move(converted).value()](std::shared_ptr<Exchange> exchange) {
-        return exporter.run(project, wanted, std::move(exchange));
-    };
+    auto work = [&runner, project = call.options().project, wanted = std::move(converted).value()](
+                    std::shared_ptr<Exchange> exchange
+                ) { return runner.run(project, wanted, std::move(exchange)); };
     bridge->lend(std::move(work), user, done);
 }
 
@@ -832,7 +843,19 @@ void connect_exports(HostEnvironment& environment, Exporter& exporter) {
                                  void* user,
                                  annal_done done
                              ) {
-        run_export(environment, exporter, call, request, response, user, done);
+        run_in_place(environment, exporter, call, to_export(request), response, user, done);
+    };
+}
+
+void connect_tails(HostEnvironment& environment, TailHub& tails) {
+    environment.run_tail = [&environment, &tails](
+                               Call& call,
+                               const annal_tail& request,
+                               const annal_response& response,
+                               void* user,
+                               annal_done done
+                           ) {
+        run_in_place(environment, tails, call, to_tail(request), response, user, done);
     };
 }
 

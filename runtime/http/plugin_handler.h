@@ -4,6 +4,7 @@
 
 #include "runtime/http/exchange.h"
 #include "runtime/http/export.h"
+#include "runtime/http/tail.h"
 #include "runtime/plugin/instance.h"
 
 namespace annal::http {
@@ -24,5 +25,7 @@ namespace annal::http {
 /// Gives annal.export/1 its other end: exports answer the exchange behind a plugin's
 /// `annal_response`. `exporter` must outlive every call.
 void connect_exports(HostEnvironment& environment, Exporter& exporter);
+/// The same for its live tails.
+void connect_tails(HostEnvironment& environment, TailHub& tails);
 
 }  // namespace annal::http

@@ -100,7 +100,8 @@ Result<void> RequestParser::check() const {
     if (transfer_encodings_ > 0 && !http11()) {
         return malformed("HTTP/1.0 has no Transfer-Encoding");
     }
-    if (http11() && hosts_ != 1) return malformed("HTTP/1.1 needs exactly one Host header");
+    if (hosts_ > 1) return malformed("it has more than one Host header");
+    if (http11() && hosts_ == 0) return malformed("HTTP/1.1 needs a Host header");
     if (const auto length = content_length();
         length && *length > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
         return malformed("Content-Length is beyond 63 bits");
@@ -112,8 +113,12 @@ Result<void> RequestParser::body(std::string_view& text, BodySink& sink) {
     sink_ = &sink;
     while (!text.empty() && !is_done()) {
         beast::error_code ec;
+        taken_ = 0;
         const std::size_t used = put(boost::asio::const_buffer(text.data(), text.size()), ec);
         text.remove_prefix(used);
+        if (used - taken_ > framing_max_) {
+            return malformed("a chunk header or the trailers are too long");
+        }
         if (ec == beast::http::error::need_more) break;
         if (ec) return malformed("its chunked body is broken (" + ec.message() + ")");
         if (used == 0) break;
@@ -153,13 +158,19 @@ void RequestParser::on_header_impl(error_code&) {
 void RequestParser::on_body_init_impl(const boost::optional<std::uint64_t>&, error_code&) {}
 
 std::size_t RequestParser::on_body_impl(text_view bytes, error_code&) {
-    return sink_ ? sink_->take({bytes.data(), bytes.size()}) : 0;
+    return take(bytes);
+}
+
+std::size_t RequestParser::take(text_view bytes) {
+    const std::size_t taken = sink_ ? sink_->take({bytes.data(), bytes.size()}) : 0;
+    taken_ += taken;
+    return taken;
 }
 
 void RequestParser::on_chunk_header_impl(std::uint64_t, text_view, error_code&) {}
 
 std::size_t RequestParser::on_chunk_body_impl(std::uint64_t, text_view bytes, error_code&) {
-    return sink_ ? sink_->take({bytes.data(), bytes.size()}) : 0;
+    return take(bytes);
 }
 
 void RequestParser::on_finish_impl(error_code&) {}

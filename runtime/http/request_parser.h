@@ -41,6 +41,8 @@ public:
 class RequestParser : public boost::beast::http::basic_parser<true> {
 public:
     explicit RequestParser(Request& request);
+    /// How long one chunk header with its extensions, or all trailers together, may be.
+    void limit_framing(std::size_t framing_max) { framing_max_ = framing_max; }
 
     /// `text` is a whole head, as `HeadScanner` found it. On failure the request holds what was
     /// understood before.
@@ -48,7 +50,7 @@ public:
     [[nodiscard]] Result<void> head(std::string_view text);
     /// Feeds `sink` from the front of `text` and cuts off what was used. Returns when `text` has
     /// nothing more to give, the sink takes nothing, or the body has ended (`is_done`).
-    /// @error Errc::invalid  Broken chunking.
+    /// @error Errc::invalid  Broken chunking, or a chunk header or trailers beyond their limit.
     [[nodiscard]] Result<void> body(std::string_view& text, BodySink& sink);
 
     [[nodiscard]] bool http11() const { return version_ == 11; }
@@ -77,7 +79,11 @@ private:
     [[nodiscard]] Result<void> check() const;
 
     Request& request_;
+    std::size_t take(text_view bytes);
+
     BodySink* sink_ = nullptr;
+    std::size_t taken_ = 0;  // by the sink, in one step of the parser
+    std::size_t framing_max_ = 16U << 10;
     std::string target_;
     int version_ = 11;
     bool in_head_ = true;

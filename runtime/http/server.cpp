@@ -1,6 +1,7 @@
 #include "runtime/http/server.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -37,8 +38,9 @@ using local_stream = asio::local::stream_protocol;
 using boost::system::error_code;
 using std::chrono::milliseconds;
 
-/// Connections beyond the limit that are told so at one time; those beyond are just closed.
-constexpr std::uint32_t kRefusingMax = 64;
+/// What the kernel holds of an answer that the network does not take yet: so little that a reader's
+/// pace shows, and that slow readers cost no memory.
+constexpr int kNotSentBytes = 128 << 10;
 
 Result<tcp::endpoint> parse_listen(const std::string& text) {
     const Error error{
@@ -66,6 +68,15 @@ std::string text_of(const tcp::endpoint& endpoint) {
     const std::string host = endpoint.address().to_string();
     const std::string port = std::to_string(endpoint.port());
     return endpoint.address().is_v6() ? "[" + host + "]:" + port : host + ":" + port;
+}
+
+void set_options(tcp::socket& socket) {
+    error_code ignored;  // an option that is not set costs speed, not correctness
+    socket.set_option(tcp::no_delay(true), ignored);
+    socket.set_option(asio::socket_base::keep_alive(true), ignored);
+    (void)::setsockopt(
+        socket.native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kNotSentBytes, sizeof(int)
+    );
 }
 
 std::string ip_of(const tcp::socket& socket) {
@@ -123,13 +134,16 @@ Result<bool> is_served(const std::filesystem::path& path) {
     return !ec;
 }
 
+Result<void> check_length(const std::filesystem::path& path) {
+    if (path.native().size() < sizeof(sockaddr_un::sun_path)) return ok();
+    return Error{
+        Errc::invalid,
+        path.string() + " is too long for a Unix socket: at most " +
+            std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes"};
+}
+
 Result<void> open(local_stream::acceptor& acceptor, const std::filesystem::path& path) {
-    if (path.native().size() >= sizeof(sockaddr_un::sun_path)) {
-        return Error{
-            Errc::invalid,
-            path.string() + " is too long for a Unix socket: at most " +
-                std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes"};
-    }
+    BOOST_OUTCOME_TRYV(check_length(path));
     BOOST_OUTCOME_TRY(const bool served, is_served(path));
     if (served) {
         return Error{
@@ -159,6 +173,13 @@ milliseconds tick_of(const Limits& limits) {
 
 }  // namespace
 
+Result<void> check(const ServerOptions& options) {
+    if (!options.listen.empty()) {
+        BOOST_OUTCOME_TRYV(parse_listen(options.listen));
+    }
+    return check_length(options.unix_socket);
+}
+
 struct Server::State : std::enable_shared_from_this<Server::State> {
     State(std::shared_ptr<SessionHub> the_hub, asio::any_io_executor the_executor)
         : hub(std::move(the_hub)),
@@ -176,57 +197,84 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
     local_stream::acceptor local_acceptor;
     asio::steady_timer sweep_timer, change_timer;
     std::filesystem::path unix_socket;
+    std::shared_ptr<const TlsIdentity> tls;  // null: TCP is plain
     bool started = false;
     bool swept = true;  // no sweep is running
 
     template <class Acceptor>
     Task<void> accept_all(std::shared_ptr<State> self, Acceptor& acceptor, bool local);
-    void admit(std::shared_ptr<Session> session) const;
+    /// Connections that the kernel has made while nobody looked.
+    template <class Acceptor>
+    void accept_waiting(Acceptor& acceptor, bool local);
+    template <class Socket>
+    void admit(Socket socket, bool local) const;
+    void welcome(std::shared_ptr<Session> session) const;
     Task<void> sweep(std::shared_ptr<State> self);
     Task<void> stop(std::shared_ptr<State> self);
-    Task<void> wait_until_quiet(bool handlers, milliseconds timeout);
+    Task<void> wait_until(bool (SessionHub::*condition)() const, milliseconds timeout);
     void close_listeners();
 };
 
 template <class Acceptor>
 Task<void> Server::State::accept_all(std::shared_ptr<State>, Acceptor& acceptor, bool local) {
     while (!hub->stopping) {
-        const Session::Strand connection = asio::make_strand(executor);
-        const asio::any_io_executor on_connection = connection;
+        const asio::any_io_executor connection = asio::make_strand(executor);
         error_code ec;
         auto socket = co_await acceptor.async_accept(
-            on_connection, asio::redirect_error(asio::use_awaitable, ec)
+            connection, asio::redirect_error(asio::use_awaitable, ec)
         );
-        if (hub->stopping || ec == asio::error::operation_aborted) break;
-        if (ec) {
+        if (!ec) {
+            admit(std::move(socket), local);
+        } else if (hub->stopping || ec == asio::error::operation_aborted) {
+            break;
+        } else {
             // Out of descriptors, mostly: connections that end make room.
             log::warn("http.accept_failed", {{"detail", ec.message()}});
             asio::steady_timer pause(strand, milliseconds(100));
             error_code ignored;
             co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-            continue;
         }
-        std::string peer_ip;
-        if constexpr (std::is_same_v<Acceptor, tcp::acceptor>) {
-            error_code ignored;
-            socket.set_option(tcp::no_delay(true), ignored);
-            socket.set_option(asio::socket_base::keep_alive(true), ignored);
-            peer_ip = ip_of(socket);
-        }
-        Session::Socket generic(std::move(socket));
-        admit(std::make_shared<Session>(
-            hub, connection, std::move(generic), std::move(peer_ip), local
-        ));
     }
 }
 
-void Server::State::admit(std::shared_ptr<Session> session) const {
-    if (hub->enter(session)) {
-        session->run();
-    } else if (++hub->refusing <= kRefusingMax) {
-        session->refuse();
-    } else {
-        --hub->refusing;
+template <class Acceptor>
+void Server::State::accept_waiting(Acceptor& acceptor, bool local) {
+    error_code ec;
+    acceptor.non_blocking(true, ec);
+    for (int i = 0; !ec && i < asio::socket_base::max_listen_connections; ++i) {
+        const asio::any_io_executor connection = asio::make_strand(executor);
+        auto socket = acceptor.accept(connection, ec);
+        if (!ec) admit(std::move(socket), local);
+    }
+}
+
+template <class Socket>
+void Server::State::admit(Socket socket, bool local) const {
+    std::string peer_ip;
+    if constexpr (std::is_same_v<Socket, tcp::socket>) {
+        set_options(socket);
+        peer_ip = ip_of(socket);
+    }
+    const auto connection = *socket.get_executor().template target<Session::Strand>();
+    auto secure = tls && !local ? tls->context() : nullptr;
+    welcome(std::make_shared<Session>(
+        hub,
+        connection,
+        Session::Socket(std::move(socket)),
+        std::move(secure),
+        std::move(peer_ip),
+        local
+    ));
+}
+
+void Server::State::welcome(std::shared_ptr<Session> session) const {
+    switch (hub->enter(session)) {
+        case SessionHub::Welcome::served:
+            return session->run();
+        case SessionHub::Welcome::refused:
+            return session->refuse();
+        case SessionHub::Welcome::dropped:
+            return;
     }
 }
 
@@ -243,15 +291,17 @@ Task<void> Server::State::sweep(std::shared_ptr<State>) {
 
 void Server::State::close_listeners() {
     error_code ignored;
+    if (tcp_acceptor.is_open()) accept_waiting(tcp_acceptor, false);
     tcp_acceptor.close(ignored);
     if (!local_acceptor.is_open()) return;
+    accept_waiting(local_acceptor, true);
     ::unlink(unix_socket.c_str());
     local_acceptor.close(ignored);
 }
 
-Task<void> Server::State::wait_until_quiet(bool handlers, milliseconds timeout) {
+Task<void> Server::State::wait_until(bool (SessionHub::*condition)() const, milliseconds timeout) {
     const auto end = std::chrono::steady_clock::now() + timeout;
-    while (!hub->quiet(handlers) && std::chrono::steady_clock::now() < end) {
+    while (!((*hub).*condition)() && std::chrono::steady_clock::now() < end) {
         change_timer.expires_at(end);
         error_code ignored;
         co_await change_timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
@@ -266,12 +316,12 @@ Task<void> Server::State::stop(std::shared_ptr<State>) {
         }
     });
     close_listeners();
-    for (const auto& session : hub->sessions()) session->stop_if_idle();
-    co_await wait_until_quiet(true, milliseconds(hub->limits.drain_timeout_ms));
+    for (const auto& session : hub->sessions()) session->last_call();
+    co_await wait_until(&SessionHub::quiet, milliseconds(hub->limits.drain_timeout_ms));
     hub->cut = true;
     for (const auto& session : hub->sessions()) session->cut();
     // A cut session ends as soon as its strand gets to it.
-    while (!hub->quiet(false)) co_await wait_until_quiet(false, milliseconds(1000));
+    while (!hub->deserted()) co_await wait_until(&SessionHub::deserted, milliseconds(1000));
     swept = true;
     sweep_timer.cancel();
 }
@@ -310,6 +360,7 @@ Result<std::string> Server::start(const ServerOptions& options) {
         }
         state.unix_socket = options.unix_socket;
     }
+    state.tls = options.tls;
     state.started = true;
     state.swept = false;
     if (state.tcp_acceptor.is_open()) {

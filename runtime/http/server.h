@@ -9,6 +9,7 @@
 #include "runtime/core/limits.h"
 #include "runtime/core/metrics.h"
 #include "runtime/http/router.h"
+#include "runtime/http/tls.h"
 
 namespace annal::http {
 
@@ -27,11 +28,16 @@ struct ServerOptions {
                                             ///< empty: no TCP listener
     std::filesystem::path
         unix_socket;  ///< mode 0600; who can open it is the node's owner; empty: none
+    std::shared_ptr<const TlsIdentity> tls = nullptr;  ///< for TCP; null: plain
 };
 
-/// HTTP/1.1 over TCP and a Unix socket: keep-alive, pipelining, chunked bodies both ways with
-/// back-pressure, gzip request bodies, the limits and deadlines of `Limits`, a request id on every
-/// answer.
+/// Whether these can be listened on as they are written; whether they are free shows at start.
+/// @error Errc::invalid  Not an address, or too long for a Unix socket.
+[[nodiscard]] Result<void> check(const ServerOptions& options);
+
+/// HTTP/1.1 over TCP (plain, or TLS) and over a Unix socket: keep-alive, pipelining, chunked bodies
+/// both ways with back-pressure, gzip request bodies, the limits and deadlines of `Limits`, a
+/// request id on every answer.
 ///
 /// Threads: one strand per connection on `executor`. Lifetime: `stop` must have finished before
 /// destruction.
@@ -51,8 +57,8 @@ public:
     /// @error Errc::conflict  The port is in use; the detail names it. @error Errc::invalid  Not an
     /// address.
     [[nodiscard]] Result<std::string> start(const ServerOptions& options);
-    /// Stops accepting, lets requests in flight end, closes idle connections at once and the rest
-    /// after the grace.
+    /// Stops accepting, lets requests in flight end, closes idle connections after a moment and the
+    /// rest after the grace.
     [[nodiscard]] Task<void> stop();
 
 private:

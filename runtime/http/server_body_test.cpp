@@ -269,15 +269,9 @@ TEST_F(ServerBodyTest, MemoryOfAllBodiesIsBounded) {
     std::atomic<bool> hold = true;
     std::atomic<int> holding = 0;
     add({"POST"}, "/hold", [&](std::shared_ptr<Exchange> x) -> Task<void> {
-        for (;;) {
-            const auto chunk = co_await x->read();
-            if (!chunk) {
-                Problem problem = problem_of(chunk.error());
-                (void)co_await x->fail(std::move(problem));
-                co_return;
-            }
-            if (chunk.value().empty()) break;
-        }
+        auto drop = [](std::string_view) {};
+        const bool whole = co_await read_body(x, std::move(drop));
+        if (!whole) co_return;
         ++holding;
         while (hold) co_await sleep_for(milliseconds(2));
         (void)co_await respond(*x, 200, "", "");
@@ -301,6 +295,49 @@ TEST_F(ServerBodyTest, MemoryOfAllBodiesIsBounded) {
         return third.request("POST", "/hold", {}, random_text(60'000)).status == 200;
     };
     EXPECT_TRUE(eventually(taken_again)) << "the memory of the first must have been given back";
+}
+
+TEST_F(ServerBodyTest, AStreamedBodyCountsLikeOneWholeBodyAtMost) {
+    limits_.body_bytes_max = 200'000;
+    limits_.bodies_in_memory_max = 300'000;
+    std::atomic<bool> hold = true;
+    std::atomic<int> holding = 0;
+    add({"POST"}, "/stream", [&](std::shared_ptr<Exchange> x) -> Task<void> {
+        x->stream_body();
+        for (;;) {
+            const auto chunk = co_await x->read();
+            if (!chunk) {
+                Problem problem = problem_of(chunk.error());
+                (void)co_await x->fail(std::move(problem));
+                co_return;
+            }
+            if (chunk.value().empty()) break;
+        }
+        ++holding;
+        while (hold) co_await sleep_for(milliseconds(2));
+        (void)co_await respond(*x, 200, "", "");
+    });
+    start();
+    const auto head = [](std::size_t size) {
+        return "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(size) +
+               "\r\n\r\n";
+    };
+    HttpClient endless = client();
+    endless.send(head(2'000'000) + random_text(2'000'000));
+    EXPECT_TRUE(eventually([&] { return holding == 1; })) << "its 2 MB count as 200,000 bytes";
+    HttpClient fits = client();
+    fits.send(head(100'000) + random_text(100'000));
+    EXPECT_TRUE(eventually([&] { return holding == 2; })) << "exactly what is left";
+    {
+        HttpClient beyond = client();
+        const HttpResponse r = beyond.request("POST", "/stream", {}, "x");
+        EXPECT_EQ(r.status, 503);
+        EXPECT_EQ(r.header("retry-after"), "1");
+        EXPECT_THAT(r.body, HasSubstr("memory for request bodies"));
+    }
+    hold = false;
+    EXPECT_EQ(endless.receive()->status, 200);
+    EXPECT_EQ(fits.receive()->status, 200);
 }
 
 TEST_F(ServerBodyTest, ContinuesOnlyWhenTheHandlerReads) {

@@ -101,7 +101,7 @@ TEST_F(ServerTest, AnswersFromWhoeverHoldsTheExchange) {
         const std::lock_guard lock(mutex);
         threads.emplace_back([&, x = std::move(x)]() mutable {
             auto answer = respond(*x, 200, "text/plain", "from a thread");
-            io_.start(std::move(answer)).done.get();
+            (void)io_.run(std::move(answer));
             x.reset();
         });
         co_return;
@@ -227,6 +227,7 @@ TEST_F(ServerTest, NoticesAClientThatGoesAwayWhileComputing) {
         HttpClient c = client();
         c.send("GET /compute HTTP/1.1\r\nHost: x\r\n\r\n");
         EXPECT_TRUE(eventually([&] { return begun == 1; }));
+        c.reset();
     }
     EXPECT_TRUE(eventually([&] { return noticed == 1; }));
     HttpClient c = client();
@@ -235,6 +236,28 @@ TEST_F(ServerTest, NoticesAClientThatGoesAwayWhileComputing) {
     c.reset();
     EXPECT_TRUE(eventually([&] { return noticed == 2; }));
     EXPECT_TRUE(eventually([&] { return metric("annal_http_connections") == 0; }));
+}
+
+TEST_F(ServerTest, WhoOnlyEndsWhatItSendsIsNotGone) {
+    std::atomic<bool> begun = false, hold = true, cancelled = false, hung_up = false;
+    add({"GET"}, "/compute", [&](std::shared_ptr<Exchange> x) -> Task<void> {
+        begun = true;
+        while (hold) co_await sleep_for(milliseconds(1));
+        cancelled = x->cancelled();
+        hung_up = x->hung_up();
+        (void)co_await respond(*x, 200, "", "for you");
+    });
+    start();
+    HttpClient c = client();
+    c.send("GET /compute HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_TRUE(eventually([&] { return begun.load(); }));
+    c.shutdown_send();
+    std::this_thread::sleep_for(milliseconds(50));  // for the end to arrive
+    hold = false;
+    EXPECT_EQ(c.receive()->body, "for you");
+    EXPECT_FALSE(cancelled);
+    EXPECT_TRUE(hung_up) << "which an answer without end would heed";
+    EXPECT_TRUE(c.closed_by_peer());
 }
 
 TEST_F(ServerTest, AnExchangeOutlivesItsConnection) {

@@ -15,22 +15,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 
-class Folder {
-public:
-    Folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "annal-http-XXXXXX").string();
-        if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
-        path_ = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path_); }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    [[nodiscard]] std::filesystem::path operator/(const char* name) const { return path_ / name; }
-
-private:
-    std::filesystem::path path_;
-};
-
 class ServerLifecycleTest : public ServerTest {
 protected:
     Result<std::string> try_start(const ServerOptions& options) {

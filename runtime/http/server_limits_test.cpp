@@ -110,6 +110,7 @@ TEST_F(ServerTest, AHandlerMayTakeLongerThanTheClientMay) {
 TEST_F(ServerTest, ASlowBodyIsCut) {
     add_usual();
     limits_.body_timeout_ms = 150;
+    limits_.body_rate_min_bytes_per_s = 0;
     start();
     HttpClient c = client();
     c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
@@ -123,6 +124,117 @@ TEST_F(ServerTest, ASlowBodyIsCut) {
     EXPECT_THAT(r->body, AllOf(HasSubstr("\"status\":408"), HasSubstr("Request Timeout")));
     EXPECT_EQ(r->header("connection"), "close");
     EXPECT_TRUE(c.closed_by_peer());
+}
+
+TEST_F(ServerTest, ABodySlowerThanItsMinimumRateIsCutThoughItNeverStops) {
+    add_usual();
+    limits_.body_timeout_ms = 400;
+    limits_.body_rate_min_bytes_per_s = 1000;
+    start();
+    HttpClient c = client();
+    const auto began = std::chrono::steady_clock::now();
+    c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    std::thread dripping([&] {
+        try {
+            for (int i = 0; i < 150; ++i) {  // 500 bytes a second: 400 ms behind after 800 ms
+                c.send("0123456789");
+                std::this_thread::sleep_for(milliseconds(20));
+            }
+        } catch (const std::runtime_error&) {
+            // The server has closed, as it should.
+        }
+    });
+    const auto r = c.receive();
+    const auto took = since(began);
+    dripping.join();
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r->status, 408);
+    EXPECT_THAT(r->body, HasSubstr("lagged 400 ms behind 1000 bytes a second"));
+    EXPECT_GE(took, milliseconds(390));
+    EXPECT_LT(took, milliseconds(2500));
+}
+
+TEST_F(ServerTest, ABodyFasterThanItsMinimumRateMayTakeAnyTime) {
+    add_usual();
+    limits_.body_timeout_ms = 300;
+    limits_.body_rate_min_bytes_per_s = 100;
+    start();
+    HttpClient c = client();
+    c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    for (int i = 0; i < 20; ++i) {  // 1,000 ms in all, more than three times the timeout
+        std::this_thread::sleep_for(milliseconds(50));
+        c.send(std::string(50, 'x'));
+    }
+    EXPECT_EQ(c.receive()->status, 200);
+}
+
+TEST_F(ServerTest, AReaderSlowerThanTheMinimumRateIsCutThoughItNeverStops) {
+    limits_.write_timeout_ms = 500;
+    limits_.write_rate_min_bytes_per_s = 100U << 20;
+    std::atomic<int> result = 0;
+    add({"GET"}, "/big", [&](std::shared_ptr<Exchange> x) -> Task<void> {
+        Pairs none;
+        (void)x->start(200, none);
+        const std::string piece(64 << 10, 'x');
+        for (int i = 0; i < 10'000; ++i) {
+            const auto written = co_await x->write(piece);
+            if (!written) {
+                result = written.error().code == Errc::cancelled && x->cancelled() ? 1 : 2;
+                co_return;
+            }
+        }
+        result = 3;
+    });
+    start();
+    HttpClient c = client();
+    c.receive_buffer(65'536);
+    c.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    const auto began = std::chrono::steady_clock::now();
+    while (result == 0 && since(began) < milliseconds(10'000)) {
+        (void)c.receive_some();  // about 1 MiB a second: never still, always too slow
+        std::this_thread::sleep_for(milliseconds(50));
+    }
+    EXPECT_EQ(result, 1);
+    EXPECT_TRUE(eventually([&] { return metric("annal_http_connections") == 0; }));
+}
+
+TEST_F(ServerTest, TheUnixSocketHasConnectionsOfItsOwn) {
+    add_usual();
+    limits_.connections_max = 2;
+    const Folder folder;
+    start({"127.0.0.1:0", folder / "annal.sock"});
+    std::vector<HttpClient> strangers;
+    for (int i = 0; i < 2; ++i) {
+        strangers.push_back(client());
+        EXPECT_EQ(strangers.back().request("GET", "/hello").status, 200);
+    }
+    EXPECT_EQ(client().request("GET", "/hello").status, 503);
+    const std::string socket = (folder / "annal.sock").string();
+    std::vector<HttpClient> operators;
+    for (int i = 0; i < 16; ++i) {
+        operators.emplace_back(socket);
+        EXPECT_EQ(operators.back().request("GET", "/hello").status, 200);
+    }
+    EXPECT_EQ(HttpClient(socket).request("GET", "/hello").status, 503);
+}
+
+TEST_F(ServerTest, WhoIsRefusedCanNotStayEither) {
+    add_usual();
+    limits_.connections_max = 1;
+    start();
+    HttpClient only = client();
+    EXPECT_EQ(only.request("GET", "/hello").status, 200);
+    std::vector<HttpClient> refused;
+    for (int i = 0; i < 64; ++i) {
+        refused.push_back(client());
+        EXPECT_EQ(refused.back().receive()->status, 503);
+    }
+    EXPECT_EQ(client().receive_all(), "") << "too many are being refused: closed without a word";
+    // None of them closes; after a moment the server does, and has words for others again.
+    EXPECT_TRUE(eventually([&] {
+        HttpClient another = client();
+        return another.receive_all().starts_with("HTTP/1.1 503 ");
+    }));
 }
 
 TEST_F(ServerTest, ABodyThatNobodyReadsAndNobodySendsEndsTheConnection) {

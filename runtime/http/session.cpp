@@ -23,6 +23,13 @@ constexpr std::size_t kIdleBufferBytes = 32U << 10;
 /// How long a connection that is being closed still takes what the client sends: with unread bytes
 /// the kernel would reset it, and the client might lose the answer.
 constexpr std::uint32_t kLingerMs = 2'000;
+/// How long an idle connection of a stopping server may still hand over what is on its way, so that
+/// a client in the rhythm of request and answer learns of the end from an answer, not from a reset.
+constexpr std::uint32_t kLastCallMs = 250;
+
+constexpr std::int64_t us(std::uint32_t ms) {
+    return std::int64_t{ms} * 1000;
+}
 
 Problem problem(int status, std::string code, std::string detail) {
     Problem p;
@@ -152,17 +159,21 @@ Task<void> run_handler(
 }  // namespace
 
 Session::Session(
-    std::shared_ptr<SessionHub> hub, Strand strand, Socket socket, std::string peer_ip, bool local
+    std::shared_ptr<SessionHub> hub,
+    Strand strand,
+    Socket socket,
+    std::shared_ptr<asio::ssl::context> tls,
+    std::string peer_ip,
+    bool local
 )
     : hub_(std::move(hub)),
       strand_(strand),
       executor_(std::move(strand)),
-      socket_(std::move(socket)),
+      transport_(std::move(socket), std::move(tls)),
       peer_ip_(std::move(peer_ip)),
-      local_(local) {
-    error_code ignored;  // a socket that can't be non-blocking fails at its first use
-    socket_.non_blocking(true, ignored);
-}
+      local_(local),
+      body_patience_(hub_->limits.body_timeout_ms, hub_->limits.body_rate_min_bytes_per_s),
+      write_patience_(hub_->limits.write_timeout_ms, hub_->limits.write_rate_min_bytes_per_s) {}
 
 void Session::run() {
     asio::co_spawn(executor_, serve(shared_from_this()), asio::detached);
@@ -172,9 +183,9 @@ void Session::refuse() {
     asio::co_spawn(executor_, serve_refusal(shared_from_this()), asio::detached);
 }
 
-void Session::stop_if_idle() {
+void Session::last_call() {
     asio::post(strand_, [self = shared_from_this()] {
-        if (self->wait_ == Wait::first_byte && self->input_.empty()) self->die();
+        if (self->wait_ == Wait::first_byte) self->wait_for(Wait::first_byte, self->idle_us());
     });
 }
 
@@ -191,19 +202,18 @@ void Session::deadline_passed(std::int64_t now_us) {
     if (deadline_us_.load(std::memory_order_relaxed) > now_us) return;
     const Wait what = wait_;
     wait_over();
-    if (what == Wait::write || what == Wait::linger) {
+    if (what == Wait::write || what == Wait::linger || what == Wait::handshake) {
         die();
     } else if (what != Wait::nothing) {
         timed_out_ = true;
-        error_code ignored;
-        socket_.cancel(ignored);
+        transport_.cancel();
         bytes_.wake();
     }
 }
 
-void Session::wait_for(Wait what, std::int64_t timeout_ms) {
+void Session::wait_for(Wait what, std::int64_t timeout_us) {
     wait_ = what;
-    deadline_us_.store(now() + timeout_ms * 1000, std::memory_order_relaxed);
+    deadline_us_.store(now() + timeout_us, std::memory_order_relaxed);
 }
 
 void Session::wait_over() {
@@ -214,10 +224,10 @@ void Session::wait_over() {
 void Session::die() {
     if (dead_) return;
     dead_ = true;
-    error_code ignored;
-    socket_.close(ignored);
+    transport_.close();
     if (current_) current_->end();
     bytes_.wake();
+    stopped_.wake();
     turn_.wake();
 }
 
@@ -230,7 +240,7 @@ void Session::turn_changed() {
 void Session::start_read() {
     const bool body = wait_ == Wait::body;
     reading_ = true;
-    socket_.async_read_some(
+    transport_.read_some(
         input_.prepare(body ? kBodyReadBytes : kHeadReadBytes),
         [self = shared_from_this()](const error_code& ec, std::size_t size) {
             self->on_read(ec, size);
@@ -242,11 +252,12 @@ void Session::on_read(const error_code& ec, std::size_t size) {
     reading_ = false;
     if (dead_) return;
     input_.commit(size);
+    stopped_.wake();
     if (ec == asio::error::operation_aborted) return;  // a timeout, which has woken who waits
     if (ec == asio::error::eof) {
-        // Perhaps the client closed only its sending side, so an answer is still tried.
+        // Perhaps the client closed only its sending side, and waits for its answer.
         end_of_file_ = true;
-        if (current_) current_->client_gone();
+        if (current_) current_->client_ended();
     } else if (ec) {
         die();
     }
@@ -261,9 +272,12 @@ Task<bool> Session::receive() {
 }
 
 Task<bool> Session::receive_body() {
-    wait_for(Wait::body, hub_->limits.body_timeout_ms);
+    const std::int64_t began = now();
+    const std::size_t before = input_.size();
+    wait_for(Wait::body, body_patience_.left_us());
     const bool received = co_await receive();
     wait_over();
+    body_patience_.waited(now() - began, input_.size() - before);
     co_return received;
 }
 
@@ -277,13 +291,14 @@ Task<Result<void>> Session::send(OutputPieces& pieces) {
         error_code ec;
         std::size_t sent = 0;
         if (!waited) {
-            sent = socket_.write_some(pieces, ec);
+            sent = transport_.write_now(pieces, ec);
+            write_patience_.waited(0, sent);
         } else {
-            wait_for(Wait::write, hub_->limits.write_timeout_ms);
-            sent = co_await socket_.async_write_some(
-                pieces, asio::redirect_error(asio::use_awaitable, ec)
-            );
+            const std::int64_t began = now();
+            wait_for(Wait::write, write_patience_.left_us());
+            sent = co_await transport_.write_more(pieces, ec);
             wait_over();
+            write_patience_.waited(now() - began, sent);
         }
         pieces.consume(sent);
         if (ec && ec != asio::error::would_block && ec != asio::error::try_again) break;
@@ -298,8 +313,8 @@ Task<Result<void>> Session::send(OutputPieces& pieces) {
 
 Task<void> Session::serve(std::shared_ptr<Session>) {
     try {
-        while (co_await serve_one()) {
-        }
+        bool goes_on = co_await shake_hands(hub_->limits.header_timeout_ms);
+        while (goes_on) goes_on = co_await serve_one();
         co_await linger();
     } catch (const std::exception& e) {
         log::error("http.session_failed", {{"detail", e.what()}});
@@ -315,15 +330,39 @@ void Session::finish() {
 }
 
 Task<void> Session::linger() {
-    if (dead_ || end_of_file_ || hub_->cut) co_return;
+    if (dead_ || hub_->cut) co_return;
+    wait_for(Wait::linger, us(kLingerMs));
+    if (transport_.secure()) {
+        co_await stop_reading();
+        co_await transport_.end_tls();
+    }
+    if (end_of_file_) co_return;
     error_code ec;
-    socket_.shutdown(Socket::shutdown_send, ec);
+    transport_.shutdown_send(ec);
     if (ec || (!unread_ && input_.empty())) co_return;
     timed_out_ = false;
-    wait_for(Wait::linger, kLingerMs);
     do {
         input_.consume(input_.size());
     } while (co_await receive());
+}
+
+Task<void> Session::stop_reading() {
+    if (!reading_) co_return;
+    transport_.cancel();
+    while (reading_ && !dead_) co_await stopped_.wait();
+}
+
+Task<bool> Session::shake_hands(std::uint32_t timeout_ms) {
+    if (!transport_.secure()) co_return true;
+    wait_for(Wait::handshake, us(timeout_ms));
+    const error_code ec = co_await transport_.handshake();
+    wait_over();
+    if (!ec) co_return !dead_;
+    hub_->handshake_failed();
+    log::debug("http.tls_handshake_failed", {{"detail", ec.message()}, {"peer", peer_ip_}});
+    unread_ = true;
+    transport_.give_up_tls();
+    co_return false;
 }
 
 Task<void> Session::serve_refusal(std::shared_ptr<Session>) {
@@ -348,19 +387,30 @@ Task<void> Session::serve_refusal(std::shared_ptr<Session>) {
     text += document.body;
     OutputPieces pieces;
     pieces.add(text);
-    (void)co_await send(pieces);  // whoever is gone already needs no answer
+    const bool shaken = co_await shake_hands(kLingerMs);
+    if (shaken) (void)co_await send(pieces);  // whoever is gone already needs no answer
     unread_ = true;
     co_await linger();
     die();
-    --hub_->refusing;
+    hub_->leave(this);
+}
+
+void Session::be_patient_again() {
+    const Limits& limits = hub_->limits;
+    body_patience_ = Patience(limits.body_timeout_ms, limits.body_rate_min_bytes_per_s);
+    write_patience_ = Patience(limits.write_timeout_ms, limits.write_rate_min_bytes_per_s);
+}
+
+std::int64_t Session::idle_us() const {
+    return hub_->stopping ? us(std::min(hub_->limits.idle_timeout_ms, kLastCallMs))
+                          : us(hub_->limits.idle_timeout_ms);
 }
 
 Task<bool> Session::first_byte() {
     if (!reading_) input_.shrink(kIdleBufferBytes);
-    wait_for(Wait::first_byte, hub_->limits.idle_timeout_ms);
+    wait_for(Wait::first_byte, idle_us());
     bool connected = true;
     while (connected && !has_first_byte()) {
-        if (hub_->stopping) break;
         connected = co_await receive();
     }
     wait_over();
@@ -378,6 +428,7 @@ Task<bool> Session::serve_one() {
     auto turn = std::make_shared<Turn>(shared_from_this(), peer_ip_);
     turn->began_us_ = now();
     current_ = turn;
+    be_patient_again();
     auto refusal = co_await read_head(*turn);
     if (dead_ || (end_of_file_ && !turn->parser_.is_header_done() && !refusal)) co_return false;
     if (!refusal) refusal = co_await admit(*turn);
@@ -399,7 +450,7 @@ Task<std::optional<Problem>> Session::read_head(Turn& turn) {
     HeadScanner scanner;
     std::optional<Problem> refusal;
     auto state = HeadScanner::State::more;
-    wait_for(Wait::head, limits.header_timeout_ms);
+    wait_for(Wait::head, us(limits.header_timeout_ms));
     for (;;) {
         const std::string_view text = input_.view();
         state = scanner.scan(text);

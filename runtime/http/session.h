@@ -4,7 +4,6 @@
 #include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/strand.hpp>
 #include <cstdint>
 #include <memory>
@@ -16,6 +15,7 @@
 #include "runtime/http/exchange.h"
 #include "runtime/http/session_hub.h"
 #include "runtime/http/session_io.h"
+#include "runtime/http/transport.h"
 
 namespace annal::http {
 
@@ -28,15 +28,16 @@ class Turn;
 /// exchanges hold it.
 class Session : public std::enable_shared_from_this<Session> {
 public:
-    using Socket = boost::asio::generic::stream_protocol::socket;
+    using Socket = Transport::Socket;
     using Strand = boost::asio::strand<boost::asio::any_io_executor>;
 
-    /// `socket` must have `strand` as its executor. `local`: through the Unix socket, so the node's
-    /// owner.
+    /// `socket` must have `strand` as its executor. `tls` null: plain. `local`: through the Unix
+    /// socket, so the node's owner.
     Session(
         std::shared_ptr<SessionHub> hub,
         Strand strand,
         Socket socket,
+        std::shared_ptr<boost::asio::ssl::context> tls,
         std::string peer_ip,
         bool local
     );
@@ -45,12 +46,15 @@ public:
     void run();
     /// Tells the client that there are too many connections, and closes. [any-thread]
     void refuse();
-    /// Ends the connection if it is idle. [any-thread]
-    void stop_if_idle();
+    /// The server is stopping: ends the connection if it is idle and stays so for a moment.
+    /// [any-thread]
+    void last_call();
     /// Ends the connection whatever it is doing. [any-thread]
     void cut();
     /// Ends what takes too long, if its deadline has passed. [any-thread]
     void check_deadline(std::int64_t now_us);
+
+    [[nodiscard]] bool local() const { return local_; }
 
     // For its turns.
     [[nodiscard]] const Strand& strand() const { return strand_; }
@@ -71,13 +75,17 @@ public:
     void die();
 
 private:
-    enum class Wait { nothing, first_byte, head, body, write, linger };
+    enum class Wait { nothing, handshake, first_byte, head, body, write, linger };
 
     Task<void> serve(std::shared_ptr<Session> self);
     Task<void> serve_refusal(std::shared_ptr<Session> self);
+    /// With TLS: agrees on keys. False: the peer can't, and has been told.
+    Task<bool> shake_hands(std::uint32_t timeout_ms);
     Task<bool> serve_one();
     Task<bool> first_byte();
     bool has_first_byte();
+    [[nodiscard]] std::int64_t idle_us() const;
+    void be_patient_again();
     /// A problem with the head, if there is one.
     Task<std::optional<Problem>> read_head(Turn& turn);
     /// Route, credentials, scope, encoding: whatever forbids that the handler sees the request.
@@ -86,13 +94,15 @@ private:
     void find_renderer(Turn& turn) const;
     Task<void> hand_over(std::shared_ptr<Turn> turn);
     Task<void> linger();
+    /// Ends the read that is under way, if there is one.
+    Task<void> stop_reading();
     void finish();
     void account(const Turn& turn);
 
     Task<bool> receive();
     void start_read();
     void on_read(const boost::system::error_code& ec, std::size_t size);
-    void wait_for(Wait what, std::int64_t timeout_ms);
+    void wait_for(Wait what, std::int64_t timeout_us);
     void wait_over();
     void deadline_passed(std::int64_t now_us);
     [[nodiscard]] std::int64_t now() const { return hub_->clock.monotonic_us(); }
@@ -100,7 +110,7 @@ private:
     std::shared_ptr<SessionHub> hub_;
     Strand strand_;
     boost::asio::any_io_executor executor_;  // the same strand
-    Socket socket_;
+    Transport transport_;
     std::string peer_ip_;
     bool local_;
 
@@ -111,9 +121,11 @@ private:
     bool dead_ = false;
     bool unread_ = false;  // the client may still be sending what nobody will read
     Waker bytes_;
+    Waker stopped_;  // a read has been cancelled
     Waker turn_;
     std::shared_ptr<Turn> current_;
 
+    Patience body_patience_, write_patience_;  // of the request being served
     Wait wait_ = Wait::nothing;
     std::atomic<std::int64_t> deadline_us_{INT64_MAX};
 };

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "runtime/core/crypto.h"
+#include "runtime/http/session.h"
 
 namespace annal::http {
 namespace {
@@ -11,6 +12,11 @@ namespace {
 // Any other method counts as "other": a client must not be able to invent series.
 constexpr std::array<std::string_view, 8> kKnownMethods = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "other"};
+
+/// Connections of the Unix socket beyond the limit.
+constexpr std::size_t kLocalReserve = 16;
+/// Connections beyond the limit that are told so at one time; those beyond are just closed.
+constexpr std::size_t kRefusedMax = 64;
 
 std::size_t method_index(std::string_view method) {
     const auto at = std::find(kKnownMethods.begin(), kKnownMethods.end() - 1, method);
@@ -49,6 +55,11 @@ SessionHub::SessionHub(
       connections_(
           metrics.define(MetricKind::gauge, "annal_http_connections", "Open client connections.")
       ),
+      handshake_failures_(metrics.define(
+          MetricKind::counter,
+          "annal_tls_handshake_failures_total",
+          "TLS connections that ended before both sides had agreed."
+      )),
       requests_(kMethods * kStatuses),
       seed_(random_u64()) {
     connections_.record(0);
@@ -65,18 +76,23 @@ void SessionHub::give_back(std::uint64_t bytes) {
     memory_.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
-bool SessionHub::enter(const std::shared_ptr<Session>& session) {
+SessionHub::Welcome SessionHub::enter(const std::shared_ptr<Session>& session) {
+    const std::size_t max = limits.connections_max + (session->local() ? kLocalReserve : 0);
     const std::lock_guard lock(mutex_);
-    if (sessions_.size() >= limits.connections_max) return false;
-    sessions_.emplace(session.get(), session);
-    connections_.record(static_cast<double>(sessions_.size()));
-    return true;
+    if (sessions_.size() < max) {
+        sessions_.emplace(session.get(), session);
+        connections_.record(static_cast<double>(sessions_.size()));
+        return Welcome::served;
+    }
+    if (refused_.size() >= kRefusedMax) return Welcome::dropped;
+    refused_.emplace(session.get(), session);
+    return Welcome::refused;
 }
 
 void SessionHub::leave(const Session* session) {
     {
         const std::lock_guard lock(mutex_);
-        if (sessions_.erase(session) == 0) return;
+        if (sessions_.erase(session) + refused_.erase(session) == 0) return;
         connections_.record(static_cast<double>(sessions_.size()));
     }
     changed();
@@ -85,9 +101,11 @@ void SessionHub::leave(const Session* session) {
 std::vector<std::shared_ptr<Session>> SessionHub::sessions() const {
     std::vector<std::shared_ptr<Session>> all;
     const std::lock_guard lock(mutex_);
-    all.reserve(sessions_.size());
-    for (const auto& [key, session] : sessions_) {
-        if (auto alive = session.lock()) all.push_back(std::move(alive));
+    all.reserve(sessions_.size() + refused_.size());
+    for (const Sessions* some : {&sessions_, &refused_}) {
+        for (const auto& [key, session] : *some) {
+            if (auto alive = session.lock()) all.push_back(std::move(alive));
+        }
     }
     return all;
 }
@@ -96,10 +114,15 @@ void SessionHub::handler_ended() {
     if (--handlers_ == 0) changed();
 }
 
-bool SessionHub::quiet(bool handlers) const {
-    if (handlers && handlers_ > 0) return false;
+bool SessionHub::quiet() const {
+    if (handlers_ > 0) return false;
     const std::lock_guard lock(mutex_);
     return sessions_.empty();
+}
+
+bool SessionHub::deserted() const {
+    const std::lock_guard lock(mutex_);
+    return sessions_.empty() && refused_.empty();
 }
 
 void SessionHub::on_change(std::function<void()> changed) {

@@ -40,23 +40,31 @@ public:
 
     std::atomic<bool> stopping{false};  ///< no new requests; those in flight may end
     std::atomic<bool> cut{false};       ///< the grace is over
-    std::atomic<std::uint32_t> refusing{
-        0};  ///< connections beyond the limit that are being told so
 
     /// Takes `bytes` of the node's memory for request bodies. False: not available; nothing was
     /// taken.
     [[nodiscard]] bool take_memory(std::uint64_t bytes);
     void give_back(std::uint64_t bytes);
 
-    /// False when `connections_max` are there already; then the session is not counted.
-    [[nodiscard]] bool enter(const std::shared_ptr<Session>& session);
+    enum class Welcome {
+        served,
+        refused,  ///< `connections_max` are there already: the session is to say so and end
+        dropped   ///< even that is too much now: not counted, to be closed
+    };
+    /// The Unix socket has a few connections more than `connections_max`, so that the operator gets
+    /// in when strangers have used them up.
+    [[nodiscard]] Welcome enter(const std::shared_ptr<Session>& session);
     void leave(const Session* session);
+    void handshake_failed() { handshake_failures_.record(1); }
+    /// Those that are served and those that are being refused.
     [[nodiscard]] std::vector<std::shared_ptr<Session>> sessions() const;
 
     void handler_began() { ++handlers_; }
     void handler_ended();
-    /// No connection (and with `handlers` no handler at work) is left.
-    [[nodiscard]] bool quiet(bool handlers) const;
+    /// Nothing is being served: no connection, no handler at work.
+    [[nodiscard]] bool quiet() const;
+    /// No connection is left, not even one that is being refused.
+    [[nodiscard]] bool deserted() const;
     /// Called, on any thread, whenever `quiet` may have become true.
     void on_change(std::function<void()> changed);
 
@@ -74,6 +82,7 @@ private:
     Metric& seconds_;
     Metric& bytes_;
     Metric& connections_;
+    Metric& handshake_failures_;
     std::vector<std::atomic<Metric*>> requests_;  // by method and status, defined when first seen
 
     std::atomic<std::uint64_t> memory_{0};
@@ -82,7 +91,8 @@ private:
     std::uint64_t seed_;
 
     mutable std::mutex mutex_;
-    std::unordered_map<const Session*, std::weak_ptr<Session>> sessions_;
+    using Sessions = std::unordered_map<const Session*, std::weak_ptr<Session>>;
+    Sessions sessions_, refused_;
     std::function<void()> on_change_;
 };
 

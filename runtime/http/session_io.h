@@ -82,6 +82,33 @@ private:
     std::size_t first_ = 0, count_ = 0;
 };
 
+/// How long a peer may still keep others waiting: what it lags behind a minimum rate is used up,
+/// and comes back as it gets faster.
+class Patience {
+public:
+    /// `rate_min` in bytes a second; 0: any byte restores all of it.
+    Patience(std::uint32_t max_ms, std::uint32_t rate_min)
+        : max_us_(std::int64_t{max_ms} * 1000), rate_min_(rate_min), left_us_(max_us_) {}
+
+    [[nodiscard]] std::int64_t left_us() const { return left_us_; }
+    void waited(std::int64_t us, std::size_t bytes) {
+        if (bytes == 0) {
+            left_us_ -= us;
+        } else if (rate_min_ == 0) {
+            left_us_ = max_us_;
+        } else {
+            const auto worth = static_cast<std::int64_t>(bytes) * 1'000'000 / rate_min_;
+            left_us_ = std::min(max_us_, left_us_ - us + worth);
+        }
+        left_us_ = std::max<std::int64_t>(left_us_, 0);
+    }
+
+private:
+    std::int64_t max_us_;
+    std::uint32_t rate_min_;
+    std::int64_t left_us_;
+};
+
 /// One coroutine waits until somebody on the same strand wakes it; a wake without a waiter is
 /// forgotten.
 class Waker {

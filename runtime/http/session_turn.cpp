@@ -69,6 +69,7 @@ private:
 Turn::Turn(std::shared_ptr<Session> session, std::string peer_ip)
     : parser_(request_), session_(std::move(session)) {
     request_.peer_ip = std::move(peer_ip);
+    parser_.limit_framing(session_->hub().limits.header_bytes_max);
 }
 
 Turn::~Turn() {
@@ -179,26 +180,42 @@ Task<Result<std::string_view>> Turn::next_chunk() {
         if (expects_continue_) co_await ask_to_continue();
         if (co_await session_->receive_body()) continue;
         if (!session_->timed_out()) co_return gone();
-        co_return Error{
-            Errc::timeout,
-            "no byte of the request body came within " + std::to_string(limits.body_timeout_ms) +
-                " ms"};
+        co_return too_slow();
     }
     expects_continue_ = false;
     if (body_done_) session_->watch();
     delivered_ += chunk_.size();
-    if (!streamed_) {
-        if (delivered_ > limits.body_bytes_max) co_return too_large();
-        if (!session_->hub().take_memory(chunk_.size())) {
-            co_return Error{
-                Errc::unavailable,
-                "the node's memory for request bodies is used up; try again",
-                {},
-                1000};
-        }
-        memory_ += chunk_.size();
-    }
+    if (!streamed_ && delivered_ > limits.body_bytes_max) co_return too_large();
+    BOOST_OUTCOME_CO_TRYV(charge());
     co_return std::string_view(chunk_);
+}
+
+Result<void> Turn::charge() {
+    SessionHub& hub = session_->hub();
+    // A handler of a streamed body may hold as much of it as of a whole one.
+    const std::uint64_t held =
+        streamed_ ? std::min(delivered_, hub.limits.body_bytes_max) : delivered_;
+    if (held <= memory_) return ok();
+    if (!hub.take_memory(held - memory_)) {
+        return Error{
+            Errc::unavailable,
+            "the node's memory for request bodies is used up; try again",
+            {},
+            1000};
+    }
+    memory_ = held;
+    return ok();
+}
+
+Error Turn::too_slow() const {
+    const Limits& limits = session_->hub().limits;
+    const std::string time = std::to_string(limits.body_timeout_ms) + " ms";
+    if (limits.body_rate_min_bytes_per_s == 0)
+        return {Errc::timeout, "no byte of the request body came within " + time};
+    return {
+        Errc::timeout,
+        "the request body lagged " + time + " behind " +
+            std::to_string(limits.body_rate_min_bytes_per_s) + " bytes a second"};
 }
 
 Task<void> Turn::ask_to_continue() {

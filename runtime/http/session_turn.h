@@ -26,6 +26,7 @@ public:
     [[nodiscard]] const Request& request() const override { return request_; }
     [[nodiscard]] const Principal& principal() const override { return principal_; }
     [[nodiscard]] bool cancelled() const override;
+    [[nodiscard]] bool hung_up() const override { return client_ended_ || cancelled(); }
     [[nodiscard]] Task<Result<std::string_view>> read() override;
     void stream_body() override { streamed_ = true; }
     [[nodiscard]] Result<void> start(int status, Pairs headers) override;
@@ -43,7 +44,7 @@ public:
     [[nodiscard]] bool abandoned() const { return abandoned_; }
     /// Answers in the place of a handler that can't any more: a 500, or the connection is cut.
     Task<void> give_up(const char* event, std::string why);
-    void client_gone() { gone_ = true; }
+    void client_ended() { client_ended_ = true; }
     /// The connection has ended: from here on everything says Errc::cancelled.
     void end();
     /// Reads on to the end of the body for the next request. False: too much, or it can't be done.
@@ -86,7 +87,10 @@ private:
     Result<void> decode_pieces();
     std::size_t take(std::string_view bytes) override;
     [[nodiscard]] std::size_t wanted() const;
+    /// Takes what the body has grown from the node's memory for bodies.
+    Result<void> charge();
     [[nodiscard]] Error too_large() const;
+    [[nodiscard]] Error too_slow() const;
 
     Task<Result<void>> write_here(std::string_view bytes);
     Task<Result<void>> finish_here(Pairs trailers);
@@ -104,6 +108,7 @@ private:
 
     std::shared_ptr<Session> session_;
     std::atomic<bool> gone_{false};
+    std::atomic<bool> client_ended_{false};
     std::atomic<bool> over_{false};
     std::atomic<bool> started_{false};
     std::atomic<bool> streamed_{false};

@@ -2,12 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <atomic>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -59,6 +61,22 @@ public:
     }
 };
 
+class Folder {
+public:
+    Folder() {
+        std::string name = (std::filesystem::temp_directory_path() / "annal-http-XXXXXX").string();
+        if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
+        path_ = name;
+    }
+    ~Folder() { std::filesystem::remove_all(path_); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    [[nodiscard]] std::filesystem::path operator/(const char* name) const { return path_ / name; }
+
+private:
+    std::filesystem::path path_;
+};
+
 inline Task<void> sleep_for(milliseconds time) {
     boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor, time);
     boost::system::error_code ignored;
@@ -74,6 +92,22 @@ template <class Condition>
         std::this_thread::sleep_for(milliseconds(2));
     }
     return true;
+}
+
+/// Hands each piece of a request's body to `take`. False when the body broke off; the answer is
+/// given then.
+template <class Take>
+Task<bool> read_body(std::shared_ptr<Exchange> x, Take take) {
+    for (;;) {
+        const auto chunk = co_await x->read();
+        if (!chunk) {
+            Problem problem = problem_of(chunk.error());
+            (void)co_await x->fail(std::move(problem));
+            co_return false;
+        }
+        if (chunk.value().empty()) co_return true;
+        take(chunk.value());
+    }
 }
 
 class ServerTest : public testing::Test {
@@ -105,16 +139,9 @@ protected:
         });
         add({"POST"}, "/echo", [](std::shared_ptr<Exchange> x) -> Task<void> {
             std::string body;
-            for (;;) {
-                const auto chunk = co_await x->read();
-                if (!chunk) {
-                    Problem problem = problem_of(chunk.error());
-                    (void)co_await x->fail(std::move(problem));
-                    co_return;
-                }
-                if (chunk.value().empty()) break;
-                body += chunk.value();
-            }
+            auto append = [&body](std::string_view piece) { body += piece; };
+            const bool whole = co_await read_body(x, std::move(append));
+            if (!whole) co_return;
             (void)co_await respond(*x, 200, "text/plain", std::move(body));
         });
     }

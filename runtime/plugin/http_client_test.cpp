@@ -8,6 +8,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -466,6 +467,7 @@ struct TlsServer {
               std::to_string(rand()) + ".pem"
           ),
           server([this](int fd) { serve(fd); }) {
+        ::signal(SIGPIPE, SIG_IGN);  // a client that refuses the certificate is gone at once
         SSL_CTX_use_certificate(context.get(), certificate.get());
         SSL_CTX_use_PrivateKey(context.get(), key.get());
         FILE* file = fopen(ca_file.c_str(), "w");

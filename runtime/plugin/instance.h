@@ -42,6 +42,10 @@ struct HostEnvironment {
     std::function<
         void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)>
         run_export;
+    /// Likewise for its live tails.
+    std::function<
+        void(Call&, const annal_tail&, const annal_response&, void* user, annal_done done)>
+        run_tail;
 };
 
 /// One component at work for one manifest document: `create`d with its completed configuration,

@@ -1040,5 +1040,30 @@ TEST_F(ServicesTest, ExportIsUnavailableUntilTheServerIsThere) {
     EXPECT_FALSE(second.get());
 }
 
+TEST_F(ServicesTest, SoAreLiveTails) {
+    const auto& table = service<annal_export_v1>(ANNAL_SERVICE_EXPORT);
+    annal_tail request{};
+    request.after_seq = 7;
+    const annal_response response{};
+    const auto done = [](void* user, const annal_error* error) {
+        static_cast<Promised<std::optional<Error>>*>(user)->set(
+            error != nullptr ? std::optional(to_error(*error)) : std::nullopt
+        );
+    };
+    Promised<std::optional<Error>> result;
+    table.tail(plugin.ctx(), call.handle, &request, &response, &result, done);
+    EXPECT_EQ(result.get()->code, Errc::unavailable);
+    std::int64_t after = 0;
+    host.environment.run_tail =
+        [&](Call&, const annal_tail& what, const annal_response&, void* user, annal_done finish) {
+            after = what.after_seq;
+            finish(user, nullptr);
+        };
+    Promised<std::optional<Error>> second;
+    table.tail(plugin.ctx(), call.handle, &request, &response, &second, done);
+    EXPECT_FALSE(second.get());
+    EXPECT_EQ(after, 7);
+}
+
 }  // namespace
 }  // namespace annal

@@ -96,6 +96,12 @@ struct MonthInfo {
     std::uint64_t bytes = 0;
 };
 
+/// What keeps a store from doing all that it should, in words for people.
+struct StoreHealth {
+    std::string refusal;               ///< why appends fail; empty: they do not
+    std::vector<std::string> damaged;  ///< parts of the logs that can't be read, found so far
+};
+
 /// Durable, append-only logs of audit events, one per project, with the small state that must
 /// commit with them: the port that every store implements and that `store_contract` tests.
 ///
@@ -171,6 +177,10 @@ public:
     ) = 0;
     /// kNoSeq when the subscription has not moved yet.
     [[nodiscard]] virtual Task<Result<Seq>> cursor(std::string subscription) = 0;
+
+    /// As far as it is known; never waits. When appends fail, asking is what makes the store try
+    /// again, now and then, whether they would work.
+    [[nodiscard]] virtual StoreHealth health() { return {}; }
 
     /// Finishes what runs in the background (sealing, checkpoints), at most until the deadline, and
     /// closes. No call may follow.

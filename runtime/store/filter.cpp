@@ -2,20 +2,17 @@
 
 #include <algorithm>
 
+#include "runtime/store/searched_text.h"
+
 namespace annal {
 namespace {
-
-constexpr char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
 
 bool in_range(TimeUs at, const std::optional<TimeUs>& from, const std::optional<TimeUs>& before) {
     return (!from || at >= *from) && (!before || at < *before);
 }
 
 bool contains_text(const Event& event, std::string_view needle) {
-    for (const Column column :
-         {Column::action, Column::actor_id, Column::target_id, Column::description}) {
+    for (const Column column : kSearchedColumns) {
         if (!event[column].is_null() && contains_ascii_ci(event[column].view(), needle)) {
             return true;
         }
@@ -118,7 +115,7 @@ bool contains_ascii_ci(std::string_view haystack, std::string_view needle) {
         haystack.end(),
         needle.begin(),
         needle.end(),
-        [](char a, char b) { return lower(a) == lower(b); }
+        [](char a, char b) { return ascii_lower(a) == ascii_lower(b); }
     );
     return found != haystack.end() || needle.empty();
 }

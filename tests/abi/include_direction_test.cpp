@@ -35,7 +35,8 @@ const std::map<std::string, int, std::less<>> kRanks = {
     {"http", 5},
     {"delivery", 5},
     {"control", 6},
-    {"app", 7}};
+    {"app", 7},
+    {"cli", 8}};
 
 struct Include {
     int line = 0;

@@ -176,7 +176,7 @@ Declared declared_in(std::string_view header) {
     static const std::regex kEnums(R"(\benum\s*\{([^}]*)\})");
     static const std::regex kName(R"((ANNAL_\w+))");
     static const std::regex kDefine(
-        R"(#define\s+(ANNAL_(?:SERVICE|COMPONENT)_\w+|ANNAL_TIME_NONE)\b)"
+        R"(#define\s+(ANNAL_(?:SERVICE|COMPONENT)_\w+|ANNAL_(?:TIME|SEQ)_NONE)\b)"
     );
     const auto text = without_comments(header);
     Declared out;

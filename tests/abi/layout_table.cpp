@@ -158,7 +158,8 @@ void add_services(Layout& layout) {
         reserved,
         next_path
     )
-    STRUCT(annal_export_v1, sized, struct_size, reserved, run)
+    STRUCT(annal_tail, sized, struct_size, reserved, filter, after_seq)
+    STRUCT(annal_export_v1, sized, struct_size, reserved, run, tail)
 }
 
 void add_components(Layout& layout) {
@@ -258,7 +259,7 @@ void add_constants(Layout& layout) {
         NUMBER(ANNAL_UNSUPPORTED), NUMBER(ANNAL_BUSY);
     NUMBER(ANNAL_UNAVAILABLE), NUMBER(ANNAL_TIMEOUT), NUMBER(ANNAL_CANCELLED),
         NUMBER(ANNAL_INTERNAL);
-    NUMBER(ANNAL_TIME_NONE), NUMBER(ANNAL_EVENT_DELETED);
+    NUMBER(ANNAL_TIME_NONE), NUMBER(ANNAL_EVENT_DELETED), NUMBER(ANNAL_SEQ_NONE);
     NUMBER(ANNAL_LOG_DEBUG), NUMBER(ANNAL_LOG_INFO), NUMBER(ANNAL_LOG_WARN),
         NUMBER(ANNAL_LOG_ERROR);
     NUMBER(ANNAL_METRIC_COUNTER), NUMBER(ANNAL_METRIC_GAUGE), NUMBER(ANNAL_METRIC_HISTOGRAM);

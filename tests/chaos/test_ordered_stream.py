@@ -25,11 +25,12 @@ spec:
 """
 
 
-def streaming(make_server, library="sink_file", name="stream", config=None, patterns='["*"]', start="earliest", batch=50, **more):
-    """A server with one stream; it is not started yet."""
+def streaming(make_server, library="sink_file", name="stream", config=None, patterns='["*"]', start="earliest", batch=50,
+              below=".", **more):
+    """A server with one stream, its file in the folder `below` the server's; it is not started yet."""
     server = make_server(**more)
-    server.folder.mkdir(exist_ok=True)
-    server.out = server.folder / "out.jsonl"
+    (server.folder / below).mkdir(parents=True, exist_ok=True)
+    server.out = server.folder / below / "out.jsonl"
     if config is None:
         config = f"{{path: {server.out}}}" if library == "sink_file" else "{}"
     path = server.folder / f"{name}.yaml"
@@ -164,13 +165,8 @@ def test_from_latest_begins_at_the_end_and_goes_on_from_there(make_server):
 
 
 def test_a_destination_that_fails_is_tried_again_until_it_has_everything(make_server):
-    server = streaming(make_server)
-    folder = server.folder / "mounted"
-    folder.mkdir()
-    server.out = folder / "out.jsonl"
-    manifest = server.folder / "stream.yaml"
-    manifest.write_text(manifest.read_text().replace(str(server.folder / "out.jsonl"), str(server.out)))
-    server.start()
+    server = streaming(make_server, below="mounted").start()
+    folder = server.out.parent
     client = server.client()
     client.ingest(*(event() for _ in range(10)))
     wait_for_end(server)
@@ -197,12 +193,8 @@ def test_a_destination_that_fails_is_tried_again_until_it_has_everything(make_se
 
 
 def test_lag_counts_what_the_destination_lacks(make_server):
-    server = streaming(make_server)
-    folder = server.folder / "mounted"
-    folder.mkdir()
-    manifest = server.folder / "stream.yaml"
-    manifest.write_text(manifest.read_text().replace(str(server.folder / "out.jsonl"), str(folder / "out.jsonl")))
-    server.start()
+    server = streaming(make_server, below="mounted").start()
+    folder = server.out.parent
     client = server.client()
     wait_for_end(server)
     shutil.move(folder, server.folder / "away")
@@ -213,12 +205,8 @@ def test_lag_counts_what_the_destination_lacks(make_server):
 
 
 def test_a_stop_does_not_wait_for_a_destination_that_is_away(make_server):
-    server = streaming(make_server)
-    folder = server.folder / "mounted"
-    folder.mkdir()
-    manifest = server.folder / "stream.yaml"
-    manifest.write_text(manifest.read_text().replace(str(server.folder / "out.jsonl"), str(folder / "out.jsonl")))
-    server.start()
+    server = streaming(make_server, below="mounted").start()
+    folder = server.out.parent
     client = server.client()
     wait_for_end(server)
     shutil.move(folder, server.folder / "away")

@@ -38,8 +38,9 @@ public:
     }
 
     // Every segment but the newest has its sidecar in the end, and nothing is on its way any more.
+    // What makes them gives way to everything else that the machine has to do.
     void settle() override {
-        for (int i = 0; i < 600 && !is_settled(); ++i) {
+        for (int i = 0; i < 3'000 && !is_settled(); ++i) {
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -47,6 +48,12 @@ public:
     }
 
     void fail_writes(bool fail) override { vfs_fail_writes = fail; }
+
+    // Closed segments stay without their sidecar, which can't be written.
+    void hold_search(bool hold) override {
+        vfs_fail_only(hold ? ".search" : "");
+        vfs_fail_writes = hold;
+    }
 
 private:
     [[nodiscard]] bool is_settled() const {

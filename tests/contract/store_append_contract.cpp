@@ -1,6 +1,5 @@
 // Appends: order, time, fidelity, what one commit holds.
 #include <algorithm>
-#include <future>
 #include <limits>
 #include <set>
 
@@ -238,7 +237,7 @@ TEST_P(StoreContract, LargestUnitIsOneCommit) {
 
 TEST_P(StoreContract, ConcurrentAppendsKeepTheLogWhole) {
     constexpr int kCallers = 32, kEach = 12;
-    std::vector<std::future<int>> callers;
+    std::vector<PendingTask<int>> callers;
     std::mutex mutex;
     std::set<Seq> seqs;
     auto caller = [&](int number) -> Task<int> {

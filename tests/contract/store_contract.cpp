@@ -60,7 +60,7 @@ void Truth::add(const EventDraft& draft, const Receipt& receipt) {
     event.seq = receipt.seq;
     event.created_at = receipt.created_at;
     event.occurred_at = draft.occurred_at;
-    event.project_id = project;
+    event.project_id = arena.copy(std::string_view(project));
     for (std::size_t c = 0; c < kColumns; ++c) {
         event.columns[c] = arena.copy(draft.columns[c]);
     }
@@ -90,21 +90,16 @@ std::vector<Seq> Truth::expect(const Filter& filter, bool tombstones) const {
 
 void StoreContract::SetUp() {
     harness_ = GetParam().make();
-    for (int i = 0; i < 2; ++i) {
-        threads_.emplace_back([this] { io_.run(); });
-    }
     open();
 }
 
 void StoreContract::TearDown() {
     harness_->fail_writes(false);
+    harness_->hold_search(false);
     if (store_ != nullptr) {
         store_->close();
     }
-    work_.reset();
-    for (std::thread& thread : threads_) {
-        thread.join();
-    }
+    threads_.drain();
     store_.reset();
 }
 
@@ -265,34 +260,41 @@ std::vector<Truth> StoreContract::fill(std::uint32_t seed, int events) {
     return truths;
 }
 
-void StoreContract::expect_equal(const Truth& truth) {
-    std::size_t next = 0;
+void expect_same(const Event& event, const Event& expected) {
+    EXPECT_EQ(event.seq, expected.seq);
+    EXPECT_EQ(event.id, expected.id);
+    EXPECT_EQ(event.created_at, expected.created_at);
+    EXPECT_EQ(event.occurred_at, expected.occurred_at);
+    EXPECT_EQ(event.project_id, expected.project_id);
+    EXPECT_EQ(event.deleted, expected.deleted);
+    for (std::size_t c = 0; c < kColumns; ++c) {
+        EXPECT_TRUE(event.columns[c] == expected.columns[c])
+            << "seq " << event.seq << " " << name(static_cast<Column>(c));
+    }
+}
+
+void StoreContract::expect_equal(const Truth& truth, bool newest_first) {
+    const std::size_t size = truth.events.size();
+    std::size_t seen = 0;
     ScanRequest page_request = request(truth.project);
-    page_request.newest_first = false;
+    page_request.newest_first = newest_first;
     page_request.tombstones = true;
     page_request.limit = 97;
     while (true) {
         const ScanPage page = scan(page_request);
         for (const Event& event : page.batch.events) {
-            ASSERT_LT(next, truth.events.size());
-            const Event& expected = truth.events[next++];
+            ASSERT_LT(seen, size);
+            const Event& expected = truth.events[newest_first ? size - 1 - seen : seen];
             ASSERT_EQ(event.seq, expected.seq);
-            EXPECT_EQ(event.id, expected.id);
-            EXPECT_EQ(event.created_at, expected.created_at);
-            EXPECT_EQ(event.occurred_at, expected.occurred_at);
-            EXPECT_EQ(event.project_id, expected.project_id);
-            EXPECT_EQ(event.deleted, expected.deleted);
-            for (std::size_t c = 0; c < kColumns; ++c) {
-                EXPECT_TRUE(event.columns[c] == expected.columns[c])
-                    << "seq " << event.seq << " " << name(static_cast<Column>(c));
-            }
+            expect_same(event, expected);
+            ++seen;
         }
         if (page.exhausted) {
             break;
         }
         page_request.after = page.scanned;
     }
-    EXPECT_EQ(next, truth.events.size());
+    EXPECT_EQ(seen, size);
 }
 
 }  // namespace annal::test

@@ -2,20 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
 #include <functional>
-#include <future>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "runtime/core/metrics.h"
-#include "runtime/core/task_impl.h"
 #include "runtime/store/event_store.h"
+#include "tests/support/io_threads.h"
 
 namespace annal::test {
 
@@ -32,6 +26,9 @@ public:
     virtual void settle() = 0;
     /// Makes writes fail as on a full disk, or lets them work again.
     virtual void fail_writes(bool fail) = 0;
+    /// Keeps the store from making older parts of its logs quick to search, or lets it again. A
+    /// store that does nothing of the kind ignores it.
+    virtual void hold_search(bool /*hold*/) {}
 };
 
 struct StoreKind {
@@ -65,6 +62,11 @@ private:
     std::shared_ptr<Arena> arena_;
 };
 
+/// `event`, read from a store, is `expected` in every part.
+void expect_same(const Event& event, const Event& expected);
+
+class RandomEvents;
+
 /// Copies of events, kept by a test as its own truth.
 struct Truth {
     std::string project;
@@ -92,16 +94,11 @@ protected:
 
     template <class T>
     T run(Task<T> task) {
-        return start(std::move(task)).get();
+        return threads_.run(std::move(task));
     }
     template <class T>
-    std::future<T> start(Task<T> task) {
-        std::promise<T> promise;
-        std::future<T> future = promise.get_future();
-        boost::asio::co_spawn(
-            io_, deliver(std::move(task), std::move(promise)), boost::asio::detached
-        );
-        return future;
+    PendingTask<T> start(Task<T> task) {
+        return threads_.start(std::move(task));
     }
     AppendOutcome append(const Unit& unit);
     std::vector<AppendOutcome> append(const std::vector<Unit>& units);
@@ -121,26 +118,19 @@ protected:
     LogState log(const std::string& project);
     /// Random events of several projects, appended over some hours, a few of them erased.
     std::vector<Truth> fill(std::uint32_t seed, int events);
+    /// Events of two projects with every kind of value, a few of them erased.
+    std::vector<Truth> fill(RandomEvents& random, int events);
+    /// Random filters, page sizes and directions select what the reference does.
+    void expect_filters_agree(RandomEvents& random, const std::vector<Truth>& truths, int rounds);
     /// All events of a project as the store gives them equal the truth.
-    void expect_equal(const Truth& truth);
+    void expect_equal(const Truth& truth, bool newest_first = false);
 
     std::unique_ptr<StoreHarness> harness_;
     ManualClock clock_{kStart};
     Metrics metrics_;
     std::unique_ptr<EventStore> store_;
     std::uint32_t segment_events_ = kSegmentEvents;
-    boost::asio::io_context io_;
-
-private:
-    // A future of co_spawn's own would need results that can be made empty.
-    template <class T>
-    static Task<void> deliver(Task<T> task, std::promise<T> promise) {
-        promise.set_value(co_await std::move(task));
-    }
-
-    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ =
-        boost::asio::make_work_guard(io_);
-    std::vector<std::thread> threads_;
+    IoThreads threads_;
 };
 
 inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) {

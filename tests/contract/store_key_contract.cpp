@@ -1,5 +1,4 @@
 // Idempotency keys, and the key space beside the events.
-#include <future>
 
 #include "tests/contract/store_contract.h"
 
@@ -223,7 +222,7 @@ TEST_P(StoreContract, KeyOfAUnitWithoutEventsReplays) {
 }
 
 TEST_P(StoreContract, ConcurrentUseOfOneKeyWritesOnce) {
-    std::vector<std::future<std::vector<AppendOutcome>>> calls;
+    std::vector<PendingTask<std::vector<AppendOutcome>>> calls;
     const std::vector<AppendUnit> units = {Unit("p").action("a.b").key("k").build()};
     for (int i = 0; i < 40; ++i) {
         calls.push_back(start(store_->append(units)));

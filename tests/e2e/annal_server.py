@@ -291,6 +291,7 @@ class Server:
         self.process = None
         self.address = None
         self.file_size_max = None
+        self.open_files = None  # soft and hard limit
         self.manifests = [str(m) for m in manifests]
         self.settings = settings
         self.env = {
@@ -305,6 +306,22 @@ class Server:
             self.env["ANNAL_MANIFESTS"] = ":".join(paths)
         self.env |= env or {}
 
+    def use_simulated_disk(self, **more):
+        """Puts the data on a disk of tests/power_loss, from the next start on; `more` are its variables without ANNAL_DISK_."""
+        disk = self.folder / "disk"
+        disk.mkdir(parents=True, exist_ok=True)
+        self.data_dir = disk / "data"
+        self.env = {k: v for k, v in self.env.items() if not k.startswith("ANNAL_DISK_")}
+        self.env |= {"ANNAL_DATA_DIR": str(self.data_dir), "LD_PRELOAD": str(BUILD / "libsimulated_disk.so"),
+                     "ANNAL_DISK_ROOT": str(disk)}
+        self.env |= {f"ANNAL_DISK_{name.upper()}": str(value) for name, value in more.items()}
+        # The layer comes before the sanitizer's library, which minds.
+        self.env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "detect_leaks=1") + ":verify_asan_link_order=0"
+
+    def use_real_disk(self):
+        """Leaves the simulated disk, not the data on it."""
+        self.env = {k: v for k, v in self.env.items() if not k.startswith("ANNAL_DISK_") and k != "LD_PRELOAD"}
+
     # --- Process
 
     def environment(self):
@@ -315,6 +332,8 @@ class Server:
     def _before_exec(self):
         if self.file_size_max is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_max, resource.RLIM_INFINITY))
+        if self.open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.open_files)
 
     def lift_file_size_limit(self):
         """What a full disk with room again looks like to the running process."""
@@ -414,6 +433,12 @@ class Server:
 
     def running(self):
         return self.process is not None and self.process.poll() is None
+
+    @staticmethod
+    def memory_factor():
+        """What ThreadSanitizer adds to each byte in use: bounds on memory grow by it. 1 in other builds."""
+        cache = (BUILD / "CMakeCache.txt").read_text()
+        return 4 if "ANNAL_SANITIZE:STRING=thread" in cache else 1
 
     def rss_bytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -209,11 +209,15 @@ def test_export_to_standard_output(node):
 
 
 @pytest.mark.parametrize("arguments,word", [
-    (["--format", "xlsx"], "jsonl"), (["--filter", "colour=red"], "colour"), (["--filter", "type"], "name=value"),
+    (["--format", "xlsx"], "jsonl"), (["--filter", "colour=red"], "colour"),
     (["--filter", "from=soon"], "from"), (["--output", "/proc/nowhere/x"], "/proc/nowhere/x")])
 def test_a_bad_export_fails_and_leaves_no_file(node, tmp_path, arguments, word):
     done = run(node, "export", "--project", node.project_of_cli, *arguments, code=1)
     assert word in done.stderr
+
+
+def test_a_filter_without_a_value_is_a_bad_argument(node):
+    assert "name=value" in run(node, "export", "--project", node.project_of_cli, "--filter", "type", code=2).stderr
 
 
 def test_a_failed_export_leaves_the_old_file_alone(node, tmp_path):

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from annal_server import SOURCE, event
+from annal_server import SOURCE, event, wait_until
 
 CLIENTS = SOURCE / "examples" / "clients"
 
@@ -37,6 +37,27 @@ def test_python_posts_and_lists(run, project):
     project.ingest(*(event("many.of") for _ in range(120)))
     shown = run("annal_client.py", "list", "type=many.*&limit=50").splitlines()
     assert len(shown) == 120
+
+
+def test_python_follows_over_a_restart(make_server):
+    server = make_server().start()
+    client = server.client()
+    host, port = server.address
+    server.env["ANNAL_LISTEN"] = f"{host}:{port}"  # the same port again
+    follower = subprocess.Popen(
+        [CLIENTS / "annal_client.py", "tail", "type=invoice.*"], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"ANNAL_URL": f"http://{host}:{port}", "ANNAL_KEY": client.secret})
+    try:
+        wait_until(lambda: client.metric("annal_tails"), what="the tail")
+        client.ingest(event("invoice.sent"), event("other.thing"))
+        assert follower.stdout.readline().split()[2] == "invoice.sent"
+        server.restart()
+        client.ingest(event("invoice.paid"))
+        assert follower.stdout.readline().split()[2] == "invoice.paid"
+    finally:
+        follower.kill()
+        follower.wait()
+        follower.stdout.close()
 
 
 def test_python_exports_everything(make_server, tmp_path):

@@ -1,6 +1,7 @@
 """A store that can't write: nothing is acknowledged that is not durable, the failure is told, reads go on."""
 
 import json
+import signal
 
 import pytest
 from annal_server import PROJECT, event, expect_problem, wait_until
@@ -102,3 +103,10 @@ def test_a_full_queue_is_429_with_retry_after(make_server):
     assert {a.status for a in others} == {201}
     accepted = sum(a.status == 201 for a in answers)
     assert busy.count() == 1 + 40 * accepted
+
+
+def test_a_pipe_without_a_reader_does_not_end_the_node(server):
+    """What a write to a peer that is gone raises, where a library asks the system for no other answer."""
+    server.process.send_signal(signal.SIGPIPE)
+    assert server.client().post("/v1/audit/events", event()).status == 201
+    assert server.running()

@@ -2,7 +2,6 @@
 // times, patterns, and the base-64 and hexadecimal forms below them.
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -11,14 +10,11 @@
 #include "runtime/core/time_text.h"
 #include "runtime/event/action.h"
 #include "runtime/store/page_cursor.h"
+#include "tests/fuzz/fuzzing.h"
 
 namespace {
 
-void require(bool holds) {
-    if (!holds) {
-        std::abort();
-    }
-}
+using annal::fuzz::require;
 
 const annal::CursorCodec& codec() {
     static const annal::CursorCodec made("fuzz");

@@ -2,7 +2,6 @@
 // is text, what it renders is one line that it reads again, and issues are bounded.
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -10,19 +9,15 @@
 #include "runtime/core/limits.h"
 #include "runtime/event/catalog.h"
 #include "runtime/event/event_json.h"
+#include "tests/fuzz/fuzzing.h"
 
 namespace {
 
 using annal::Column;
 using annal::ParsedEvents;
+using annal::fuzz::require;
 
 constexpr std::string_view kProject = "proj_a";
-
-void require(bool holds) {
-    if (!holds) {
-        std::abort();
-    }
-}
 
 annal::Event stored(const annal::EventDraft& draft) {
     annal::Event event;

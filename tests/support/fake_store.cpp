@@ -196,7 +196,12 @@ Task<std::vector<AppendOutcome>> FakeStore::append(std::span<const AppendUnit> u
 Task<Result<ScanPage>> FakeStore::scan(ScanRequest request) {
     co_await enter();
     ++scans;
+    const int at_once = ++scans_at_once;
+    int most = scans_at_once_max;
+    while (at_once > most && !scans_at_once_max.compare_exchange_weak(most, at_once)) {
+    }
     if (scan_delay_ms > 0) co_await sleep(scan_delay_ms);
+    --scans_at_once;
     if (auto error = fault(read_fault_)) co_return *error;
     const std::lock_guard lock(mutex_);
     Log& log = logs_[request.project];

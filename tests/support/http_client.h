@@ -57,6 +57,8 @@ public:
     /// Whether the other side has closed, within the timeout and after bytes that nobody asked for.
     bool closed_by_peer();
     void shutdown_send();
+    /// For what else speaks on this connection. It stays the client's.
+    [[nodiscard]] int descriptor() const { return fd_; }
     /// Closes with a reset instead of a farewell.
     void reset();
     /// A small receive buffer makes a slow reader of this client. Before anything is received.

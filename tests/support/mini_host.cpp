@@ -163,6 +163,11 @@ annal_error error_of(annal_status code, const char* text) {
 
 }  // namespace
 
+std::int64_t in_ms(std::int64_t ms) {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::microseconds>(now).count() + ms * 1000;
+}
+
 annal_event StoredEvent::raw() const {
     annal_event event{};
     event.seq = seq;
@@ -450,7 +455,8 @@ struct MiniHost::Services {
             event.seq = -1;
             event.created_at_us = event.occurred_at_us = ANNAL_TIME_NONE;
             for (const auto& [key, value] : json.members()) {
-                const auto take = [&](annal_str& into) { into = keep(call, value.string()); };
+                const Json& given = value;  // clang 14 captures no structured binding
+                const auto take = [&](annal_str& into) { into = keep(call, given.string()); };
                 if (key == "action")
                     take(event.action);
                 else if (key == "target_type")
@@ -607,6 +613,9 @@ struct MiniHost::Services {
             const annal_error error = error_of(code, "the export says no");
             return host.dispatch([=] { done(user, &error); });
         }
+        answer_empty(response, user, done);
+    }
+    static void answer_empty(const annal_response* response, void* user, annal_done done) {
         struct After {
             void* user;
             annal_done done;
@@ -617,6 +626,22 @@ struct MiniHost::Services {
             const std::unique_ptr<After> next(static_cast<After*>(given));
             next->done(next->user, error);
         });
+    }
+    static void run_tail(
+        annal_ctx* ctx,
+        annal_call*,
+        const annal_tail* request,
+        const annal_response* response,
+        void* user,
+        annal_done done
+    ) {
+        MiniHost& host = host_of(ctx);
+        host.tails.push_back({request->after_seq, request->filter->count});
+        if (host.refuse_tail != ANNAL_OK) {
+            const annal_error error = error_of(host.refuse_tail, "the tail says no");
+            return host.dispatch([=] { done(user, &error); });
+        }
+        answer_empty(response, user, done);
     }
 
     static const void* service(annal_ctx* ctx, const char* id);
@@ -631,7 +656,8 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
         sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr};
     static const annal_bus_v1 kBus{sizeof(kBus), 0, append};
     static const annal_codec_v1 kCodec{sizeof(kCodec), 0, parse, render, parse_time, format_time};
-    static const annal_export_v1 kExport{sizeof(kExport), 0, run_export};
+    static const annal_export_v1 kExport{sizeof(kExport), 0, run_export, run_tail};
+    static const annal_export_v1 kNoTails{sizeof(kNoTails), 0, run_export, nullptr};
     MiniHost& host = host_of(ctx);
     const std::map<std::string_view, const void*> tables{
         {ANNAL_SERVICE_LOG, &kLog},
@@ -640,7 +666,7 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
         {ANNAL_SERVICE_STORE, host.withhold_erase ? &kReadOnly : &kStore},
         {ANNAL_SERVICE_BUS, &kBus},
         {ANNAL_SERVICE_CODEC, &kCodec},
-        {ANNAL_SERVICE_EXPORT, &kExport},
+        {ANNAL_SERVICE_EXPORT, host.withhold_tail ? &kNoTails : &kExport},
     };
     const auto found = tables.find(id);
     return found == tables.end() || host.withheld.count(id) != 0 ? nullptr : found->second;

@@ -45,6 +45,9 @@ private:
     annal_batch batch_{};
 };
 
+/// A deadline `ms` from now, as the ABI counts them.
+[[nodiscard]] std::int64_t in_ms(std::int64_t ms);
+
 /// What a handler answered.
 struct Reply {
     std::uint32_t status = 0;
@@ -91,6 +94,8 @@ public:
         UINT32_MAX;  ///< a scan looks at so many rows, then gives up with has_more
     std::size_t arena_bytes_max = SIZE_MAX;
     std::function<annal_status(std::string_view format)> refuse_export;
+    annal_status refuse_tail = ANNAL_OK;
+    bool withhold_tail = false;
 
     // What a test looks at.
     struct LogLine {
@@ -103,6 +108,10 @@ public:
         std::uint32_t rows_max = 0, terms = 0;
         std::vector<std::pair<std::string, std::string>> options;
     };
+    struct TailSeen {
+        std::int64_t after = 0;
+        std::uint32_t terms = 0;
+    };
     std::vector<LogLine> logs;
     std::map<std::string, double> metrics;
     std::vector<std::string> request_keys;  ///< of every append, in order
@@ -110,6 +119,7 @@ public:
     std::vector<annal_term> last_terms;
     std::string last_reason;
     std::vector<ExportSeen> exports;
+    std::vector<TailSeen> tails;
 
     [[nodiscard]] const annal_host* host() const { return &host_; }
     [[nodiscard]] const LogLine* logged(std::string_view event) const;

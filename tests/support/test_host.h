@@ -1,9 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <functional>
 #include <future>
@@ -17,12 +14,12 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/limits.h"
 #include "runtime/core/metrics.h"
-#include "runtime/core/task_impl.h"
 #include "runtime/plugin/call.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/settings.h"
 #include "runtime/store/page_cursor.h"
 #include "tests/support/fake_store.h"
+#include "tests/support/io_threads.h"
 
 namespace annal::test {
 
@@ -39,46 +36,28 @@ public:
         environment.limits = &limits;
         environment.executor = &executor;
     }
-    ~TestHost() {
-        pool_.stop();
-        pool_.join();
-    }
+    ~TestHost() { threads.stop(); }
     TestHost(const TestHost&) = delete;
     TestHost& operator=(const TestHost&) = delete;
 
     /// Waits until nothing is left to run; nothing can be run afterwards. For the end of a test
     /// whose plugin is still being called back.
-    void drain() { pool_.join(); }
+    void drain() { threads.drain(); }
 
     /// Runs `task` on the host's threads and waits for its result.
     template <class T>
     T run(Task<T> task) {
-        auto result = std::make_shared<std::promise<T>>();
-        auto future = result->get_future();
-        boost::asio::co_spawn(executor, deliver(std::move(task), result), boost::asio::detached);
-        return future.get();
+        return threads.run(std::move(task));
     }
 
-private:
-    template <class T>
-    static Task<void> deliver(Task<T> task, std::shared_ptr<std::promise<T>> result) {
-        if constexpr (std::is_void_v<T>) {
-            co_await std::move(task);
-            result->set_value();
-        } else {
-            result->set_value(co_await std::move(task));
-        }
-    }
-    boost::asio::thread_pool pool_{2};
-
-public:
+    IoThreads threads;
     SystemClock clock;
     Limits limits;
     Metrics metrics;
     FakeStore store{clock};
     CursorCodec cursors{"a key of this test only, 32 bytes"};
     Settings settings{store};
-    boost::asio::any_io_executor executor{pool_.get_executor()};
+    boost::asio::any_io_executor executor{threads.executor()};
     Appender appender{store, clock, limits, metrics, executor};
     HostEnvironment environment;
 };

@@ -128,14 +128,24 @@ Result<Candidates> Candidates::choose(
     if (chosen.postings_ != nullptr || chosen.indexed_) {
         BOOST_OUTCOME_TRY(chosen.choose_index(filter, range));
     }
-    if (filter.text && span.segment->searchable &&
-        (chosen.kind_ == Kind::rows || chosen.fewest_ > kEstimateMax)) {
-        chosen.match_ = trigrams_of(*filter.text);
-        if (!chosen.match_.empty()) {
-            chosen.kind_ = Kind::text;
-        }
+    if (filter.text && (chosen.kind_ == Kind::rows || chosen.fewest_ > kEstimateMax)) {
+        chosen.choose_text(*filter.text);
     }
     return chosen;
+}
+
+void Candidates::choose_text(const std::string& needle) {
+    // In this order: a segment gives up its texts only once its sidecar is there, or for good.
+    text_log_ = span_->segment->text_log();
+    if (text_log_ != nullptr) {
+        kind_ = Kind::text_log;
+        needle_ = needle;
+        return;
+    }
+    match_ = span_->segment->searchable ? trigrams_of(needle) : std::string();
+    if (!match_.empty()) {
+        kind_ = Kind::text;
+    }
 }
 
 Result<void> Candidates::choose_index(const Filter& filter, const SeqRange& range) {
@@ -260,6 +270,9 @@ Result<SeqList> Candidates::next(const SeqRange& range, std::size_t limit) {
     if (kind_ == Kind::text) {
         return find_text(range, limit);
     }
+    if (kind_ == Kind::text_log) {
+        return find_in_log(range, limit);
+    }
     if (values_.size() == 1) {
         return find(column_, values_.front(), range, limit);
     }
@@ -309,6 +322,22 @@ Result<SeqList> Candidates::find_text(const SeqRange& range, std::size_t limit) 
         static_cast<std::int64_t>(limit) + 1
     );
     return read_keys(rows, limit);
+}
+
+SeqList Candidates::find_in_log(const SeqRange& range, std::size_t limit) const {
+    if (auto found = text_log_->find(span_->pid, needle_, range, limit)) {
+        return std::move(*found);
+    }
+    // It has given up since it was chosen: any event may match.
+    SeqList all;
+    for (Seq i = 0; i <= range.last - range.first; ++i) {
+        if (all.seqs.size() == limit) {
+            all.complete = false;
+            break;
+        }
+        all.seqs.push_back(range.newest_first ? range.last - i : range.first + i);
+    }
+    return all;
 }
 
 Result<SeqList> Candidates::read_keys(Query& rows, std::size_t limit) {

@@ -10,8 +10,8 @@
 namespace annal::sqlite {
 
 /// Finds, in one span, the seqs of events that may match a filter, by the index that promises the
-/// fewest: postings in memory, an index of the segment, or its trigrams. Every match is among them,
-/// unless it is a tombstone.
+/// fewest: postings in memory, an index of the segment, its trigrams, or its texts in memory. Every
+/// match is among them, unless it is a tombstone.
 ///
 /// Threads: the reader's. Good while the reader does nothing else but open this segment's files.
 class Candidates {
@@ -31,9 +31,10 @@ public:
     [[nodiscard]] Result<std::int64_t> count(const SeqRange& range);
 
 private:
-    enum class Kind { rows, column, actions, text };
+    enum class Kind { rows, column, actions, text, text_log };
 
     Candidates(Reader& reader, const Span& span) : reader_(&reader), span_(&span) {}
+    void choose_text(const std::string& needle);
     [[nodiscard]] Result<void> choose_index(const Filter& filter, const SeqRange& range);
     /// Takes these values for the ones to go by if they are fewer than what was chosen before.
     [[nodiscard]] Result<void> offer(
@@ -56,6 +57,7 @@ private:
         Column column, std::string_view value, const SeqRange& range, std::size_t limit
     );
     [[nodiscard]] Result<SeqList> find_text(const SeqRange& range, std::size_t limit);
+    [[nodiscard]] SeqList find_in_log(const SeqRange& range, std::size_t limit) const;
     [[nodiscard]] Result<SeqList> read_keys(Query& rows, std::size_t limit);
 
     Reader* reader_;
@@ -68,6 +70,8 @@ private:
     Column column_ = Column::action;
     std::vector<std::string> values_;  ///< of column_, any of them
     std::string match_;                ///< the search expression
+    std::shared_ptr<TextLog> text_log_;
+    std::string needle_;
 };
 
 /// The needle as an expression of trigrams that all must occur. Empty: it has fewer than three

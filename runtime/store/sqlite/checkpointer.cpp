@@ -1,5 +1,7 @@
 #include "runtime/store/sqlite/checkpointer.h"
 
+#include <chrono>
+
 #include "runtime/core/log.h"
 #include "runtime/store/sqlite/connection.h"
 
@@ -17,7 +19,13 @@ Result<void> checkpoint(const std::filesystem::path& path) {
 
 }  // namespace
 
-Checkpointer::Checkpointer() : thread_([this] { run(); }) {}
+Checkpointer::Checkpointer(Metrics& metrics)
+    : seconds_(metrics.define(
+          MetricKind::histogram,
+          "annal_store_checkpoint_seconds",
+          "Time to move a write-ahead log into its file."
+      )),
+      thread_([this] { run(); }) {}
 
 void Checkpointer::request(const std::filesystem::path& database) {
     {
@@ -48,9 +56,12 @@ void Checkpointer::run() {
         const auto path = *wanted_.begin();
         wanted_.erase(wanted_.begin());
         lock.unlock();
+        const auto start = std::chrono::steady_clock::now();
         if (const auto done = checkpoint(path); done.has_error()) {
             log::warn("store.checkpoint_failed", {{"error", done.error().detail}});
         }
+        const auto took = std::chrono::steady_clock::now() - start;
+        seconds_.record(std::chrono::duration<double>(took).count());
         lock.lock();
     }
 }

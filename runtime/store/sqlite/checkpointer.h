@@ -7,12 +7,14 @@
 #include <set>
 #include <thread>
 
+#include "runtime/core/metrics.h"
+
 namespace annal::sqlite {
 
 /// Moves write-ahead logs into their files on a thread of its own, so that no commit waits for it.
 class Checkpointer {
 public:
-    Checkpointer();
+    explicit Checkpointer(Metrics& metrics);
     ~Checkpointer() { stop(); }
     /// Asks for a checkpoint of this database, soon.
     void request(const std::filesystem::path& database);
@@ -21,6 +23,7 @@ public:
 private:
     void run();
 
+    Metric& seconds_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::set<std::filesystem::path> wanted_;

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/core/log.h"
+#include "runtime/store/sqlite/migrations.h"
 
 namespace annal::sqlite {
 namespace {
@@ -35,6 +36,7 @@ Committer::Committer(
       segment_events_max_(std::max<std::uint32_t>(1, segment_events_max)),
       control_(std::move(control)),
       keys_(directory),
+      checkpointer_(metrics),
       commits_(metrics.define(
           MetricKind::counter, "annal_store_commits_total", "Transactions made durable."
       )),
@@ -120,9 +122,13 @@ void Committer::append(std::span<AppendWork> work) {
 // An error of the unit is its outcome; an error of the engine ends the transaction for all that are
 // in it.
 AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
-    BOOST_OUTCOME_TRY(ready());
-    if (open_ == nullptr) {
-        BOOST_OUTCOME_TRY(open_segment(month_of(std::max(now, floor()))));
+    Result<void> prepared = ready();
+    if (prepared.has_value() && open_ == nullptr) {
+        prepared = open_segment(month_of(std::max(now, floor())));
+    }
+    if (prepared.has_error()) {
+        set_refusal(prepared.error().detail);
+        return prepared.error();
     }
     UnitCheck check(
         catalog_,
@@ -180,9 +186,11 @@ Result<void> Committer::open_segment(Month month) {
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
     BOOST_OUTCOME_TRY(keys_.enter(month));
     segment->set_postings(std::make_shared<Postings>());
+    segment->set_text_log(std::make_shared<TextLog>());
     if (open_ != nullptr) {
         BOOST_OUTCOME_TRY(close_segment());
     }
+    BOOST_OUTCOME_TRY(control_.set_newest({number, month}));
     last_number_ = number;
     catalog_.add_segment(segment);
     open_ = std::move(segment);
@@ -336,6 +344,7 @@ Result<void> Committer::commit() {
         redo_bytes_ += body.size();
     }
     BOOST_OUTCOME_TRY(file_->commit());
+    set_refusal("");
     next_redo_ = n + 1;
     commits_.record(1);
     commit_seconds_.record(seconds_since(start));
@@ -345,6 +354,7 @@ Result<void> Committer::commit() {
             // caught up.
             log::error("store.control_behind", {{"error", applied.error().detail}});
             behind_ = true;
+            set_refusal(applied.error().detail);
         }
     }
     if (!staged_.keys.empty()) {
@@ -359,6 +369,7 @@ Result<void> Committer::commit() {
 void Committer::publish() {
     const auto postings = open_->postings();
     postings->add(staged_.entries);
+    open_->text_log()->add(staged_.entries);
     for (const auto& erased : staged_.erased) {
         Segment& segment = erased.segment == nullptr ? *open_ : *erased.segment;
         if (erased.segment == nullptr) {
@@ -384,8 +395,51 @@ void Committer::publish() {
     staged_ = {};
 }
 
+std::string Committer::refusal() const {
+    const std::lock_guard lock(refusal_mutex_);
+    return refusal_;
+}
+
+void Committer::set_refusal(std::string why) {
+    const std::lock_guard lock(refusal_mutex_);
+    if (why.empty() != refusal_.empty()) {
+        if (why.empty()) {
+            log::info("store.writes_work_again");
+        } else {
+            log::error("store.writes_fail", {{"error", why}});
+        }
+    }
+    refusal_ = std::move(why);
+}
+
+void Committer::probe() {
+    if (refusal().empty()) {
+        return;
+    }
+    const auto done = try_writing();
+    if (done.has_error() && file_) {
+        file_->rollback();
+        file_.reset();
+    }
+    set_refusal(done.has_error() ? done.error().detail : std::string());
+}
+
+// A page of the file that takes the appends, as it is: it goes through the log like any other.
+Result<void> Committer::try_writing() {
+    BOOST_OUTCOME_TRY(ready());
+    BOOST_OUTCOME_TRY(control_.harden());
+    if (!file_) {
+        return ok();
+    }
+    BOOST_OUTCOME_TRY(file_->begin());
+    const std::string same = "PRAGMA user_version = " + std::to_string(kSegmentVersion);
+    BOOST_OUTCOME_TRY(file_->connection().execute(same.c_str()));
+    return file_->commit();
+}
+
 void Committer::abandon(const Error& error) {
     failures_.record(1);
+    set_refusal(error.detail);
     if (file_) {
         file_->rollback();
     }

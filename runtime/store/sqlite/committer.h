@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -63,11 +64,17 @@ public:
     [[nodiscard]] Control& control() { return control_; }
     /// What can be put off until nobody waits.
     void tidy();
+    /// Why the last attempt to write failed; empty: it did not. From any thread.
+    [[nodiscard]] std::string refusal() const;
+    /// Tries, after a failure, whether writing works again.
+    void probe();
     /// control.db lacks something that is committed; reads of it must wait.
     [[nodiscard]] bool is_behind() const { return behind_; }
 
 private:
     Result<void> ready();
+    Result<void> try_writing();
+    void set_refusal(std::string why);
     Result<void> catch_up();
     AppendOutcome append_one(const AppendUnit& unit, TimeUs now);
     Result<void> write(PlannedUnit& plan);
@@ -106,6 +113,8 @@ private:
     std::int64_t next_redo_ = 1;
     std::size_t redo_bytes_ = 0;
     std::atomic<bool> behind_{false};
+    mutable std::mutex refusal_mutex_;
+    std::string refusal_;
     /// The open segment's log has the text of erased events still; after a crash it may.
     bool wal_holds_erased_ = true;
 

@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <cstring>
+
 #include "runtime/core/fatal.h"
 
 namespace annal::sqlite {
@@ -10,10 +12,18 @@ namespace {
 constexpr int kBusyTimeoutMs = 10'000;
 constexpr int kProgressSteps = 20'000;
 constexpr std::uint32_t kRetryAfterMs = 1'000;
+// Damage is told from what passes by its being worth another try much later only.
+constexpr std::uint32_t kDamageRetryAfterMs = 60'000;
 
 std::string_view file_of(sqlite3* db) {
     const char* const name = db == nullptr ? nullptr : sqlite3_db_filename(db, "main");
     return name == nullptr ? "database" : name;
+}
+
+/// What the system said, when it was asked to do something.
+std::string system_reason(sqlite3* db) {
+    const int error = db == nullptr ? 0 : sqlite3_system_errno(db);
+    return error == 0 ? "" : std::string(", ") + std::strerror(error);
 }
 
 Error error_of(sqlite3* db, int code) {
@@ -31,29 +41,49 @@ Error error_of(sqlite3* db, int code) {
                 Errc::unavailable, file + ": the disk is full; free some space", {}, kRetryAfterMs};
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-            return {
-                Errc::unavailable, file + " is damaged (" + reason + "); restore it from a backup"};
+            return damage(file + " is damaged (" + reason + "); restore it from a backup");
         case SQLITE_CANTOPEN:
+            if (std::error_code none; !std::filesystem::exists(file, none) && !none) {
+                return damage(file + " is missing; restore it from a backup");
+            }
+            [[fallthrough]];
         case SQLITE_PERM:
         case SQLITE_READONLY:
             return {
                 Errc::unavailable,
-                file + " can't be opened (" + reason +
+                file + " can't be opened or written (" + reason + system_reason(db) +
                     "); check that it exists and its permissions",
                 {},
                 kRetryAfterMs};
         case SQLITE_IOERR:
+            if (extended == SQLITE_IOERR_READ || extended == SQLITE_IOERR_SHORT_READ) {
+                return damage(file + " can't be read (" + reason + system_reason(db) + ")");
+            }
+            [[fallthrough]];
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
         case SQLITE_NOMEM:
             return {
                 Errc::unavailable,
-                file + ": " + reason + " (" + std::to_string(extended) + ")",
+                file + ": " + reason + " (" + std::to_string(extended) + system_reason(db) + ")",
                 {},
                 kRetryAfterMs};
         default:
             return {Errc::internal, file + ": " + reason + " (" + std::to_string(extended) + ")"};
     }
+}
+
+/// As SQLite wants names with parameters.
+std::string immutable_uri(const std::filesystem::path& path) {
+    std::string uri = "file:";
+    for (const char c : path.string()) {
+        const bool special = c == '%' || c == '?' || c == '#';
+        constexpr std::string_view digits = "0123456789ABCDEF";
+        const auto byte = static_cast<unsigned char>(c);
+        uri +=
+            special ? std::string{'%', digits[byte >> 4U], digits[byte & 15U]} : std::string(1, c);
+    }
+    return uri + "?immutable=1";
 }
 
 int on_commit(void* pages, sqlite3* /*db*/, const char* /*name*/, int count) {
@@ -66,6 +96,14 @@ int on_progress(void* stop) {
 }
 
 }  // namespace
+
+bool is_damage(const Error& error) {
+    return error.code == Errc::unavailable && error.retry_after_ms == kDamageRetryAfterMs;
+}
+
+Error damage(std::string detail) {
+    return {Errc::unavailable, std::move(detail), {}, kDamageRetryAfterMs};
+}
 
 Query::~Query() {
     if (statement_ != nullptr) {
@@ -160,9 +198,12 @@ Result<Connection> Connection::open(const std::filesystem::path& path, Access ac
     sqlite3* db = nullptr;
     // A reader of a file in WAL mode writes to its shared memory; query_only keeps it from anything
     // else.
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+    const bool immutable = access == Access::immutable;
+    const int flags = SQLITE_OPEN_NOMUTEX |
+                      (immutable ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE) |
                       (access == Access::write ? SQLITE_OPEN_CREATE : 0);
-    const int code = sqlite3_open_v2(path.c_str(), &db, flags, nullptr);
+    const std::string name = immutable ? immutable_uri(path) : path.string();
+    const int code = sqlite3_open_v2(name.c_str(), &db, flags, nullptr);
     connection.db_.reset(db);
     if (code != SQLITE_OK) {
         Error error = error_of(db, code);
@@ -236,6 +277,21 @@ void Connection::restart_wal() {
 void Connection::interrupt_when(std::function<bool()> stop) {
     stop_ = std::make_unique<std::function<bool()>>(std::move(stop));
     sqlite3_progress_handler(db_.get(), kProgressSteps, &on_progress, stop_.get());
+}
+
+Result<void> Connection::copy_to(const std::filesystem::path& to) {
+    BOOST_OUTCOME_TRY(auto target, Connection::open(to, Access::write));
+    BOOST_OUTCOME_TRY(target.execute("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"));
+    sqlite3_backup* const copy = sqlite3_backup_init(target.db_.get(), "main", db_.get(), "main");
+    if (copy == nullptr) {
+        return error_of(target.db_.get(), sqlite3_errcode(target.db_.get()));
+    }
+    const int code = sqlite3_backup_step(copy, -1);
+    sqlite3_backup_finish(copy);
+    if (code != SQLITE_DONE) {
+        return error_of(target.db_.get(), code);
+    }
+    return ok();
 }
 
 bool Connection::truncate_wal() {

@@ -62,7 +62,8 @@ private:
 /// failing fsync ends the process.
 class Connection {
 public:
-    enum class Access { read, write };
+    /// immutable: read, without a trace on the disk; for files that nobody changes.
+    enum class Access { read, write, immutable };
     /// Write access makes the file when absent.
     [[nodiscard]] static Result<Connection> open(const std::filesystem::path& path, Access access);
 
@@ -77,6 +78,20 @@ public:
     [[nodiscard]] Result<void> begin() { return execute("BEGIN IMMEDIATE"); }
     [[nodiscard]] Result<void> commit() { return execute("COMMIT"); }
     void rollback();
+    /// Runs `work` in a transaction of its own: committed when it and the commit succeed, else
+    /// rolled back.
+    template <class Work>
+    [[nodiscard]] Result<void> transaction(Work work) {
+        BOOST_OUTCOME_TRY(begin());
+        Result<void> done = work();
+        if (done.has_value()) {
+            done = commit();
+        }
+        if (done.has_error()) {
+            rollback();
+        }
+        return done;
+    }
     /// Rows changed by the last statement.
     [[nodiscard]] std::int64_t changes() const;
     /// Pages in the write-ahead log after the last commit.
@@ -87,6 +102,8 @@ public:
     /// Moves all of the log into the database and empties the log's file, so that what was erased
     /// is on no page any more; never waits. False: somebody reads just now.
     [[nodiscard]] bool truncate_wal();
+    /// Copies the database as this connection sees it to a new file, which is not synced.
+    [[nodiscard]] Result<void> copy_to(const std::filesystem::path& to);
     /// Ends what runs on this connection when `stop` says so, asked now and then.
     void interrupt_when(std::function<bool()> stop);
 
@@ -113,6 +130,11 @@ private:
     std::unordered_map<std::string, Statement, Hash, std::equal_to<>>
         statements_;  // after db_: goes first
 };
+
+/// Whether an error says that a file is damaged, missing or another's: trying again does not help.
+[[nodiscard]] bool is_damage(const Error& error);
+/// The error of a damaged file.
+[[nodiscard]] Error damage(std::string detail);
 
 /// Writes are kept across a power loss only when `full`; a crash of the process loses nothing
 /// either way.

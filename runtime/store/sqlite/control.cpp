@@ -50,22 +50,9 @@ Result<Control> Control::open(const Directory& directory) {
 }
 
 template <class Work>
-Result<void> Control::transaction(Work work) {
-    BOOST_OUTCOME_TRY(db_.begin());
-    Result<void> done = work();
-    if (done.has_value()) {
-        done = db_.commit();
-    }
-    if (done.has_error()) {
-        db_.rollback();
-    }
-    return done;
-}
-
-template <class Work>
 Result<void> Control::durable(Work work) {
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA synchronous = FULL"));
-    Result<void> done = transaction(std::move(work));
+    Result<void> done = db_.transaction(std::move(work));
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA synchronous = NORMAL"));
     return done;
 }
@@ -84,7 +71,7 @@ Result<std::int64_t> Control::applied(SegmentNumber segment) {
 }
 
 Result<void> Control::apply(SegmentNumber segment, std::int64_t n, const ControlChanges& changes) {
-    return transaction([&]() -> Result<void> {
+    return db_.transaction([&]() -> Result<void> {
         for (const KvOp& op : changes.kv) {
             BOOST_OUTCOME_TRY(apply_kv(op));
         }
@@ -129,7 +116,7 @@ Result<void> Control::apply_erasure(const ControlChanges::Erasure& erasure) {
 Result<void> Control::record_closed(
     const Segment& segment, const std::vector<std::pair<std::string, Span>>& spans
 ) {
-    return transaction([&]() -> Result<void> {
+    return db_.transaction([&]() -> Result<void> {
         BOOST_OUTCOME_TRY(auto add, db_.query(kAddSegment));
         add.bind_all(
             segment.number,
@@ -225,6 +212,22 @@ Result<std::optional<Month>> Control::dropped_through() {
 Result<SegmentNumber> Control::last_segment() {
     BOOST_OUTCOME_TRY(const auto number, meta("last_segment"));
     return number.value_or(0);
+}
+
+Result<void> Control::set_newest(const Newest& newest) {
+    return db_.transaction([&]() -> Result<void> {
+        BOOST_OUTCOME_TRY(set_meta("newest_segment", newest.number));
+        return set_meta("newest_month", newest.month.index);
+    });
+}
+
+Result<std::optional<Control::Newest>> Control::newest() {
+    BOOST_OUTCOME_TRY(const auto number, meta("newest_segment"));
+    BOOST_OUTCOME_TRY(const auto month, meta("newest_month"));
+    if (!number || !month) {
+        return std::nullopt;
+    }
+    return Newest{*number, Month{static_cast<std::int32_t>(*month)}};
 }
 
 Result<void> Control::set_meta(std::string_view name, std::int64_t value) {

@@ -21,6 +21,9 @@ class Control {
 public:
     [[nodiscard]] static Result<Control> open(const Directory& directory);
 
+    /// For reading what somebody else writes.
+    [[nodiscard]] static Control over(Connection db) { return Control(std::move(db)); }
+
     [[nodiscard]] Result<std::optional<std::string>> kv(
         std::string_view space, std::string_view project, std::string_view key
     );
@@ -51,6 +54,14 @@ public:
     /// Keeps numbers from being used twice.
     [[nodiscard]] Result<SegmentNumber> last_segment();
 
+    /// The segment that takes the appends, so that its loss is noticed.
+    struct Newest {
+        SegmentNumber number = 0;
+        Month month;
+    };
+    [[nodiscard]] Result<void> set_newest(const Newest& newest);
+    [[nodiscard]] Result<std::optional<Newest>> newest();
+
     struct Closed {
         SegmentNumber number = 0;
         Month month;
@@ -70,8 +81,6 @@ public:
 
 private:
     explicit Control(Connection db) : db_(std::move(db)) {}
-    template <class Work>
-    Result<void> transaction(Work work);
     template <class Work>
     Result<void> durable(Work work);
     Result<void> apply_kv(const KvOp& op);

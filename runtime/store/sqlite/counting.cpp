@@ -64,7 +64,9 @@ Result<void> add_rollup(Reader& reader, const Span& span, TimeUs since, Seq firs
     }
 }
 
-Result<void> add_span(Reader& reader, const Span& span, TimeUs since, Counts& counts) {
+Result<void> add_span(
+    Reader& reader, const std::string& project, const Span& span, TimeUs since, Counts& counts
+) {
     if (const auto postings = span.segment->postings()) {
         Counts found;
         postings->count_actions(span.pid, since, span.first_seq, span.last_seq, found);
@@ -73,6 +75,7 @@ Result<void> add_span(Reader& reader, const Span& span, TimeUs since, Counts& co
         }
         return ok();
     }
+    BOOST_OUTCOME_TRY(reader.identify(project, span));
     BOOST_OUTCOME_TRY(const auto first, first_from(reader, span, since));
     // The rollup still counts what is being erased.
     if (span.segment->indexed && span.segment->erasing() == nullptr) {
@@ -118,6 +121,7 @@ Result<bool> count_span(
     Deadline deadline,
     std::int64_t& count
 ) {
+    BOOST_OUTCOME_TRY(reader.identify(project, span));
     if (span.segment->erasing() == nullptr) {
         BOOST_OUTCOME_TRY(auto candidates, Candidates::choose(reader, span, filter, range));
         if (candidates.exact()) {
@@ -153,9 +157,9 @@ Result<std::vector<ActionCount>> count_actions(
         if (span.last_at < since) {
             continue;
         }
-        if (auto added = add_span(reader, span, since, counts); added.has_error()) {
+        if (auto added = add_span(reader, project, span, since, counts); added.has_error()) {
             if (!span.segment->dropped) {
-                return added.error();
+                return reader.unreadable(project, span, added.error());
             }
         }
     }
@@ -181,7 +185,9 @@ Result<Total> count_events(
     if (!log || log->head.seq == kNoSeq) {
         return total;
     }
-    BOOST_OUTCOME_TRY(const auto range, range_of(reader, *log, filter.from, filter.before));
+    BOOST_OUTCOME_TRY(
+        const auto range, range_of(reader, project, *log, filter.from, filter.before)
+    );
     if (only_time(filter)) {
         BOOST_OUTCOME_TRY(const auto erased, count_tombstones(reader, *log, range));
         total.count = std::max<Seq>(0, range.last - range.first + 1) - erased;
@@ -194,10 +200,11 @@ Result<Total> count_events(
         if (part.empty()) {
             continue;
         }
-        BOOST_OUTCOME_TRY(
-            total.exact,
-            count_span(reader, project, *log, span, filter, part, deadline, total.count)
-        );
+        auto exact = count_span(reader, project, *log, span, filter, part, deadline, total.count);
+        if (exact.has_error()) {
+            return reader.unreadable(project, span, exact.error());
+        }
+        total.exact = exact.value();
         const bool late = std::chrono::steady_clock::now() >= deadline;
         if (!total.exact || (late && part.first > range.first)) {
             total.exact = false;

@@ -28,9 +28,26 @@ Error failure(const fs::path& path, std::string_view what, int error) {
             "; check the path, its owner and the free space"};
 }
 
+/// Makes a folder and those above it, and their names durable: also of one that is there, which a
+/// start before this one may have made without getting that far.
+Result<void> make_durable(const fs::path& folder) {
+    const fs::path parent = folder.has_parent_path() ? folder.parent_path() : ".";
+    std::error_code error;
+    const bool is_new = !fs::exists(folder, error);
+    if (is_new && folder.has_parent_path() && !fs::exists(parent, error)) {
+        BOOST_OUTCOME_TRY(make_durable(parent));
+    }
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+        return failure(folder, "made", errno);
+    }
+    // A folder above the data directory may be closed to this user; then somebody else has made
+    // what is in it.
+    const bool readable = ::access(parent.c_str(), R_OK) == 0;
+    return is_new || readable ? sync_folder(parent) : ok();
+}
+
 Result<void> make_private(const fs::path& folder) {
     std::error_code error;
-    fs::create_directories(folder.parent_path(), error);
     if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
         return failure(folder, "made", errno);
     }
@@ -78,6 +95,7 @@ std::string holder_of(int lock) {
 }  // namespace
 
 Result<Directory> Directory::open(const fs::path& root) {
+    BOOST_OUTCOME_TRY(make_durable(fs::absolute(root).lexically_normal()));
     BOOST_OUTCOME_TRY(make_private(root));
     const fs::path lock_path = root / "lock";
     const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);

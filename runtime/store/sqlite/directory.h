@@ -27,6 +27,8 @@ public:
     /// Makes what is absent, with mode 0700. @error Errc::conflict  Another process holds it, named
     /// by its pid.
     [[nodiscard]] static Result<Directory> open(const std::filesystem::path& root);
+    /// Where the files of a directory are, without holding or making anything.
+    [[nodiscard]] static Directory look(const std::filesystem::path& root) { return {root, -1}; }
     Directory(Directory&& other) noexcept;
     Directory& operator=(Directory&&) = delete;
     ~Directory();

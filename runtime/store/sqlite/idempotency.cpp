@@ -95,7 +95,8 @@ Result<void> KeyBook::enter(Month month) {
         return ok();
     }
     if (month_) {
-        BOOST_OUTCOME_TRY(flush(Durability::normal));
+        // Settling a segment syncs the file of the month only, and its redo goes then.
+        BOOST_OUTCOME_TRY(flush(Durability::full));
     }
     BOOST_OUTCOME_TRY(file(month));
     month_ = month;

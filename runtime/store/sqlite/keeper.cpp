@@ -4,13 +4,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "runtime/core/log.h"
 
 namespace annal::sqlite {
 namespace {
 
-constexpr int kNice = 5;
+constexpr int kNice = 19;
 constexpr std::chrono::seconds kRetry{2};
+constexpr std::chrono::seconds kMeasureInterval{15};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -39,19 +42,22 @@ Keeper::Keeper(
       )),
       search_seconds_(metrics.define(
           MetricKind::histogram, "annal_store_search_seconds", "Time to build a search sidecar."
-      )) {}
+      )),
+      sizes_(metrics) {}
 
 void Keeper::start() {
-    thread_ = std::thread([this] { run(); });
+    patient_ = std::thread([this] { run(false); });
+    urgent_ = std::thread([this] { run(true); });
 }
 
 void Keeper::index(std::shared_ptr<Segment> segment) {
     {
         const std::lock_guard lock(mutex_);
+        keep_texts(segment);
         to_index_.push_back(std::move(segment));
-        unindexed_.record(static_cast<double>(to_index_.size()));
+        count_unindexed();
     }
-    wake_.notify_one();
+    wake_.notify_all();
 }
 
 void Keeper::build_search(std::shared_ptr<Segment> segment) {
@@ -59,7 +65,7 @@ void Keeper::build_search(std::shared_ptr<Segment> segment) {
         const std::lock_guard lock(mutex_);
         to_search_.push_back(std::move(segment));
     }
-    wake_.notify_one();
+    wake_.notify_all();
 }
 
 void Keeper::erase(ControlChanges::Erasure erasure) {
@@ -67,7 +73,7 @@ void Keeper::erase(ControlChanges::Erasure erasure) {
         const std::lock_guard lock(mutex_);
         erasures_.push_back(erasure);
     }
-    wake_.notify_one();
+    wake_.notify_all();
 }
 
 void Keeper::remove_dropped() {
@@ -75,7 +81,7 @@ void Keeper::remove_dropped() {
         const std::lock_guard lock(mutex_);
         to_remove_ = true;
     }
-    wake_.notify_one();
+    wake_.notify_all();
 }
 
 void Keeper::stop() {
@@ -85,8 +91,10 @@ void Keeper::stop() {
         stopping_ = true;
     }
     wake_.notify_all();
-    if (thread_.joinable()) {
-        thread_.join();
+    for (std::thread* thread : {&patient_, &urgent_}) {
+        if (thread->joinable()) {
+            thread->join();
+        }
     }
 }
 
@@ -108,16 +116,8 @@ Keeper::Job Keeper::take() {
             return done;
         };
     }
-    if (!to_index_.empty()) {
-        auto segment = std::move(to_index_.front());
-        to_index_.pop_front();
-        return [this, segment = std::move(segment)] {
-            auto done = do_index(segment);
-            if (done.has_error() && !segment->dropped) {
-                index(segment);
-            }
-            return done;
-        };
+    if (Job job = take_index()) {
+        return job;
     }
     if (to_remove_) {
         to_remove_ = false;
@@ -128,7 +128,7 @@ Keeper::Job Keeper::take() {
         to_search_.pop_back();
         return [this, segment = std::move(segment)] {
             auto done = do_search(segment);
-            if (done.has_error() && !segment->dropped) {
+            if (done.has_error() && !segment->dropped && !is_damage(done.error())) {
                 build_search(segment);
             }
             return done;
@@ -137,13 +137,70 @@ Keeper::Job Keeper::take() {
     return nullptr;
 }
 
-void Keeper::run() {
-    (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+Keeper::Job Keeper::take_index() {
+    if (to_index_.empty()) {
+        return nullptr;
+    }
+    auto segment = std::move(to_index_.front());
+    to_index_.pop_front();
+    ++indexing_;
+    return [this, segment = std::move(segment)] {
+        auto done = do_index(segment);
+        if (done.has_error() && !segment->dropped && !is_damage(done.error())) {
+            index(segment);
+        }
+        const std::lock_guard lock(mutex_);
+        --indexing_;
+        count_unindexed();
+        return done;
+    };
+}
+
+void Keeper::keep_texts(const std::shared_ptr<Segment>& segment) {
+    if (std::find(with_texts_.begin(), with_texts_.end(), segment) != with_texts_.end()) {
+        return;
+    }
+    with_texts_.push_back(segment);
+    if (with_texts_.size() > kTextLogsKept) {
+        with_texts_.front()->set_text_log(nullptr);
+        with_texts_.pop_front();
+    }
+}
+
+void Keeper::count_unindexed() {
+    unindexed_.record(static_cast<double>(to_index_.size() + indexing_));
+}
+
+bool Keeper::has_work() const {
+    return to_remove_ || !erasures_.empty() || !to_index_.empty() || !to_search_.empty();
+}
+
+/// Until there may be something to do; uses the time to measure.
+void Keeper::rest(std::unique_lock<std::mutex>& lock) {
+    lock.unlock();
+    sizes_.measure(directory_, catalog_);
+    lock.lock();
+    wake_.wait_for(lock, kMeasureInterval, [&] { return stopping_ || has_work(); });
+}
+
+void Keeper::run(bool urgent) {
+    if (!urgent) {
+        (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+    }
     std::unique_lock lock(mutex_);
     while (!stopping_) {
-        Job job = take();
+        Job job;
+        if (!urgent) {
+            job = take();
+        } else if (to_index_.size() >= kUrgentSegments) {
+            job = take_index();
+        }
         if (job == nullptr) {
-            wake_.wait(lock);
+            if (urgent) {
+                wake_.wait(lock);
+            } else {
+                rest(lock);
+            }
             continue;
         }
         lock.unlock();
@@ -178,9 +235,7 @@ Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
     segment->indexed = true;
     segment->set_postings(nullptr);
     index_seconds_.record(seconds_since(start));
-    const std::lock_guard lock(mutex_);
-    unindexed_.record(static_cast<double>(to_index_.size()));
-    to_search_.push_back(segment);
+    build_search(segment);
     return ok();
 }
 
@@ -201,7 +256,9 @@ Result<void> Keeper::do_search(const std::shared_ptr<Segment>& segment) {
             segment->search_path.string() + " can't be made: " + error.message()};
     }
     BOOST_OUTCOME_TRY(sync_folder(segment->search_path.parent_path()));
+    // In this order: readers look for texts in memory first.
     segment->searchable = true;
+    segment->set_text_log(nullptr);
     search_seconds_.record(seconds_since(start));
     return ok();
 }

@@ -11,13 +11,17 @@
 #include "runtime/core/metrics.h"
 #include "runtime/store/sqlite/reader.h"
 #include "runtime/store/sqlite/segment_file.h"
+#include "runtime/store/sqlite/size_metrics.h"
 #include "runtime/store/sqlite/writer.h"
 
 namespace annal::sqlite {
 
-/// Keeps house on a thread of its own, at low priority: seals segments that are closed, erases in
-/// them, builds their search sidecars, frees what was dropped. All of it starts again after a
-/// crash; what fails is tried again later.
+/// Keeps house: seals segments that are closed, erases in them, builds their search sidecars, frees
+/// what was dropped. All of it starts again after a crash; what fails is tried again later.
+///
+/// A thread of the lowest priority does it all, so that a busy node spends its processors on
+/// appends and reads. Sealing alone must not fall behind for ever, for each waiting segment holds
+/// its postings in memory: from `kUrgentSegments` on a second thread of usual priority seals, too.
 class Keeper {
 public:
     Keeper(
@@ -40,10 +44,18 @@ public:
 
 private:
     static constexpr std::chrono::seconds kIndexGrace{5}, kSearchGrace{1};
+    static constexpr std::size_t kUrgentSegments = 4;
+    static constexpr std::size_t kTextLogsKept = 2;
     using Job = std::function<Result<void>()>;
 
-    void run();
+    void run(bool urgent);
     [[nodiscard]] Job take();
+    [[nodiscard]] Job take_index();
+    void count_unindexed();
+    /// Of the closed segments the newest keep their texts in memory until they have a sidecar.
+    void keep_texts(const std::shared_ptr<Segment>& segment);
+    [[nodiscard]] bool has_work() const;
+    void rest(std::unique_lock<std::mutex>& lock);
     [[nodiscard]] bool must_stop(std::chrono::seconds grace) const;
     Result<void> do_index(const std::shared_ptr<Segment>& segment);
     Result<void> do_search(const std::shared_ptr<Segment>& segment);
@@ -57,6 +69,7 @@ private:
     Metric& unindexed_;
     Metric& index_seconds_;
     Metric& search_seconds_;
+    SizeMetrics sizes_;
 
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -65,7 +78,9 @@ private:
     bool to_remove_ = false;
     std::atomic<bool> stopping_{false};
     std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
-    std::thread thread_;
+    std::deque<std::shared_ptr<Segment>> with_texts_;
+    std::size_t indexing_ = 0;
+    std::thread patient_, urgent_;
 };
 
 }  // namespace annal::sqlite

@@ -1,6 +1,43 @@
 #include "runtime/store/sqlite/reader.h"
 
+#include "runtime/core/log.h"
+
 namespace annal::sqlite {
+
+namespace {
+
+Metric& scans_ended(Metrics& metrics, const char* by) {
+    return metrics.define(
+        MetricKind::counter,
+        "annal_store_scans_total",
+        "Pages read, by what ended them.",
+        {{"end", by}}
+    );
+}
+
+}  // namespace
+
+ReadMetrics::ReadMetrics(Metrics& m, std::size_t threads)
+    : busy(m.define(MetricKind::gauge, "annal_store_readers_busy", "Reading threads at work.")),
+      waiting(m.define(
+          MetricKind::gauge, "annal_store_reads_waiting", "Reads that wait for a reading thread."
+      )),
+      wait_seconds(m.define(
+          MetricKind::histogram,
+          "annal_store_read_wait_seconds",
+          "Time that a read waited for a reading thread."
+      )),
+      rows(m.define(
+          MetricKind::counter,
+          "annal_store_scanned_rows_total",
+          "Rows that scans looked at one by one."
+      )),
+      ended_by_limit(scans_ended(m, "limit")),
+      ended_by_log(scans_ended(m, "log")),
+      ended_by_budget(scans_ended(m, "budget")) {
+    m.define(MetricKind::gauge, "annal_store_readers", "Reading threads.")
+        .record(static_cast<double>(threads));
+}
 
 Result<Connection*> Reader::get(const std::shared_ptr<Segment>& segment, bool search) {
     const std::pair name(segment->number, search);
@@ -40,6 +77,58 @@ Result<Connection*> Reader::control() {
     return &*control_;
 }
 
+Result<void> Reader::identify(const std::string& project, const Span& span) {
+    const std::pair name(span.segment->number, span.pid);
+    if (!span.segment->indexed || identified_.contains(name)) {
+        return ok();
+    }
+    BOOST_OUTCOME_TRY(auto* db, events(span.segment));
+    BOOST_OUTCOME_TRY(
+        auto rows,
+        db->query("SELECT 1 FROM projects, event_batches WHERE pid = ?1 AND project = ?2 AND "
+                  "first_seq = ?3 AND key BETWEEN ?4 AND ?5 AND last_seq = ?6 AND digest = ?7")
+    );
+    rows.bind_all(
+        span.pid,
+        std::string_view(project),
+        span.first_seq,
+        row_key(span.pid, 0),
+        row_key(span.pid, kSeqMax),
+        span.last_seq
+    );
+    rows.bind_blob(7, span.digest);
+    BOOST_OUTCOME_TRY(const bool row, rows.next());
+    if (!row) {
+        return annal::sqlite::damage(
+            span.segment->path.string() +
+            " does not hold what control.db says; restore it from a "
+            "backup"
+        );
+    }
+    identified_.insert(name);
+    return ok();
+}
+
+Error Reader::unreadable(const std::string& project, const Span& span, Error why) {
+    if (!is_damage(why)) {
+        return why;
+    }
+    const auto number = span.segment->number;
+    close(number, false);
+    std::erase_if(identified_, [&](const auto& name) { return name.first == number; });
+    if (span.segment->set_damage(why.detail)) {
+        log::error(
+            "store.segment_unreadable",
+            {{"segment", span.segment->path.string()}, {"error", why.detail}}
+        );
+    }
+    why.detail = "segment_unreadable: events " + std::to_string(span.first_seq) + " to " +
+                 std::to_string(span.last_seq) + " of project " + project + " are in " +
+                 span.segment->path.string() + ": " + why.detail +
+                 "; everything outside of them is served";
+    return why;
+}
+
 void Reader::close_dropped() {
     for (auto i = open_.begin(); i != open_.end();) {
         if (!i->segment->dropped) {
@@ -52,7 +141,11 @@ void Reader::close_dropped() {
 }
 
 void Reader::close_search(SegmentNumber number) {
-    const auto found = index_.find({number, true});
+    close(number, true);
+}
+
+void Reader::close(SegmentNumber number, bool search) {
+    const auto found = index_.find({number, search});
     if (found != index_.end()) {
         open_.erase(found->second);
         index_.erase(found);
@@ -62,25 +155,27 @@ void Reader::close_search(SegmentNumber number) {
 ReaderPool::ReaderPool(
     const Directory& directory,
     const Catalog& catalog,
+    Metrics& metrics,
     std::size_t threads,
     std::size_t open_files_max
 )
-    : threads_(std::max<std::size_t>(1, threads)) {
+    : metrics_(metrics, std::max<std::size_t>(1, threads)),
+      threads_(std::max<std::size_t>(1, threads)) {
     for (std::size_t i = 0; i < threads_.size(); ++i) {
         threads_[i].thread = std::thread([this, i, &directory, &catalog, open_files_max] {
-            run(i, Reader(directory, catalog, open_files_max));
+            run(i, Reader(directory, catalog, metrics_, open_files_max));
         });
     }
 }
 
 bool ReaderPool::post(Job job) {
-    {
-        const std::lock_guard lock(mutex_);
-        if (stopping_ || jobs_.size() >= kJobsMax) {
-            return false;
-        }
-        jobs_.push_back(std::move(job));
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || jobs_.size() >= kJobsMax) {
+        return false;
     }
+    jobs_.push_back({std::move(job), std::chrono::steady_clock::now()});
+    metrics_.waiting.record(static_cast<double>(jobs_.size()));
+    // Still locked: once the job is done, the pool may be gone.
     wake_.notify_one();
     return true;
 }
@@ -113,17 +208,33 @@ void ReaderPool::run(std::size_t index, Reader reader) {
     std::unique_lock lock(mutex_);
     while (true) {
         wake_.wait(lock, [&] { return stopping_ || !jobs_.empty() || !own.empty(); });
-        auto& queue = own.empty() ? jobs_ : own;
-        if (queue.empty()) {
+        Job job = take(own);
+        if (job == nullptr) {
             return;
         }
-        Job job = std::move(queue.front());
-        queue.pop_front();
+        metrics_.busy.record(static_cast<double>(++busy_));
         lock.unlock();
         job(reader);
         job = nullptr;
         lock.lock();
+        metrics_.busy.record(static_cast<double>(--busy_));
     }
+}
+
+/// With the mutex held. Null: nothing is left to do.
+ReaderPool::Job ReaderPool::take(std::deque<Job>& own) {
+    Job job;
+    if (!own.empty()) {
+        job = std::move(own.front());
+        own.pop_front();
+    } else if (!jobs_.empty()) {
+        const auto waited = std::chrono::steady_clock::now() - jobs_.front().since;
+        metrics_.wait_seconds.record(std::chrono::duration<double>(waited).count());
+        job = std::move(jobs_.front().job);
+        jobs_.pop_front();
+        metrics_.waiting.record(static_cast<double>(jobs_.size()));
+    }
+    return job;
 }
 
 }  // namespace annal::sqlite

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -8,26 +9,47 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
+#include "runtime/core/metrics.h"
 #include "runtime/store/sqlite/catalog.h"
 #include "runtime/store/sqlite/connection.h"
 
 namespace annal::sqlite {
 
+/// How the reading threads are doing.
+struct ReadMetrics {
+    ReadMetrics(Metrics& metrics, std::size_t threads);
+    Metric &busy, &waiting, &wait_seconds, &rows;
+    Metric &ended_by_limit, &ended_by_log, &ended_by_budget;  ///< scans
+};
+
 /// What one reading thread works with: its connections, the least recently used closed first.
 class Reader {
 public:
-    Reader(const Directory& directory, const Catalog& all, std::size_t open_files_max)
-        : catalog(all), directory_(directory), open_files_max_(open_files_max) {}
+    Reader(
+        const Directory& directory,
+        const Catalog& all,
+        const ReadMetrics& how,
+        std::size_t open_files_max
+    )
+        : catalog(all), metrics(how), directory_(directory), open_files_max_(open_files_max) {}
 
     const Catalog& catalog;
+    const ReadMetrics& metrics;
 
     /// Good until the next call of any of these.
     [[nodiscard]] Result<Connection*> events(const std::shared_ptr<Segment>& segment);
     [[nodiscard]] Result<Connection*> search(const std::shared_ptr<Segment>& segment);
     [[nodiscard]] Result<Connection*> control();
+    /// Whether the file of a sealed segment is the one that the catalog means. @error damage  It is
+    /// not.
+    [[nodiscard]] Result<void> identify(const std::string& project, const Span& span);
+    /// `why` with the events that it concerns. Damage is noted at the segment and logged, and the
+    /// file is opened anew next time: it may have been restored.
+    [[nodiscard]] Error unreadable(const std::string& project, const Span& span, Error why);
     /// Lets go of files that are to be removed.
     void close_dropped();
     void close_search(SegmentNumber number);
@@ -38,6 +60,7 @@ private:
         bool search = false;
         Connection db;
     };
+    void close(SegmentNumber number, bool search);
     [[nodiscard]] Result<Connection*> get(const std::shared_ptr<Segment>& segment, bool search);
 
     const Directory& directory_;
@@ -45,6 +68,7 @@ private:
     std::list<Open> open_;  // newest use first
     std::map<std::pair<SegmentNumber, bool>, std::list<Open>::iterator> index_;
     std::optional<Connection> control_;
+    std::set<std::pair<SegmentNumber, ProjectNumber>> identified_;
 };
 
 /// The reading threads. Jobs wait in one queue.
@@ -57,6 +81,7 @@ public:
     ReaderPool(
         const Directory& directory,
         const Catalog& catalog,
+        Metrics& metrics,
         std::size_t threads,
         std::size_t open_files_max
     );
@@ -75,11 +100,18 @@ private:
         std::deque<Job> own;
         std::thread thread;
     };
+    struct Waiting {
+        Job job;
+        std::chrono::steady_clock::time_point since;
+    };
     void run(std::size_t index, Reader reader);
+    [[nodiscard]] Job take(std::deque<Job>& own);
 
+    ReadMetrics metrics_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::deque<Job> jobs_;
+    std::deque<Waiting> jobs_;
+    std::size_t busy_ = 0;
     bool stopping_ = false;
     std::vector<Thread> threads_;
 };

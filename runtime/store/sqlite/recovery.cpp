@@ -1,10 +1,47 @@
 #include "runtime/store/sqlite/recovery.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
 #include <map>
+
+#include "runtime/core/log.h"
 
 namespace annal::sqlite {
 namespace {
+
+/// A database that is missing, is none, or is shorter than it says; empty: none of that.
+std::string what_is_wrong(const std::filesystem::path& path) {
+    constexpr std::size_t kHeader = 100;
+    std::array<unsigned char, kHeader> header{};
+    std::ifstream in(path, std::ios::binary);
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    if (!in || error) {
+        return path.string() + " is missing or can't be opened; restore it from a backup";
+    }
+    in.read(reinterpret_cast<char*>(header.data()), header.size());
+    if (in.gcount() != kHeader || std::memcmp(header.data(), "SQLite format 3", 16) != 0) {
+        return path.string() + " is damaged: it is no database; restore it from a backup";
+    }
+    const auto log = std::filesystem::file_size(path.string() + "-wal", error);
+    if (!error && log > 0) {
+        return {};  // what is missing may still be in there
+    }
+    const auto number = [&](std::size_t at, std::size_t bytes) {
+        std::uint64_t value = 0;
+        for (std::size_t i = 0; i < bytes; ++i) {
+            value = value << 8U | header[at + i];
+        }
+        return value;
+    };
+    const std::uint64_t page = number(16, 2) == 1 ? 65'536 : number(16, 2);
+    if (size < page * number(28, 4)) {
+        return path.string() + " is damaged: it was cut short; restore it from a backup";
+    }
+    return {};
+}
 
 class Recovery {
 public:
@@ -19,6 +56,7 @@ public:
         BOOST_OUTCOME_TRY(auto known, replay_all(names));
         add_missing(known, names);
         BOOST_OUTCOME_TRY(SegmentNumber last, committer_.control().last_segment());
+        BOOST_OUTCOME_TRY(refuse_lost_newest(names, last));
         std::shared_ptr<Segment> open;
         for (const auto& name : names) {
             const auto segment = make_segment(name);
@@ -76,12 +114,74 @@ private:
             }
             const auto segment = make_segment(name);
             BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
+            if (found == known.end()) {
+                BOOST_OUTCOME_TRY(refuse_lost_control(*segment, file));
+            }
             if (found == known.end() && name.number != names.back().number) {
                 BOOST_OUTCOME_TRY(close_late(*segment, file));
+                closed_late_.push_back(segment);
             }
             BOOST_OUTCOME_TRY(committer_.replay(file, *segment));
         }
+        for (const auto& segment : closed_late_) {
+            BOOST_OUTCOME_TRY(recount_tombstones(*segment));
+        }
         return closed_segments();
+    }
+
+    // Without it the log would go on with seqs that were given away before.
+    Result<void> refuse_lost_newest(
+        const std::vector<Directory::SegmentName>& names, SegmentNumber last
+    ) {
+        BOOST_OUTCOME_TRY(const auto newest, committer_.control().newest());
+        const bool there = std::any_of(names.begin(), names.end(), [&](const auto& name) {
+            return newest && name.number == newest->number;
+        });
+        if (!newest || there || newest->number <= last) {
+            return ok();
+        }
+        return damage(
+            directory_.segment(newest->number, newest->month).string() +
+            " is missing: it held the newest events. Restore it, or the whole data directory from "
+            "a "
+            "backup"
+        );
+    }
+
+    // What a segment says about control.db is forgotten only once control.db has it for certain.
+    Result<void> refuse_lost_control(const Segment& segment, SegmentFile& file) {
+        BOOST_OUTCOME_TRY(const bool sealed, file.is_indexed());
+        BOOST_OUTCOME_TRY(const auto forgotten, file.forgotten_redo());
+        BOOST_OUTCOME_TRY(const auto applied, committer_.control().applied(segment.number));
+        if (!sealed && forgotten <= applied) {
+            return ok();
+        }
+        return damage(
+            directory_.control().string() +
+            " is missing, older than the segments, or another's: "
+            "it does not know what " +
+            segment.path.string() +
+            " once told it, and keys, settings and cursors can't be made again from there. Restore "
+            "control.db and the segments from one backup"
+        );
+    }
+
+    // The keeper may have erased in the file already what the redo of later segments has just told
+    // control.db, so what was counted first counts such an event twice.
+    Result<void> recount_tombstones(const Segment& segment) {
+        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
+        BOOST_OUTCOME_TRY(auto spans, file.spans(true));
+        BOOST_OUTCOME_TRY(const auto erasures, committer_.control().erasures());
+        for (const auto& erasure : erasures) {
+            if (erasure.segment != segment.number) {
+                continue;
+            }
+            BOOST_OUTCOME_TRY(const bool live, file.is_live(erasure.key));
+            for (auto& [project, span] : spans) {
+                span.tombstones += live && span.pid == pid_of(erasure.key) ? 1 : 0;
+            }
+        }
+        return committer_.control().record_closed(segment, spans);
     }
 
     // A closed segment whose file is gone stays in the catalog, so that reads say what is missing.
@@ -119,6 +219,7 @@ private:
         if (closed.state == SegmentState::indexed) {
             std::error_code error;
             segment->indexed = true;
+            note_damage(*segment);
             segment->searchable = std::filesystem::exists(segment->search_path, error);
             if (!segment->searchable) {
                 unfinished_.to_search.push_back(segment);
@@ -135,6 +236,18 @@ private:
         return ok();
     }
 
+    // What can be told without reading it.
+    static void note_damage(Segment& segment) {
+        std::string wrong = what_is_wrong(segment.path);
+        if (wrong.empty()) {
+            return;
+        }
+        log::error(
+            "store.segment_unreadable", {{"segment", segment.path.string()}, {"error", wrong}}
+        );
+        segment.set_damage(std::move(wrong));
+    }
+
     // Its successor is there, but the crash came before control.db knew.
     Result<void> close_late(Segment& segment, SegmentFile& file) {
         BOOST_OUTCOME_TRY(const auto spans, file.spans(true));
@@ -147,7 +260,8 @@ private:
     Result<void> add_open(const std::shared_ptr<Segment>& segment) {
         BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
         auto postings = std::make_shared<Postings>();
-        BOOST_OUTCOME_TRY(file.load(*postings));
+        auto texts = std::make_shared<TextLog>();
+        BOOST_OUTCOME_TRY(file.load(*postings, *texts));
         BOOST_OUTCOME_TRY(auto spans, file.spans(false));
         catalog_.add_segment(segment);
         for (auto& [project, span] : spans) {
@@ -159,6 +273,7 @@ private:
             catalog_.add_span(project, std::move(span), true);
         }
         segment->set_postings(std::move(postings));
+        segment->set_text_log(std::move(texts));
         return ok();
     }
 
@@ -183,6 +298,7 @@ private:
     const Directory& directory_;
     Catalog& catalog_;
     Committer& committer_;
+    std::vector<std::shared_ptr<Segment>> closed_late_;
     Unfinished unfinished_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "runtime/core/limits.h"
+#include "runtime/store/searched_text.h"
 #include "runtime/store/sqlite/candidates.h"
 #include "runtime/store/sqlite/row.h"
 
@@ -19,7 +20,7 @@ const std::string kNewestRows =
     "SELECT " + row_columns() + " FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC";
 const std::string kOldestRows =
     "SELECT " + row_columns() + " FROM events WHERE key BETWEEN ? AND ? ORDER BY key";
-// The columns that Filter::text is about.
+// kSearchedColumns.
 constexpr const char* kNewestTexts =
     "SELECT key, action, actor_id, target_id, description FROM events WHERE key BETWEEN ? AND ? "
     "ORDER BY key DESC";
@@ -33,22 +34,22 @@ constexpr const char* kIndexedTombstones =
     "SELECT key FROM events INDEXED BY events_deleted WHERE deleted = 1 AND key BETWEEN ? AND ?";
 
 Error missing(const std::string& project, Seq seq) {
-    return {
-        Errc::unavailable,
-        "the segment that holds event " + std::to_string(seq) + " of project " + project +
-            " is missing; restore the data directory from a backup"};
+    return damage(
+        "event " + std::to_string(seq) + " of project " + project +
+        " is missing; restore the data directory from a backup"
+    );
 }
 
 /// Finds out quickly that a row can't hold a text: both are in lower case, and memmem does the
 /// rest.
 class TextProbe {
 public:
-    explicit TextProbe(std::string_view needle) { lower(needle, needle_); }
+    explicit TextProbe(std::string_view needle) { append_ascii_lower(needle_, needle); }
 
     bool may_match(const Query& row, int first, int last) {
         for (int column = first; column <= last; ++column) {
             haystack_.clear();
-            lower(row.text(column).view(), haystack_);
+            append_ascii_lower(haystack_, row.text(column).view());
             if (::memmem(haystack_.data(), haystack_.size(), needle_.data(), needle_.size()) !=
                 nullptr) {
                 return true;
@@ -58,14 +59,6 @@ public:
     }
 
 private:
-    static void lower(std::string_view text, std::string& out) {
-        out.resize(text.size());
-        for (std::size_t i = 0; i < text.size(); ++i) {
-            const char c = text[i];
-            out[i] = static_cast<char>(c + (c >= 'A' && c <= 'Z' ? 32 : 0));
-        }
-    }
-
     std::string needle_, haystack_;
 };
 
@@ -82,6 +75,7 @@ public:
 
     /// Whether the walk goes on beyond this span.
     Result<bool> run() {
+        BOOST_OUTCOME_TRY(reader_.identify(walk_.project, span_));
         if (walk_.filter.matches_all()) {
             return all_rows();
         }
@@ -107,7 +101,7 @@ private:
         while (true) {
             BOOST_OUTCOME_TRY(const bool row, rows.next());
             if (!row) {
-                return true;
+                return at_end(expected);
             }
             if (seq_of(rows.integer(0)) != expected) {
                 return missing(walk_.project, expected);
@@ -119,17 +113,31 @@ private:
         }
     }
 
+    /// The rows have come to an end before `expected`; that must be the end of the range.
+    Result<bool> at_end(Seq expected) const {
+        const bool all = range_.newest_first ? expected < range_.first : expected > range_.last;
+        if (!all) {
+            return missing(walk_.project, expected);
+        }
+        return true;
+    }
+
     // The text is the costly part of such a filter, so only rows that have it are read whole.
     Result<bool> all_texts() {
         TextProbe probe(*walk_.filter.text);
         BOOST_OUTCOME_TRY(auto* db, reader_.events(span_.segment));
         BOOST_OUTCOME_TRY(auto rows, db->query(range_.newest_first ? kNewestTexts : kOldestTexts));
         rows.bind_all(row_key(span_.pid, range_.first), row_key(span_.pid, range_.last));
+        Seq expected = range_.newest_first ? range_.last : range_.first;
         while (true) {
             BOOST_OUTCOME_TRY(const bool row, rows.next());
             if (!row) {
-                return true;
+                return at_end(expected);
             }
+            if (seq_of(rows.integer(0)) != expected) {
+                return missing(walk_.project, expected);
+            }
+            expected += range_.newest_first ? -1 : 1;
             if (probe.may_match(rows, 1, 4)) {
                 BOOST_OUTCOME_TRY(const bool more, look_at({seq_of(rows.integer(0))}));
                 if (!more) {
@@ -236,6 +244,9 @@ Result<bool> walk_span(Reader& reader, const Span& span, const SeqRange& part, W
         // Its files went while it was read; what it held is hidden, so there is nothing to find.
         return true;
     }
+    if (more.has_error()) {
+        return reader.unreadable(walk.project, span, more.error());
+    }
     return more;
 }
 
@@ -244,7 +255,9 @@ TimeUs bound(std::optional<TimeUs> at, TimeUs fallback) {
 }
 
 /// First seq of the log created at `at` or later; head + 1 when there is none.
-Result<Seq> first_in_log(Reader& reader, const LogView& log, TimeUs at) {
+Result<Seq> first_in_log(
+    Reader& reader, const std::string& project, const LogView& log, TimeUs at
+) {
     std::size_t low = 0, high = log.spans();
     while (low < high) {
         const std::size_t middle = (low + high) / 2;
@@ -257,7 +270,11 @@ Result<Seq> first_in_log(Reader& reader, const LogView& log, TimeUs at) {
     if (low == log.spans()) {
         return log.head.seq + 1;
     }
-    return first_from(reader, log.span(low), at);
+    auto first = first_from(reader, log.span(low), at);
+    if (first.has_error()) {
+        return reader.unreadable(project, log.span(low), first.error());
+    }
+    return first;
 }
 
 }  // namespace
@@ -309,7 +326,13 @@ Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at) {
         const Seq middle = low + (high - low) / 2;
         BOOST_OUTCOME_TRY(auto rows, db->query(kCreatedAt));
         rows.bind_all(row_key(span.pid, middle));
-        BOOST_OUTCOME_TRY(rows.next());
+        BOOST_OUTCOME_TRY(const bool row, rows.next());
+        if (!row) {
+            return damage(
+                span.segment->path.string() + " lacks event " + std::to_string(middle) +
+                "; restore it from a backup"
+            );
+        }
         if (rows.integer(0) < at) {
             low = middle + 1;
         } else {
@@ -320,7 +343,11 @@ Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at) {
 }
 
 Result<SeqRange> range_of(
-    Reader& reader, const LogView& log, std::optional<TimeUs> from, std::optional<TimeUs> before
+    Reader& reader,
+    const std::string& project,
+    const LogView& log,
+    std::optional<TimeUs> from,
+    std::optional<TimeUs> before
 ) {
     SeqRange range{log.first_seq, log.head.seq};
     if (bound(from, INT64_MIN) >= bound(before, INT64_MAX)) {
@@ -328,11 +355,11 @@ Result<SeqRange> range_of(
         return range;
     }
     if (from && log.head.at != kNoTime) {
-        BOOST_OUTCOME_TRY(const auto first, first_in_log(reader, log, *from));
+        BOOST_OUTCOME_TRY(const auto first, first_in_log(reader, project, log, *from));
         range.first = std::max(range.first, first);
     }
     if (before && log.head.at != kNoTime) {
-        BOOST_OUTCOME_TRY(const auto end, first_in_log(reader, log, *before));
+        BOOST_OUTCOME_TRY(const auto end, first_in_log(reader, project, log, *before));
         range.last = std::min(range.last, end - 1);
     }
     return range;
@@ -370,6 +397,17 @@ Result<std::vector<Seq>> tombstones_of(Reader& reader, const Span& span, Seq fir
     return seqs;
 }
 
+namespace {
+
+void note_scan(const ReadMetrics& metrics, const Walk& walk, bool has_room) {
+    metrics.rows.record(walk.rows);
+    Metric& end = walk.ended ? metrics.ended_by_log
+                             : (has_room ? metrics.ended_by_budget : metrics.ended_by_limit);
+    end.record(1);
+}
+
+}  // namespace
+
 Result<ScanPage> scan_page(Reader& reader, const ScanRequest& request) {
     ScanPage page;
     page.scanned = request.after.value_or(kNoSeq);
@@ -379,7 +417,8 @@ Result<ScanPage> scan_page(Reader& reader, const ScanRequest& request) {
         return page;
     }
     BOOST_OUTCOME_TRY(
-        auto range, range_of(reader, *log, request.filter.from, request.filter.before)
+        auto range,
+        range_of(reader, request.project, *log, request.filter.from, request.filter.before)
     );
     range.newest_first = request.newest_first;
     if (request.after && request.newest_first) {
@@ -404,6 +443,7 @@ Result<ScanPage> scan_page(Reader& reader, const ScanRequest& request) {
     BOOST_OUTCOME_TRY(walk(reader, *log, walking));
     page.scanned = walking.scanned;
     page.exhausted = walking.ended;
+    note_scan(reader.metrics, walking, page.batch.events.size() < limit);
     return page;
 }
 
@@ -414,7 +454,7 @@ Result<EventBatch> get_event(Reader& reader, const std::string& project, const E
     if (!log || log->head.seq == kNoSeq || at > log->head.at) {
         return absent;
     }
-    BOOST_OUTCOME_TRY(const auto seq, first_in_log(reader, *log, at));
+    BOOST_OUTCOME_TRY(const auto seq, first_in_log(reader, project, *log, at));
     EventBatch found;
     const Filter everything;
     Walk walking{project, everything, {seq, seq}, false, Deadline::max(), [&](const Event& event) {

@@ -33,7 +33,11 @@ struct Walk {
 
 /// The seqs whose created_at is in [from, before), within the readable log.
 [[nodiscard]] Result<SeqRange> range_of(
-    Reader& reader, const LogView& log, std::optional<TimeUs> from, std::optional<TimeUs> before
+    Reader& reader,
+    const std::string& project,
+    const LogView& log,
+    std::optional<TimeUs> from,
+    std::optional<TimeUs> before
 );
 /// First seq of `span` created at `at` or later; last_seq + 1 when there is none.
 [[nodiscard]] Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at);

@@ -12,6 +12,28 @@ void Segment::set_postings(std::shared_ptr<Postings> postings) {
     postings_.swap(postings);
 }
 
+std::shared_ptr<TextLog> Segment::text_log() const {
+    const std::lock_guard lock(mutex_);
+    return text_log_;
+}
+
+void Segment::set_text_log(std::shared_ptr<TextLog> log) {
+    const std::lock_guard lock(mutex_);
+    text_log_.swap(log);
+}
+
+std::string Segment::damage() const {
+    const std::lock_guard lock(mutex_);
+    return damage_;
+}
+
+bool Segment::set_damage(std::string what) {
+    const std::lock_guard lock(mutex_);
+    const bool is_news = damage_.empty();
+    damage_ = std::move(what);
+    return is_news;
+}
+
 std::shared_ptr<const Segment::Keys> Segment::erasing() const {
     const std::lock_guard lock(mutex_);
     return erasing_;

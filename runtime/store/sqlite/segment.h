@@ -8,6 +8,7 @@
 
 #include "runtime/store/sqlite/directory.h"
 #include "runtime/store/sqlite/postings.h"
+#include "runtime/store/sqlite/text_log.h"
 
 namespace annal::sqlite {
 
@@ -31,6 +32,13 @@ public:
     /// Null when there are none (any more): ask `indexed` after this, not before.
     [[nodiscard]] std::shared_ptr<Postings> postings() const;
     void set_postings(std::shared_ptr<Postings> postings);
+    /// Null when there is none (any more): rows tell the same.
+    [[nodiscard]] std::shared_ptr<TextLog> text_log() const;
+    void set_text_log(std::shared_ptr<TextLog> log);
+
+    /// What was found to be wrong with its file; empty: nothing so far. True when that is news.
+    [[nodiscard]] std::string damage() const;
+    bool set_damage(std::string what);
 
     using Keys = std::set<std::int64_t>;
     /// Rows that count as tombstones although the file still has their content. Take it before
@@ -42,7 +50,9 @@ public:
 private:
     mutable std::mutex mutex_;
     std::shared_ptr<Postings> postings_;
+    std::shared_ptr<TextLog> text_log_;
     std::shared_ptr<const Keys> erasing_;
+    std::string damage_;
 };
 
 }  // namespace annal::sqlite

@@ -50,18 +50,6 @@ constexpr const char* kLowerRollup =
 constexpr const char* kEndRollup =
     "DELETE FROM rollup_hourly WHERE pid = ? AND hour = ? AND action = ? AND count <= 0";
 
-Result<void> in_transaction(Connection& db, const std::function<Result<void>()>& work) {
-    BOOST_OUTCOME_TRY(db.begin());
-    Result<void> done = work();
-    if (done.has_value()) {
-        done = db.commit();
-    }
-    if (done.has_error()) {
-        db.rollback();
-    }
-    return done;
-}
-
 }  // namespace
 
 Result<SegmentFile> SegmentFile::open(const Segment& segment) {
@@ -153,6 +141,21 @@ Result<std::int64_t> SegmentFile::last_redo() {
     return db_.integer("SELECT coalesce(max(n), 0) FROM redo");
 }
 
+Result<void> SegmentFile::clear_redo() {
+    return db_.transaction([&]() -> Result<void> {
+        // Of what control.db applies; it does not count the keys' records.
+        BOOST_OUTCOME_TRY(
+            const auto last, db_.integer("SELECT coalesce(max(n), 0) FROM redo WHERE target <> 1")
+        );
+        BOOST_OUTCOME_TRY(db_.execute("DELETE FROM redo"));
+        return last == 0 ? ok() : add_redo(last, RedoTarget::forgotten, "");
+    });
+}
+
+Result<std::int64_t> SegmentFile::forgotten_redo() {
+    return db_.integer("SELECT coalesce(max(n), 0) FROM redo WHERE target = 2");
+}
+
 Result<bool> SegmentFile::is_indexed() {
     BOOST_OUTCOME_TRY(const auto version, db_.integer("PRAGMA user_version"));
     return version == kSealedVersion;
@@ -161,7 +164,7 @@ Result<bool> SegmentFile::is_indexed() {
 Result<void> SegmentFile::seal() {
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA cache_size = -65536"));
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA temp_store = MEMORY"));
-    return in_transaction(db_, [&]() -> Result<void> {
+    return db_.transaction([&]() -> Result<void> {
         BOOST_OUTCOME_TRY(db_.execute(k_seal_segment));
         const std::string version = "PRAGMA user_version = " + std::to_string(kSealedVersion);
         return db_.execute(version.c_str());
@@ -169,7 +172,7 @@ Result<void> SegmentFile::seal() {
 }
 
 Result<void> SegmentFile::erase_closed(std::int64_t key) {
-    return in_transaction(db_, [&]() -> Result<void> {
+    return db_.transaction([&]() -> Result<void> {
         BOOST_OUTCOME_TRY(const bool indexed, is_indexed());
         std::string action;
         TimeUs created_at = 0;
@@ -246,7 +249,7 @@ Result<std::vector<std::pair<std::string, Span>>> SegmentFile::spans(bool count_
     }
 }
 
-Result<void> SegmentFile::load(Postings& postings) {
+Result<void> SegmentFile::load(Postings& postings, TextLog& texts) {
     Event event;
     BOOST_OUTCOME_TRY(auto rows, db_.query(kAllRows));
     rows.bind_all(std::int64_t{-1}, INT64_MAX);
@@ -262,6 +265,7 @@ Result<void> SegmentFile::load(Postings& postings) {
         } else {
             const Postings::Entry entry{key, event.created_at, event.columns};
             postings.add(std::span(&entry, 1));
+            texts.add(std::span(&entry, 1));
         }
     }
 }

@@ -12,7 +12,8 @@
 
 namespace annal::sqlite {
 
-enum class RedoTarget : std::int64_t { control = 0, keys = 1 };
+/// `forgotten` is no target: its record says up to where others were taken away.
+enum class RedoTarget : std::int64_t { control = 0, keys = 1, forgotten = 2 };
 
 /// A segment's file for writing: by the writer as long as it is the newest, by the keeper from then
 /// on.
@@ -37,7 +38,9 @@ public:
     [[nodiscard]] Result<void> add_redo(std::int64_t n, RedoTarget target, std::string_view body);
     /// Takes the content of one row away. False: it was a tombstone already.
     [[nodiscard]] Result<bool> erase(std::int64_t key);
-    [[nodiscard]] Result<void> clear_redo() { return db_.execute("DELETE FROM redo"); }
+    [[nodiscard]] Result<void> clear_redo();
+    /// Up to where redo records were taken away; 0: they are all there.
+    [[nodiscard]] Result<std::int64_t> forgotten_redo();
 
     /// Whether the row is there and has its content.
     [[nodiscard]] Result<bool> is_live(std::int64_t key);
@@ -60,7 +63,7 @@ public:
     /// What it holds, from its own tables. Tombstones are counted only when asked for: that reads
     /// every row.
     [[nodiscard]] Result<std::vector<std::pair<std::string, Span>>> spans(bool count_tombstones);
-    [[nodiscard]] Result<void> load(Postings& postings);
+    [[nodiscard]] Result<void> load(Postings& postings, TextLog& texts);
 
     [[nodiscard]] Connection& connection() { return db_; }
 

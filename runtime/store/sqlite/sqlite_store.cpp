@@ -28,12 +28,17 @@ public:
         const Clock& clock,
         Metrics& metrics
     )
-        : directory_(std::move(directory)),
+        : unreadable_(metrics.define(
+              MetricKind::gauge,
+              "annal_store_unreadable_segments",
+              "Segments found damaged or missing."
+          )),
+          directory_(std::move(directory)),
           committer_(
               directory_, clock, metrics, catalog_, std::move(control), options.segment_events_max
           ),
           writer_(committer_),
-          readers_(directory_, catalog_, options.readers, options.open_files_max),
+          readers_(directory_, catalog_, metrics, options.readers, options.open_files_max),
           keeper_(directory_, catalog_, writer_, readers_, metrics) {}
 
     ~SqliteStore() override { close(); }
@@ -152,6 +157,21 @@ public:
         co_return co_await read_control(work);
     }
 
+    StoreHealth health() override {
+        StoreHealth health;
+        health.refusal = committer_.refusal();
+        if (!health.refusal.empty() && probe_is_due()) {
+            (void)writer_.post([](Committer& committer) { committer.probe(); });
+        }
+        for (const auto& segment : catalog_.segments()) {
+            if (std::string damage = segment->damage(); !damage.empty()) {
+                health.damaged.push_back(std::move(damage));
+            }
+        }
+        unreadable_.record(static_cast<double>(health.damaged.size()));
+        return health;
+    }
+
     void close() override {
         keeper_.stop();
         writer_.stop();
@@ -159,6 +179,14 @@ public:
     }
 
 private:
+    static constexpr std::int64_t kProbeEveryMs = 500;
+    bool probe_is_due() {
+        const auto now = std::chrono::steady_clock::now().time_since_epoch();
+        const std::int64_t ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+        std::int64_t last = probed_ms_;
+        return ms - last >= kProbeEveryMs && probed_ms_.compare_exchange_strong(last, ms);
+    }
+
     template <class T>
     using Read = std::function<Result<T>(Reader&)>;
     template <class T>
@@ -216,6 +244,8 @@ private:
         return sorted;
     }
 
+    std::atomic<std::int64_t> probed_ms_{0};
+    Metric& unreadable_;
     Directory directory_;
     Catalog catalog_;
     Committer committer_;

@@ -23,13 +23,12 @@ void Writer::start() {
 }
 
 bool Writer::push(Item item) {
-    {
-        const std::lock_guard lock(mutex_);
-        if (stopping_ || queue_.size() >= kJobsMax) {
-            return false;
-        }
-        queue_.push_back(std::move(item));
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || queue_.size() >= kJobsMax) {
+        return false;
     }
+    queue_.push_back(std::move(item));
+    // Still locked: once the item is done, the writer may be gone.
     wake_.notify_one();
     return true;
 }

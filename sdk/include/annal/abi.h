@@ -422,11 +422,22 @@ typedef struct annal_export {
     uint32_t n_options, reserved;
     annal_str next_path;             /* path and query of the continuation without cursor=, for Link: rel=next; may be null */
 } annal_export;
+/* The host answers a live tail itself: Server-Sent Events, each with its seq as id, its action as event and the canonical
+ * JSON as data. It ends with the client, with the client's key, or with the host. */
+#define ANNAL_SEQ_NONE INT64_MIN
+typedef struct annal_tail {
+    uint32_t struct_size, reserved;
+    const annal_filter *filter; /* NULL: all */
+    int64_t after_seq;          /* go on behind this seq; -1: from the first; ANNAL_SEQ_NONE: only what is yet to come */
+} annal_tail;
 typedef struct annal_export_v1 {
     uint32_t struct_size, reserved;
     /* Answers `response` wholly. Errors before the first byte: NOT_FOUND (no such format), INVALID (cursor), UNAVAILABLE:
      * the response is then still the plugin's to fail. */
     void (*run)(annal_ctx *ctx, annal_call *call, const annal_export *request, const annal_response *response, void *user, annal_done done);
+    /* Answers `response` wholly, for as long as the tail lasts. Errors before the first byte: INVALID (after_seq lies beyond
+     * the newest event), UNAVAILABLE (too many tails): the response is then still the plugin's to fail. */
+    void (*tail)(annal_ctx *ctx, annal_call *call, const annal_tail *request, const annal_response *response, void *user, annal_done done);
 } annal_export_v1;
 
 #define ANNAL_COMPONENT_HTTP "annal.http/1"

@@ -187,6 +187,22 @@ private:
     std::uint32_t rows_max_ = 100'000;
 };
 
+/// A live tail that the host answers itself. Borrows everything.
+class Tail {
+public:
+    explicit Tail(const Filter& filter) : filter_(&filter) {}
+    /// Goes on behind this seq, -1 for the first event; without it only what is yet to come.
+    Tail& after(std::int64_t seq) {
+        after_ = seq;
+        return *this;
+    }
+
+private:
+    friend class Call;
+    const Filter* filter_;
+    std::int64_t after_ = ANNAL_SEQ_NONE;
+};
+
 /// One call in flight and the services that act in its project. Every function that ends later is
 /// awaited:
 ///
@@ -396,6 +412,25 @@ public:
                 request.n_options = static_cast<std::uint32_t>(what.options_.size());
                 request.next_path = what.next_path_;
                 service->run(host_.context(), raw_, &request, &response, &op, on_done(op));
+            }
+        );
+    }
+
+    /// Answers `response` wholly, for as long as the tail lasts. On failure the response is still
+    /// to be failed.
+    [[nodiscard]] auto run_tail(const Tail& what, const annal_response& response) const {
+        return operation<Status>(
+            [this, &what, &response, filter = annal_filter{}, request = annal_tail{}](auto& op
+            ) mutable {
+                const auto* service = host_.exports();
+                if (service == nullptr || !ANNAL_HAS(service, annal_export_v1, tail)) {
+                    return op.settle([] { return Host::missing(ANNAL_SERVICE_EXPORT); });
+                }
+                filter = what.filter_->raw();
+                request.struct_size = sizeof(request);
+                request.filter = &filter;
+                request.after_seq = what.after_;
+                service->tail(host_.context(), raw_, &request, &response, &op, on_done(op));
             }
         );
     }

@@ -30,6 +30,8 @@ public:
                 return {code_, "the request body's encoding is broken"};
             case ANNAL_TIMEOUT:
                 return {code_, "the request body did not arrive in time"};
+            case ANNAL_UNAVAILABLE:
+                return {code_, "the node's memory for request bodies is used up; try again"};
             default:
                 return {code_, "the request body could not be read"};
         }

@@ -87,6 +87,8 @@ namespace annal::inline sdk_v1 {
             return "Not Found";
         case 405:
             return "Method Not Allowed";
+        case 408:
+            return "Request Timeout";
         case 409:
             return "Conflict";
         case 413:

@@ -7,7 +7,7 @@
 
 #include "runtime/core/result.h"
 
-namespace annal {
+namespace annal::cli {
 
 /// The command line's side of a node: HTTP over its Unix socket, one connection a request,
 /// blocking.
@@ -24,7 +24,8 @@ public:
     struct Call {
         std::string method = "GET", target, project, content_type, body;
         std::map<std::string, std::string> headers;
-        /// Takes the body of a 2xx answer in pieces; false stops. Not called for other answers.
+        /// Takes the body of a 2xx answer in pieces, as soon as they come; false stops. Not called
+        /// for other answers.
         std::function<bool(std::string_view)> on_body;
     };
 
@@ -37,4 +38,4 @@ private:
     std::filesystem::path socket_;
 };
 
-}  // namespace annal
+}  // namespace annal::cli

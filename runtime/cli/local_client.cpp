@@ -1,4 +1,4 @@
-#include "runtime/app/local_client.h"
+#include "runtime/cli/local_client.h"
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
@@ -10,7 +10,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 
-namespace annal {
+namespace annal::cli {
 namespace {
 
 namespace asio = boost::asio;
@@ -85,13 +85,13 @@ Result<LocalClient::Answer> LocalClient::send(const Call& call) const {
     while (!parser.is_done()) {
         parser.get().body().data = chunk.data();
         parser.get().body().size = chunk.size();
-        beast::http::read(socket, buffer, parser, error);
+        beast::http::read_some(socket, buffer, parser, error);
         if (error == beast::http::error::need_buffer) error = {};
         if (error) return broken(socket_, error);
         const std::string_view piece(chunk.data(), chunk.size() - parser.get().body().size);
         if (!streamed) {
             answer.body += piece;
-        } else if (!call.on_body(piece)) {
+        } else if (!piece.empty() && !call.on_body(piece)) {
             return Error{Errc::cancelled, "stopped"};
         }
     }
@@ -99,4 +99,4 @@ Result<LocalClient::Answer> LocalClient::send(const Call& call) const {
     return answer;
 }
 
-}  // namespace annal
+}  // namespace annal::cli

@@ -1,4 +1,4 @@
-#include "runtime/app/command_line.h"
+#include "runtime/cli/command_line.h"
 
 int main(int argc, char** argv) {
     return annal::run_command_line(argc, argv);

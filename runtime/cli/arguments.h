@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace annal::cli {
+
+// Exit codes of every command.
+inline constexpr int kDone = 0, kFailed = 1, kBadInput = 2;
+
+/// Arguments of all commands; each command reads its own.
+struct Arguments {
+    std::string config, project, name, id, key, value, format = "jsonl", output, file;
+    std::vector<std::string> scopes, filters, paths;
+    std::string expires_at;
+    std::string data_dir;
+    bool check = false, json = false, without_keyring = false;
+    bool resume = false, overwrite = false, no_progress = false;  ///< of an export
+    std::string tail_format;                                      ///< empty: by the terminal
+    std::optional<std::int64_t> after;
+};
+
+}  // namespace annal::cli

@@ -1,0 +1,136 @@
+#include "runtime/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+
+#include "runtime/cli/commands.h"
+#include "runtime/core/version.h"
+
+namespace annal {
+namespace {
+
+using namespace cli;
+
+using Command = int (*)(const Arguments&);
+
+struct Grammar {
+    explicit Grammar(Arguments& arguments) : a(arguments) {}
+
+    CLI::App* add(CLI::App& parent, const char* name, const char* help, Command command) {
+        CLI::App* sub = parent.add_subcommand(name, help);
+        sub->add_option("--config", a.config, "Settings file (annal.yaml)")
+            ->check(CLI::ExistingFile);
+        sub->callback([this, command] { chosen = command; });
+        return sub;
+    }
+    void need_project(CLI::App* sub) {
+        sub->add_option("--project", a.project, "Project id")->required()->envname("ANNAL_PROJECT");
+    }
+    static CLI::App* group(CLI::App& parent, const char* name, const char* help) {
+        CLI::App* sub = parent.add_subcommand(name, help);
+        sub->require_subcommand(1);
+        return sub;
+    }
+
+    void define(CLI::App& app);
+
+    Arguments& a;
+    Command chosen = nullptr;
+};
+
+void Grammar::define(CLI::App& app) {
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "annal " + std::string(version()));
+    CLI::App* serve_command = add(app, "serve", "Run the server until SIGTERM", serve);
+    serve_command->add_flag(
+        "--check", a.check, "Only check the configuration, say what would be served, and end"
+    );
+    add(app, "migrate", "Bring the store up to this program's schema", migrate);
+
+    CLI::App* keys = group(app, "keys", "API keys");
+    CLI::App* create = add(*keys, "create", "Make a key and show its secret once", keys_create);
+    need_project(create);
+    create->add_option("--name", a.name, "What it is for")->required();
+    create->add_option("--scopes", a.scopes, "Scopes, separated by commas")
+        ->required()
+        ->delimiter(',');
+    create->add_option("--expires-at", a.expires_at, "ISO 8601 time");
+    need_project(add(*keys, "list", "List keys, newest first", keys_list));
+    CLI::App* revoke = add(*keys, "revoke", "Shut a key off", keys_revoke);
+    need_project(revoke);
+    revoke->add_option("id", a.id, "apikey_…")->required();
+
+    CLI::App* config = group(app, "config", "Settings of a project");
+    CLI::App* get = add(*config, "get", "Show a setting", config_get);
+    CLI::App* set = add(*config, "set", "Change a setting", config_set);
+    for (CLI::App* sub : {get, set}) {
+        need_project(sub);
+        sub->add_option("--key", a.key, "audit_retention_days, catalog, …")->required();
+    }
+    set->add_option("--value", a.value, "365, strict, null, …")->required();
+
+    CLI::App* plugins = group(app, "plugins", "Plugins and their manifests");
+    add(*plugins, "list", "List the instances of the node", plugins_list);
+    CLI::App* validate_command =
+        add(*plugins, "validate", "Check manifests without starting them", plugins_validate);
+    validate_command->add_option(
+        "paths", a.paths, "Files or folders; default: the configured ones"
+    );
+
+    CLI::App* export_command =
+        add(app, "export", "Write events to a file or to standard output", export_events);
+    need_project(export_command);
+    export_command->add_option("--format", a.format, "csv, jsonl, or another format plugin")
+        ->capture_default_str();
+    export_command->add_option("--output,-o", a.output, "File; default: standard output");
+    export_command->add_option("--filter", a.filters, "name=value as in the REST API; repeatable");
+    auto* resume = export_command->add_flag(
+        "--resume", a.resume, "Go on where an interrupted export to the same file stopped"
+    );
+    export_command->add_flag("--overwrite", a.overwrite, "Start anew, whatever was left there")
+        ->excludes(resume);
+    export_command->add_flag("--no-progress", a.no_progress, "No progress on a terminal");
+
+    CLI::App* tail = add(app, "tail", "Print events as they come in, until Ctrl-C", tail_events);
+    need_project(tail);
+    tail->add_option("--filter", a.filters, "name=value as in the REST API; repeatable");
+    tail->add_option("--after", a.after, "Begin behind this seq (-1: all) instead of now")
+        ->check(CLI::Range(std::int64_t{-1}, INT64_MAX));
+    tail->add_option("--format", a.tail_format, "Default: line on a terminal, else jsonl")
+        ->check(CLI::IsMember({"line", "jsonl"}));
+
+    CLI::App* samples =
+        add(app, "load-samples", "Store the sample events in a project of their own", load_samples);
+    samples->add_option("--file", a.file, "NDJSON; default: the file shipped with the program");
+
+    CLI::App* backup =
+        add(app, "backup", "Copy all that is stored, also of a running server", back_up);
+    backup->add_option("--output,-o", a.output, "Folder to make")->required();
+    backup->add_option("--data-dir", a.data_dir, "Data directory; default: the configured one");
+    backup->add_flag("--without-keyring", a.without_keyring, "Leave the master key out");
+
+    CLI::App* check = add(app, "check", "Verify everything in the data directory", check_data);
+    check->add_option(
+        "--data-dir", a.data_dir, "Data directory or backup; default: the configured one"
+    );
+    check->add_flag("--json", a.json, "One JSON object instead of lines");
+
+    CLI::App* clock = group(app, "clock", "The node's wall clock");
+    add(*clock, "confirm", "Accept a wall clock that jumped forward", confirm_clock);
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+    CLI::App app("Annal: a self-hosted audit log");
+    Arguments arguments;
+    Grammar grammar(arguments);
+    grammar.define(app);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? kDone : kBadInput;
+    }
+    return grammar.chosen(arguments);
+}
+
+}  // namespace annal

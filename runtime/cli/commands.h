@@ -1,0 +1,26 @@
+#pragma once
+
+#include "runtime/cli/arguments.h"
+
+namespace annal::cli {
+
+// What can be asked of the program, a function each. Results go to standard output, complaints to
+// standard error; the return value is the exit code.
+
+int serve(const Arguments& arguments);
+int migrate(const Arguments& arguments);
+int keys_create(const Arguments& arguments);
+int keys_list(const Arguments& arguments);
+int keys_revoke(const Arguments& arguments);
+int config_get(const Arguments& arguments);
+int config_set(const Arguments& arguments);
+int plugins_list(const Arguments& arguments);
+int plugins_validate(const Arguments& arguments);
+int export_events(const Arguments& arguments);
+int tail_events(const Arguments& arguments);
+int load_samples(const Arguments& arguments);
+int confirm_clock(const Arguments& arguments);
+int check_data(const Arguments& arguments);
+int back_up(const Arguments& arguments);
+
+}  // namespace annal::cli

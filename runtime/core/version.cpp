@@ -1,0 +1,9 @@
+#include "runtime/core/version.h"
+
+namespace annal {
+
+std::string_view version() {
+    return ANNAL_VERSION;
+}
+
+}  // namespace annal
