@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "bench/event_source.h"
+#include "bench/server_process.h"
+
+namespace annal::bench {
+
+/// Where a run takes place, and how large it is.
+struct Setting {
+    std::filesystem::path program;  ///< the `annal` binary
+    std::filesystem::path folder;   ///< made for the run; the reference files stand beside the data
+    std::int64_t events = 10'000'000;
+    std::uint64_t seed = 1;
+
+    [[nodiscard]] std::filesystem::path data_dir() const { return folder / "data"; }
+};
+
+// One scenario each: prints its lines. All but the first need what `fill` has stored.
+
+/// Waits until the server has no work of its own left; the seconds that took.
+double settle(const ServerProcess& server);
+
+/// Stores `events` events and waits until the background work on them is done.
+void fill(const Setting& setting, const ServerProcess& server);
+void ingest_batches(const Setting& setting, const ServerProcess& server);
+void ingest_singles(const Setting& setting, const ServerProcess& server);
+/// Reads while 12 000 events/s come in.
+void reads(const Setting& setting, const ServerProcess& server);
+void exports(const Setting& setting, const ServerProcess& server);
+/// Starts a server of its own, with a stream.
+void stream(const Setting& setting);
+
+}  // namespace annal::bench
