@@ -87,7 +87,6 @@ private:
 
 struct Connection {
     int fd = -1;
-    bool busy = false;
     Clock::time_point due;
     std::string out;
     std::size_t sent = 0;
@@ -156,8 +155,9 @@ private:
         while (!ended_ && !idle_.empty()) {
             const auto due = plan_.rate > 0 ? due_at(begun_) : now;
             if (due > now) return;
-            Connection* connection = idle_.back();
-            idle_.pop_back();
+            // In turn, so that none is idle long enough for the server to close it.
+            Connection* connection = idle_.front();
+            idle_.pop_front();
             begin(*connection, due);
             ended_ = is_over(now);
         }
@@ -226,7 +226,7 @@ private:
     const LoadPlan& plan_;
     int epoll_;
     std::vector<std::unique_ptr<Connection>> connections_;
-    std::vector<Connection*> idle_;
+    std::deque<Connection*> idle_;
     std::array<char, 256U << 10> buffer_{};
     Clock::time_point start_;
     std::uint64_t begun_ = 0;

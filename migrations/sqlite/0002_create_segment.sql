@@ -6,8 +6,10 @@ CREATE TABLE projects (
     first_seq INTEGER NOT NULL
 );
 
+-- In the order they came: the batches of one commit share a page, whatever their projects.
 CREATE TABLE event_batches (
-    key         INTEGER PRIMARY KEY,
+    n           INTEGER PRIMARY KEY,
+    key         INTEGER NOT NULL,
     last_seq    INTEGER NOT NULL,
     last_at     INTEGER NOT NULL,
     digest      BLOB NOT NULL,

@@ -8,9 +8,11 @@
 namespace annal {
 namespace {
 
-/// The store's databases with their logs and indexes for each reading thread, plugins, the log, the
-/// operator's connections.
-constexpr std::uint64_t kOwnDescriptors = 512;
+/// The file that takes the appends, plugins, the log, the operator's connections.
+constexpr std::uint64_t kHouse = 128;
+/// Of a store: four reading threads, and a database is open with its log and its shared memory.
+constexpr std::uint64_t kEachStoreFile = 4 * 3;
+constexpr std::uint64_t kOwnMin = 512, kOwnMax = kHouse + 128 * kEachStoreFile;
 constexpr std::uint64_t kConnectionsMin = 16;
 
 }  // namespace
@@ -26,10 +28,14 @@ std::uint64_t raise_descriptor_limit() {
     return limit.rlim_cur;
 }
 
-std::uint32_t connections_carried(std::uint64_t descriptors) {
-    const std::uint64_t left = descriptors > kOwnDescriptors ? descriptors - kOwnDescriptors : 0;
+DescriptorShares share_descriptors(std::uint64_t descriptors) {
+    const std::uint64_t own = std::clamp(descriptors / 4, kOwnMin, kOwnMax);
+    const std::uint64_t left = descriptors > own ? descriptors - own : 0;
     const std::uint64_t max = std::numeric_limits<std::uint32_t>::max();
-    return static_cast<std::uint32_t>(std::clamp(left, kConnectionsMin, max));
+    DescriptorShares shares;
+    shares.connections = static_cast<std::uint32_t>(std::clamp(left, kConnectionsMin, max));
+    shares.store_files = static_cast<std::uint32_t>((own - kHouse) / kEachStoreFile);
+    return shares;
 }
 
 }  // namespace annal

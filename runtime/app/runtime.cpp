@@ -61,6 +61,7 @@ struct Runtime::State {
     asio::signal_set signals{io};
     asio::steady_timer housekeeping{io};
 
+    std::uint32_t store_files = SqliteOptions{}.open_files_max;
     std::unique_ptr<EventStore> store;
     std::unique_ptr<Appender> appender;
     std::unique_ptr<CursorCodec> cursors;
@@ -128,7 +129,8 @@ Result<void> Runtime::State::make_room() {
     if (!role.listen) return ok();
     Limits& limits = settings.limits;
     const std::uint64_t descriptors = raise_descriptor_limit();
-    const std::uint32_t carried = connections_carried(descriptors);
+    const auto [carried, files] = share_descriptors(descriptors);
+    store_files = files;
     if (carried >= limits.connections_max) return ok();
     log::warn(
         "runtime.few_descriptors",
@@ -205,6 +207,7 @@ Result<void> Runtime::State::open_store() {
     SqliteOptions options;
     options.directory = settings.data_dir;
     options.segment_events_max = settings.segment_events_max;
+    options.open_files_max = store_files;
     BOOST_OUTCOME_TRY(store, open_sqlite_store(options, clock, metrics));
     BOOST_OUTCOME_TRY(const KeyRing ring, KeyRing::open(settings.master_key_file, true));
     cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));

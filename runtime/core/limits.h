@@ -28,7 +28,6 @@ struct Limits {
 
 // Properties of the data model; not configurable, because stored data relies on them.
 inline constexpr std::uint32_t kBatchEventsMax = 10'000;
-inline constexpr std::uint32_t kNdjsonChunkEvents = 1'000;
 inline constexpr std::uint32_t kScanWindowSeqs = 250'000;
 inline constexpr std::uint32_t kPageMax = 1'000;
 inline constexpr std::uint32_t kMetadataBytesMax = 64U << 10;

@@ -29,8 +29,7 @@ const std::string kRows =
     ", version, salt, leaf FROM events WHERE key BETWEEN ? AND ? ORDER BY key";
 constexpr int kVersion = 5 + static_cast<int>(kColumns), kSalt = kVersion + 1, kLeaf = kVersion + 2;
 constexpr const char* kBatches =
-    "SELECT key, last_seq, last_at, digest, prev_digest FROM event_batches "
-    "WHERE key BETWEEN ? AND ? ORDER BY key";
+    "SELECT key, last_seq, last_at, digest, prev_digest FROM event_batches ORDER BY key";
 constexpr const char* kProjects = "SELECT pid, project, first_seq FROM projects ORDER BY pid";
 constexpr const char* kStrangers =
     "SELECT count(*) FROM events WHERE key >> 40 NOT IN (SELECT pid FROM projects)";
@@ -74,6 +73,36 @@ public:
 private:
     int lock_;
     bool is_free_;
+};
+
+/// The batches of a segment by project and seq, each looked at once. An open segment has no index
+/// of them, so they are not asked for project by project.
+class Batches {
+public:
+    explicit Batches(Query rows) : rows_(std::move(rows)) { step(); }
+
+    /// The next one of this project, if there is one: `row()` is it.
+    bool next(ProjectNumber pid) {
+        if (taken_) {
+            step();
+            taken_ = false;
+        }
+        while (more_ && pid_of(rows_.integer(0)) < pid) {
+            step();
+        }
+        taken_ = more_ && pid_of(rows_.integer(0)) == pid;
+        return taken_;
+    }
+    [[nodiscard]] const Query& row() const { return rows_; }
+
+private:
+    void step() {
+        const auto more = rows_.next();
+        more_ = more.has_value() && more.value();
+    }
+
+    Query rows_;
+    bool more_ = false, taken_ = false;
 };
 
 /// The rows of one project in one segment, against the batches that sealed them.
@@ -336,6 +365,12 @@ private:
             auto& q = rows.value();
             projects.push_back({q.integer(0), std::string(q.text(1).view()), q.integer(2)});
         }
+        auto sealed_by = db.query(kBatches);
+        if (sealed_by.has_error()) {
+            say(path, sealed_by.error().detail);
+            return skip(name.number);
+        }
+        Batches batches(std::move(sealed_by.value()));
         for (const auto& project : projects) {
             const Span* span = nullptr;
             for (std::size_t i = 0; spans != nullptr && i < spans->size(); ++i) {
@@ -344,7 +379,7 @@ private:
             if (spans != nullptr && (span == nullptr || span->pid != project.pid)) {
                 say(path, project.project, kNoSeq, kNoSeq, "control.db knows no such project here");
             }
-            check_log(name, db, project.pid, project.project, project.first, span);
+            check_log(name, db, batches, project.pid, project.project, project.first, span);
         }
         for (std::size_t i = 0; spans != nullptr && i < spans->size(); ++i) {
             const auto& [project, span] = (*spans)[i];
@@ -365,13 +400,14 @@ private:
     void check_log(
         const Directory::SegmentName& name,
         Connection& db,
+        Batches& batches,
         ProjectNumber pid,
         const std::string& project,
         Seq first,
         const Span* span
     ) {
         const fs::path path = directory_.segment(name.number, name.month);
-        LogCheck log{path, project, name.month, {}, {}, {}, false, first, 0, {}};
+        LogCheck log{path, project, pid, name.month, {}, {}, {}, false, first, 0, {}};
         if (const auto head = heads_.find(project); head != heads_.end()) {
             log.head = head->second;
         } else {
@@ -383,13 +419,11 @@ private:
             log.any_prev = true;
         }
         auto rows = db.query(kRows);
-        auto batches = db.query(kBatches);
-        if (rows.has_error() || batches.has_error()) {
-            return say(path, (rows.has_error() ? rows.error() : batches.error()).detail);
+        if (rows.has_error()) {
+            return say(path, rows.error().detail);
         }
         rows.value().bind_all(row_key(pid, 0), row_key(pid, kSeqMax));
-        batches.value().bind_all(row_key(pid, 0), row_key(pid, kSeqMax));
-        if (!read_log(log, rows.value(), batches.value())) {
+        if (!read_log(log, rows.value(), batches)) {
             return skip(name.number);
         }
         if (span != nullptr) {
@@ -410,6 +444,7 @@ private:
     struct LogCheck {
         const fs::path& path;
         const std::string& project;
+        ProjectNumber pid;
         Month month;
         LogHead head;
         std::optional<BatchCheck> batch;
@@ -421,7 +456,7 @@ private:
     };
 
     /// False: it could not be read to the end.
-    bool read_log(LogCheck& log, Query& rows, Query& batches) {
+    bool read_log(LogCheck& log, Query& rows, Batches& batches) {
         while (true) {
             const auto row = rows.next();
             if (row.has_error()) {
@@ -459,23 +494,23 @@ private:
         return true;
     }
 
-    bool next_batch(LogCheck& log, Query& batches) {
-        const auto more = batches.next();
-        if (more.has_error() || !more.value()) {
+    bool next_batch(LogCheck& log, Batches& batches) {
+        if (!batches.next(log.pid)) {
             return false;
         }
         ++report_.batches;
+        const Query& row = batches.row();
         BatchCheck batch;
-        batch.first = seq_of(batches.integer(0));
-        batch.last = batches.integer(1);
-        batch.last_at = batches.integer(2);
-        batch.digest = digest_of(batches.blob(3));
-        batch.prev = digest_of(batches.blob(4));
+        batch.first = seq_of(row.integer(0));
+        batch.last = row.integer(1);
+        batch.last_at = row.integer(2);
+        batch.digest = digest_of(row.blob(3));
+        batch.prev = digest_of(row.blob(4));
         log.batch = std::move(batch);
         return true;
     }
 
-    void to_batch_of(LogCheck& log, Seq seq, Query& batches) {
+    void to_batch_of(LogCheck& log, Seq seq, Batches& batches) {
         while (!log.batch || seq > log.batch->last) {
             end_batch(log);
             if (!next_batch(log, batches)) {

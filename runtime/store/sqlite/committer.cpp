@@ -185,7 +185,7 @@ Result<void> Committer::open_segment(Month month) {
     );
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
     BOOST_OUTCOME_TRY(keys_.enter(month));
-    segment->set_postings(std::make_shared<Postings>());
+    segment->set_postings(std::make_shared<Postings>(segment_events_max_));
     segment->set_text_log(std::make_shared<TextLog>());
     if (open_ != nullptr) {
         BOOST_OUTCOME_TRY(close_segment());

@@ -1,8 +1,6 @@
 #include "runtime/store/sqlite/keeper.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sched.h>
 
 #include <algorithm>
 
@@ -11,7 +9,6 @@
 namespace annal::sqlite {
 namespace {
 
-constexpr int kNice = 19;
 constexpr std::chrono::seconds kRetry{2};
 constexpr std::chrono::seconds kMeasureInterval{15};
 
@@ -146,11 +143,11 @@ Keeper::Job Keeper::take_index() {
     ++indexing_;
     return [this, segment = std::move(segment)] {
         auto done = do_index(segment);
-        if (done.has_error() && !segment->dropped && !is_damage(done.error())) {
-            index(segment);
-        }
         const std::lock_guard lock(mutex_);
         --indexing_;
+        if (done.has_error() && !segment->dropped && !is_damage(done.error())) {
+            to_index_.push_back(segment);
+        }
         count_unindexed();
         return done;
     };
@@ -185,7 +182,10 @@ void Keeper::rest(std::unique_lock<std::mutex>& lock) {
 
 void Keeper::run(bool urgent) {
     if (!urgent) {
-        (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+        // Not a nice value: the kernel lets a nice thread finish its slice of some milliseconds
+        // when a client's thread wakes, an idle one not.
+        const sched_param none{};
+        (void)::sched_setscheduler(0, SCHED_IDLE, &none);
     }
     std::unique_lock lock(mutex_);
     while (!stopping_) {

@@ -5,6 +5,7 @@ namespace annal::sqlite {
 // The text of migrations/sqlite/NNNN_<name>.sql.
 extern const char* const k_create_control;
 extern const char* const k_create_segment;
+extern const char* const k_index_segment;
 extern const char* const k_seal_segment;
 extern const char* const k_create_search;
 extern const char* const k_create_keys;

@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t kAction = static_cast<std::size_t>(Column::action);
 constexpr std::size_t kFirstSlots = 64;
+// Columns whose values never repeat would all grow in one commit, and it would take 20 ms.
+constexpr std::size_t kFillMax = 768, kFillStep = 18;
 
 __extension__ using Wide = unsigned __int128;
 
@@ -21,7 +23,14 @@ std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
 
 }  // namespace
 
-Postings::Postings() : seed_(random_u64() | 1) {}
+Postings::Postings(std::size_t expected) : seed_(random_u64() | 1) {
+    keys_.reserve(expected);
+    created_at_.reserve(expected);
+    for (std::size_t c = 0; c < kIndexedColumns; ++c) {
+        previous_[c].reserve(expected);
+        chains_[c].set_fill(kFillMax - c * kFillStep);
+    }
+}
 
 // Seeded, so that a client can't choose values that fall into one chain.
 std::uint64_t Postings::hash(ProjectNumber pid, std::string_view value) const {
@@ -41,7 +50,7 @@ std::uint64_t Postings::hash(ProjectNumber pid, std::string_view value) const {
 }
 
 Postings::Chain& Postings::Chains::at(std::uint64_t hash) {
-    if (used_ * 2 >= slots_.size()) {
+    if (used_ * 1024 >= slots_.size() * fill_) {
         grow();
     }
     const std::size_t mask = slots_.size() - 1;

@@ -54,7 +54,8 @@ struct SeqList {
 /// commit. Limits:  about 120 bytes an event besides its distinct values.
 class Postings {
 public:
-    Postings();
+    /// Makes room for `expected` events, so that no commit waits for what is there to be moved.
+    explicit Postings(std::size_t expected = 0);
 
     struct Entry {
         std::int64_t key = 0;
@@ -97,13 +98,15 @@ private:
     /// Open addressing; a slot without events is free.
     class Chains {
     public:
+        /// Grows when `fill` of 1024 slots are taken.
+        void set_fill(std::size_t fill) { fill_ = fill; }
         Chain& at(std::uint64_t hash);
         [[nodiscard]] const Chain* find(std::uint64_t hash) const;
 
     private:
         void grow();
         std::vector<Chain> slots_;
-        std::size_t used_ = 0;
+        std::size_t used_ = 0, fill_ = 512;
     };
     struct ActionKey {
         ProjectNumber pid;

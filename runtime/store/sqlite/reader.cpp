@@ -41,22 +41,24 @@ ReadMetrics::ReadMetrics(Metrics& m, std::size_t threads)
 
 Result<Connection*> Reader::get(const std::shared_ptr<Segment>& segment, bool search) {
     const std::pair name(segment->number, search);
-    const auto found = index_.find(name);
-    if (found != index_.end()) {
-        open_.splice(open_.begin(), open_, found->second);
-        return &open_.front().db;
+    if (const auto found = open_.find(name); found != open_.end()) {
+        return &found->second.db;
     }
     const auto& path = search ? segment->search_path : segment->path;
     BOOST_OUTCOME_TRY(auto db, Connection::open(path, Connection::Access::read));
-    BOOST_OUTCOME_TRY(db.execute("PRAGMA cache_size = -1024"));
+    BOOST_OUTCOME_TRY(db.execute("PRAGMA cache_size = -256"));
     // Two at least: the events and the search of one segment are in use together.
     if (open_.size() >= std::max<std::size_t>(2, open_files_max_)) {
-        index_.erase({open_.back().segment->number, open_.back().search});
-        open_.pop_back();
+        close_one_besides(segment->number);
     }
-    open_.push_front({segment, search, std::move(db)});
-    index_[name] = open_.begin();
-    return &open_.front().db;
+    return &open_.emplace(name, Open{segment, std::move(db)}).first->second.db;
+}
+
+// The oldest segment's. Scans begin with the newest and go on until they have enough; if the least
+// recently used went, one that asks more segments than may be open would open every file anew.
+void Reader::close_one_besides(SegmentNumber number) {
+    const auto oldest = open_.begin();
+    open_.erase(oldest->first.first == number ? std::prev(open_.end()) : oldest);
 }
 
 Result<Connection*> Reader::events(const std::shared_ptr<Segment>& segment) {
@@ -85,8 +87,9 @@ Result<void> Reader::identify(const std::string& project, const Span& span) {
     BOOST_OUTCOME_TRY(auto* db, events(span.segment));
     BOOST_OUTCOME_TRY(
         auto rows,
-        db->query("SELECT 1 FROM projects, event_batches WHERE pid = ?1 AND project = ?2 AND "
-                  "first_seq = ?3 AND key BETWEEN ?4 AND ?5 AND last_seq = ?6 AND digest = ?7")
+        db->query("SELECT 1 FROM projects, (SELECT last_seq, digest FROM event_batches WHERE key "
+                  "BETWEEN ?4 AND ?5 ORDER BY key DESC LIMIT 1) WHERE pid = ?1 AND project = ?2 "
+                  "AND first_seq = ?3 AND last_seq = ?6 AND digest = ?7")
     );
     rows.bind_all(
         span.pid,
@@ -130,14 +133,7 @@ Error Reader::unreadable(const std::string& project, const Span& span, Error why
 }
 
 void Reader::close_dropped() {
-    for (auto i = open_.begin(); i != open_.end();) {
-        if (!i->segment->dropped) {
-            ++i;
-            continue;
-        }
-        index_.erase({i->segment->number, i->search});
-        i = open_.erase(i);
-    }
+    std::erase_if(open_, [](const auto& open) { return open.second.segment->dropped.load(); });
 }
 
 void Reader::close_search(SegmentNumber number) {
@@ -145,11 +141,7 @@ void Reader::close_search(SegmentNumber number) {
 }
 
 void Reader::close(SegmentNumber number, bool search) {
-    const auto found = index_.find({number, search});
-    if (found != index_.end()) {
-        open_.erase(found->second);
-        index_.erase(found);
-    }
+    open_.erase({number, search});
 }
 
 ReaderPool::ReaderPool(

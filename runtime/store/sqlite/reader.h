@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,7 +25,7 @@ struct ReadMetrics {
     Metric &ended_by_limit, &ended_by_log, &ended_by_budget;  ///< scans
 };
 
-/// What one reading thread works with: its connections, the least recently used closed first.
+/// What one reading thread works with: its connections, those to the oldest segments closed first.
 class Reader {
 public:
     Reader(
@@ -57,16 +56,15 @@ public:
 private:
     struct Open {
         std::shared_ptr<Segment> segment;
-        bool search = false;
         Connection db;
     };
+    void close_one_besides(SegmentNumber number);
     void close(SegmentNumber number, bool search);
     [[nodiscard]] Result<Connection*> get(const std::shared_ptr<Segment>& segment, bool search);
 
     const Directory& directory_;
     const std::size_t open_files_max_;
-    std::list<Open> open_;  // newest use first
-    std::map<std::pair<SegmentNumber, bool>, std::list<Open>::iterator> index_;
+    std::map<std::pair<SegmentNumber, bool>, Open> open_;  // with whether it is the sidecar
     std::optional<Connection> control_;
     std::set<std::pair<SegmentNumber, ProjectNumber>> identified_;
 };

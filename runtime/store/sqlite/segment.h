@@ -25,7 +25,7 @@ public:
     const std::filesystem::path path, search_path;
 
     std::atomic<std::int64_t> events{0};
-    std::atomic<bool> indexed{false};     ///< the indexes of 0003_seal_segment.sql are there
+    std::atomic<bool> indexed{false};     ///< it is sealed: 0004_seal_segment.sql has run
     std::atomic<bool> searchable{false};  ///< the sidecar is there
     std::atomic<bool> dropped{false};     ///< its files are going
 

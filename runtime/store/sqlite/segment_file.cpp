@@ -10,6 +10,10 @@ namespace annal::sqlite {
 namespace {
 
 constexpr TimeUs kHourUs = 3'600 * kSecondUs;
+// How much house-keeping hands to the device at once. An append's fsync waits for all that the
+// device has been handed, so in one piece a segment's indexes would hold it up for 100 ms.
+constexpr const char* kCheckpointOften = "PRAGMA wal_autocheckpoint = 256";
+constexpr int kSearchRowsACommit = 8'192;
 
 std::string make_insert() {
     std::string columns = "key, created_at, occurred_at, random, version, deleted";
@@ -33,14 +37,16 @@ const std::string kInsertEvent = make_insert();
 const std::string kEraseEvent = make_erase();
 const std::string kAllRows =
     "SELECT " + row_columns() + " FROM events WHERE key > ? ORDER BY key LIMIT ?";
-constexpr const char* kInsertBatch = "INSERT INTO event_batches VALUES (?, ?, ?, ?, ?)";
+constexpr const char* kInsertBatch =
+    "INSERT INTO event_batches (key, last_seq, last_at, digest, prev_digest) VALUES (?, ?, ?, ?, "
+    "?)";
 constexpr const char* kInsertProject = "INSERT INTO projects VALUES (?, ?, ?)";
 constexpr const char* kInsertRedo = "INSERT INTO redo VALUES (?, ?, ?)";
 constexpr const char* kReadRedo = "SELECT n, body FROM redo WHERE target = ? AND n > ? ORDER BY n";
 constexpr const char* kIsLive = "SELECT 1 FROM events WHERE key = ? AND deleted = 0";
-constexpr const char* kLastBatch =
-    "SELECT last_seq, last_at, digest FROM event_batches WHERE key BETWEEN ? AND ? "
-    "ORDER BY key DESC LIMIT 1";
+// SQLite takes the other columns from the row that has the maximum.
+constexpr const char* kLastBatches =
+    "SELECT max(key), last_seq, last_at, digest FROM event_batches GROUP BY key >> 40";
 constexpr const char* kCountTombstones =
     "SELECT count(*) FROM events WHERE key BETWEEN ? AND ? AND deleted = 1";
 constexpr const char* kLowerRollup =
@@ -164,6 +170,8 @@ Result<bool> SegmentFile::is_indexed() {
 Result<void> SegmentFile::seal() {
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA cache_size = -65536"));
     BOOST_OUTCOME_TRY(db_.execute("PRAGMA temp_store = MEMORY"));
+    BOOST_OUTCOME_TRY(db_.execute(kCheckpointOften));
+    BOOST_OUTCOME_TRY(db_.execute(k_index_segment));
     return db_.transaction([&]() -> Result<void> {
         BOOST_OUTCOME_TRY(db_.execute(k_seal_segment));
         const std::string version = "PRAGMA user_version = " + std::to_string(kSealedVersion);
@@ -214,6 +222,7 @@ Result<void> SegmentFile::checkpoint() {
 
 Result<std::vector<std::pair<std::string, Span>>> SegmentFile::spans(bool count_tombstones) {
     std::vector<std::pair<std::string, Span>> all;
+    BOOST_OUTCOME_TRY(const auto ends, last_batches());
     BOOST_OUTCOME_TRY(
         auto projects,
         db_.query("SELECT pid, project, first_seq, created_at FROM projects JOIN events ON key = "
@@ -229,16 +238,11 @@ Result<std::vector<std::pair<std::string, Span>>> SegmentFile::spans(bool count_
         span.first_seq = projects.integer(2);
         span.first_at = projects.integer(3);
         const std::int64_t first = row_key(span.pid, 0), last = row_key(span.pid, kSeqMax);
-        BOOST_OUTCOME_TRY(auto batch, db_.query(kLastBatch));
-        batch.bind_all(first, last);
-        BOOST_OUTCOME_TRY(batch.next());
-        span.last_seq = batch.integer(0);
-        span.last_at = batch.integer(1);
-        std::memcpy(
-            span.digest.data(),
-            batch.blob(2).data(),
-            std::min(span.digest.size(), batch.blob(2).size())
-        );
+        if (const auto end = ends.find(span.pid); end != ends.end()) {
+            span.last_seq = end->second.seq;
+            span.last_at = end->second.at;
+            span.digest = end->second.digest;
+        }
         if (count_tombstones) {
             BOOST_OUTCOME_TRY(auto count, db_.query(kCountTombstones));
             count.bind_all(first, last);
@@ -246,6 +250,22 @@ Result<std::vector<std::pair<std::string, Span>>> SegmentFile::spans(bool count_
             span.tombstones = count.integer(0);
         }
         all.emplace_back(std::string(projects.text(1).view()), std::move(span));
+    }
+}
+
+Result<std::map<ProjectNumber, LogHead>> SegmentFile::last_batches() {
+    std::map<ProjectNumber, LogHead> ends;
+    BOOST_OUTCOME_TRY(auto rows, db_.query(kLastBatches));
+    while (true) {
+        BOOST_OUTCOME_TRY(const bool row, rows.next());
+        if (!row) {
+            return ends;
+        }
+        LogHead& end = ends[pid_of(rows.integer(0))];
+        end.seq = rows.integer(1);
+        end.at = rows.integer(2);
+        const std::string_view digest = rows.blob(3);
+        std::memcpy(end.digest.data(), digest.data(), std::min(end.digest.size(), digest.size()));
     }
 }
 
@@ -288,10 +308,14 @@ Result<void> build_search(
         );
         BOOST_OUTCOME_TRY(auto insert, db.query("INSERT INTO search (rowid, body) VALUES (?, ?)"));
         std::string body;
-        while (true) {
+        for (int added = 1;; ++added) {
             BOOST_OUTCOME_TRY(const bool row, rows.next());
             if (!row) {
                 break;
+            }
+            if (added % kSearchRowsACommit == 0) {
+                BOOST_OUTCOME_TRY(db.commit());
+                BOOST_OUTCOME_TRY(db.begin());
             }
             body.clear();
             for (int c = 1; c <= 4; ++c) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -53,7 +54,8 @@ public:
     [[nodiscard]] Result<std::int64_t> last_redo();
 
     [[nodiscard]] Result<bool> is_indexed();
-    /// Indexes and rollup; forgets the redo. All or nothing.
+    /// Indexes and rollup; forgets the redo. What was cut off goes on where it was; only when all
+    /// is there is the segment indexed.
     [[nodiscard]] Result<void> seal();
     /// `erase` in a sealed segment or one that waits for it, with the rollup.
     [[nodiscard]] Result<void> erase_closed(std::int64_t key);
@@ -69,6 +71,8 @@ public:
 
 private:
     explicit SegmentFile(Connection db) : db_(std::move(db)) {}
+    /// Where each project's log ends in this segment.
+    Result<std::map<ProjectNumber, LogHead>> last_batches();
     Result<void> lower_rollup(std::int64_t key, std::string_view action, TimeUs created_at);
 
     Connection db_;
