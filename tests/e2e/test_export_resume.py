@@ -10,7 +10,7 @@ import time
 import pytest
 from annal_server import ANNAL, event, wait_until
 
-ROWS = 23_000
+ROWS = 33_000
 LINE = '{"action":"bulk.row","actor":{"type":"user"},"description":"say \\"x\\",\\n%d"}\n'
 
 
@@ -216,10 +216,10 @@ def test_a_terminal_shows_how_far_it_is(full, tmp_path):
     lines = [line.strip() for line in shown.replace("\x1b[K", "").split("\r") if line.strip()]
     assert len(lines) > 3
     assert all(len(line) < 100 for line in lines)
-    assert any("%" in line and "of 23 000 rows" in line and "rows/s" in line and "[" in line for line in lines[:-1])
-    assert "100 %" in lines[-1] and "23 000 of 23 000 rows" in lines[-1] and shown.endswith("\n")
+    assert any("%" in line and "of 33 000 rows" in line and "rows/s" in line and "[" in line for line in lines[:-1])
+    assert "100 %" in lines[-1] and "33 000 of 33 000 rows" in lines[-1] and shown.endswith("\n")
     filtered = on_terminal(full, tmp_path / "b", "--filter", "type=bulk.*")
-    assert "rows/s" in filtered and "23 000" not in filtered
+    assert "rows/s" in filtered and "33 000" not in filtered
     # Without a total there is no share to show while it runs.
     assert all("%" not in line for line in filtered.replace("\x1b[K", "").split("\r")[:-3])
     assert on_terminal(full, tmp_path / "c", "--no-progress") == ""
