@@ -193,16 +193,26 @@ private:
         }
     }
 
-    /// Nothing else can change a file meanwhile: whoever wants to waits for the mutex.
+    /// Other threads go on reading what they always saw, and wait for the mutex to change anything:
+    /// what is left lies beside the folder until exec has ended them.
     [[noreturn]] void lose_power() {
         const auto loss = disk_.lose_power(random_);
-        std::error_code error;
-        for (const auto& entry : fs::directory_iterator(root_)) {
-            fs::remove_all(entry.path(), error);
-        }
-        disk_.write_out(root_);
+        const std::string remains = root_ + ".remains";
+        fs::remove_all(remains);
+        fs::create_directory(remains);
+        disk_.write_out(remains);
         std::ofstream(root_ + ".loss") << loss.sectors << ' ' << loss.names << '\n';
-        end(kPowerLossExit);
+        const std::string code = std::to_string(kPowerLossExit);
+        const char* const arguments[] = {
+            "sh",
+            "-c",
+            R"(/bin/rm -rf "$0" && /bin/mv "$0.remains" "$0" && exit "$1")",
+            root_.c_str(),
+            code.c_str(),
+            nullptr};
+        const char* const variables[] = {nullptr};
+        ::syscall(SYS_execve, "/bin/sh", arguments, variables);
+        refuse("/bin/sh cannot be run");
     }
 
     const std::string root_;
