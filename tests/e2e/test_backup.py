@@ -86,9 +86,46 @@ def test_a_backup_under_load_holds_what_was_acknowledged_before(make_server, res
     head = other.client().page("?limit=1")["data"][0]["seq"]
     assert other.client().ingest(event("goes.on"))[0]["seq"] == head + 1
     assert other.client(key.secret).get("/v1/audit/events").status == 200
-    wait_until(lambda: list(other.data_dir.glob("segments/*/*.search")), what="sidecars, made anew")
+    wait_until(lambda: list(other.data_dir.glob("segments/*/*.search")), seconds=120, what="sidecars, made anew")
     other.terminate()
     assert other.cli("check").returncode == 0
+
+
+def test_erasures_meanwhile_do_not_hold_it_up(make_server, restored, tmp_path):
+    server = make_server(settings=SETTINGS).start()
+    client = server.client()
+    receipts = []
+    for _ in range(25):
+        receipts += client.ingest(*(event("backup.old", metadata={"filler": "x" * 2_000}) for _ in range(400)))
+    wait_until(lambda: len(list(server.data_dir.glob("segments/*/*.search"))) >= 24, 120, "sealed segments")
+    stop, erased = threading.Event(), []
+
+    def erase():
+        while not stop.is_set():
+            target = receipts[len(erased) * 397 % len(receipts)]["id"]  # of another segment each time
+            assert client.delete(f"/v1/audit/events/{target}").status == 204
+            erased.append(target)
+
+    thread = threading.Thread(target=erase)
+    thread.start()
+    wait_until(lambda: len(erased) > 5, what="some erasures")
+    for number in range(10):  # one during which next to nothing was erased shows nothing: once more
+        copy, before = tmp_path / f"copy{number}", len(erased)
+        answer = server.cli("backup", "--output", copy)
+        meanwhile = len(erased) - before
+        if answer.returncode != 0 or meanwhile > 5:
+            break
+    stop.set()
+    thread.join(60)
+    assert answer.returncode == 0, answer
+    assert meanwhile > 5
+    answer = server.cli("check", "--data-dir", copy)
+    assert answer.returncode == 0, answer.stdout
+    other = restored(copy)
+    there = {e["id"] for e in stored(other)}
+    assert not there & set(erased[:before]), "erased before, and there"
+    records = sum(e["action"] == "audit_log.entry.deleted" for e in other.client().walk("?type=audit_log.entry.deleted"))
+    assert sum(r["id"] not in there for r in receipts) == records >= before
 
 
 def test_a_backup_of_a_stopped_server_without_its_key_ring(make_server, tmp_path):

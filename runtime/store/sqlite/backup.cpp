@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "runtime/store/sqlite/control.h"
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A segment that is sealed between two of the looks below makes them begin anew.
+// A segment that is settled and sealed between two of the looks below makes them begin anew.
 constexpr int kTries = 20;
 constexpr const char* kEpoch = "SELECT epoch FROM mutation";
 
@@ -37,18 +38,14 @@ Result<void> make_folder(const fs::path& folder) {
     return ok();
 }
 
-Result<std::uint64_t> sync_file(const fs::path& path) {
+Result<void> sync_file(const fs::path& path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) {
         return failure(path, "opened");
     }
-    struct stat info {};
-    const bool synced = ::fsync(file) == 0 && ::fstat(file, &info) == 0;
+    const bool synced = ::fsync(file) == 0;
     ::close(file);
-    if (!synced) {
-        return failure(path, "synced");
-    }
-    return static_cast<std::uint64_t>(info.st_size);
+    return synced ? ok() : Result<void>(failure(path, "synced"));
 }
 
 /// One file with a snapshot that lasts as long as this does.
@@ -64,12 +61,17 @@ struct Pinned {
     }
 };
 
+/// Sealed segments that were copied, with the epoch they had: erasures, which raise it, are all
+/// that changes them.
+using Copies = std::map<fs::path, std::int64_t>;
+
 /// Snapshots that fit together. control.db first, then the keys, then the segments: what the later
 /// ones have and the earlier ones lack is in the segments' redo records, unless a segment has given
 /// them up meanwhile.
 class Moment {
 public:
-    static Result<std::optional<Moment>> take(const Directory& directory) {
+    /// Nothing when such a segment was met.
+    static Result<std::optional<Moment>> take(const Directory& directory, const Copies& copies) {
         Moment moment;
         BOOST_OUTCOME_TRY(auto control_file, Pinned::take(directory.control()));
         // A second connection would see another snapshot.
@@ -90,17 +92,23 @@ public:
                 continue;
             }
             const auto found = known.find(name.number);
+            const auto state = found == known.end() ? SegmentState::closed : found->second.state;
             const fs::path path = directory.segment(name.number, name.month);
-            if (found != known.end() && found->second.state == SegmentState::indexed) {
-                BOOST_OUTCOME_TRY(auto db, Connection::open(path, Connection::Access::read));
-                BOOST_OUTCOME_TRY(const auto epoch, db.integer(kEpoch));
-                moment.sealed.push_back({path, epoch});
-                continue;
-            }
             BOOST_OUTCOME_TRY(auto segment, Pinned::take(path));
-            BOOST_OUTCOME_TRY(const bool fits, has_redo(segment.db, control, name.number));
-            if (!fits) {
-                return std::nullopt;
+            if (state == SegmentState::indexed) {
+                const auto copy = copies.find(path);
+                BOOST_OUTCOME_TRY(const auto epoch, segment.db.integer(kEpoch));
+                if (copy != copies.end() && copy->second == epoch) {
+                    moment.copied.insert(path);
+                    continue;
+                }
+            } else {
+                BOOST_OUTCOME_TRY(
+                    const bool fits, has_redo(segment.db, control, name.number, state)
+                );
+                if (!fits) {
+                    return std::nullopt;
+                }
             }
             moment.files.push_back(std::move(segment));
         }
@@ -116,18 +124,18 @@ public:
     }
 
     std::vector<Pinned> files;
-    /// Complete in themselves, but for erasures, which raise the epoch.
-    struct Sealed {
-        fs::path path;
-        std::int64_t epoch = 0;
-    };
-    std::vector<Sealed> sealed;
+    /// Their copies are as they are now.
+    std::set<fs::path> copied;
 
 private:
-    static Result<bool> has_redo(Connection& segment, Control& control, SegmentNumber number) {
+    /// Whether the segment still has what control.db and the keys lack, which is nothing once it is
+    /// settled.
+    static Result<bool> has_redo(
+        Connection& segment, Control& control, SegmentNumber number, SegmentState state
+    ) {
         BOOST_OUTCOME_TRY(const auto version, segment.integer("PRAGMA user_version"));
         if (version == kSealedVersion) {
-            return false;
+            return state == SegmentState::settled;
         }
         if (version != kSegmentVersion) {
             return true;  // just being made: it is empty
@@ -160,16 +168,10 @@ public:
             }
         }
         BOOST_OUTCOME_TRY(make_folder(partial_));
-        auto done = copy(directory);
-        for (int i = 1; i < kTries && done.has_value() && !done.value(); ++i) {
-            for (const auto& entry : fs::directory_iterator(partial_)) {
-                fs::remove_all(entry.path(), error);
-            }
-            done = copy(directory);
+        Result<void> finished = copy(directory);
+        if (finished.has_value()) {
+            finished = finish();
         }
-        Result<void> finished = done.has_error() ? Result<void>(done.error())
-                                : done.value()   ? finish()
-                                                 : Result<void>(busy());
         if (finished.has_error()) {
             fs::remove_all(partial_, error);
             return finished.error();
@@ -178,18 +180,17 @@ public:
     }
 
 private:
-    static Error busy() {
-        return {
-            Errc::unavailable,
-            "events are sealed or erased faster than they can be copied; try again"};
-    }
-
-    /// False: something changed that would not fit to the rest.
-    Result<bool> copy(const Directory& directory) {
-        report_ = {};
+    Result<void> copy(const Directory& directory) {
         BOOST_OUTCOME_TRY(make_folder(partial_ / "segments"));
         BOOST_OUTCOME_TRY(make_folder(partial_ / "keys"));
-        BOOST_OUTCOME_TRY(auto moment, take_moment(directory));
+        // Most of the bytes, while nothing is held. What changes meanwhile is copied again.
+        BOOST_OUTCOME_TRY(const Copies copies, copy_sealed(directory));
+        BOOST_OUTCOME_TRY(auto moment, take_moment(directory, copies));
+        for (const auto& [path, epoch] : copies) {
+            if (!moment.copied.contains(path)) {
+                BOOST_OUTCOME_TRY(remove_copy(path));
+            }
+        }
         // The files that are written to come first: their logs can't begin anew until they are
         // read.
         while (!moment.files.empty()) {
@@ -197,24 +198,38 @@ private:
             moment.files.pop_back();
             BOOST_OUTCOME_TRY(copy_database(file.path, file.db));
         }
-        for (const auto& segment : moment.sealed) {
-            BOOST_OUTCOME_TRY(auto file, Pinned::take(segment.path));
-            BOOST_OUTCOME_TRY(const auto epoch, file.db.integer(kEpoch));
-            if (epoch != segment.epoch) {
-                return false;
+        return ok();
+    }
+
+    Result<Copies> copy_sealed(const Directory& directory) {
+        BOOST_OUTCOME_TRY(auto db, Connection::open(directory.control(), Connection::Access::read));
+        Control control = Control::over(std::move(db));
+        BOOST_OUTCOME_TRY(const auto closed, control.closed_segments());
+        Copies copies;
+        for (const auto& segment : closed) {
+            const fs::path path = directory.segment(segment.number, segment.month);
+            std::error_code error;
+            if (segment.state != SegmentState::indexed || !fs::exists(path, error)) {
+                continue;  // the moment says what is missing and what was dropped
             }
-            BOOST_OUTCOME_TRY(copy_database(file.path, file.db));
+            BOOST_OUTCOME_TRY(auto file, Pinned::take(path));
+            BOOST_OUTCOME_TRY(copies[path], file.db.integer(kEpoch));
+            BOOST_OUTCOME_TRY(copy_database(path, file.db));
         }
-        return true;
+        return copies;
     }
 
     Result<void> finish() {
         for (const fs::path& path : also_) {
             BOOST_OUTCOME_TRY(copy_file(path));
         }
-        for (const auto& folder : fs::recursive_directory_iterator(partial_)) {
-            if (folder.is_directory()) {
-                BOOST_OUTCOME_TRY(sync_folder(folder.path()));
+        const std::string segments = (partial_ / "segments/").string();
+        for (const auto& entry : fs::recursive_directory_iterator(partial_)) {
+            if (entry.is_directory()) {
+                BOOST_OUTCOME_TRY(sync_folder(entry.path()));
+            } else if (entry.path().extension() == ".db") {
+                report_.bytes += entry.file_size();
+                report_.segments += entry.path().string().starts_with(segments) ? 1 : 0;
             }
         }
         BOOST_OUTCOME_TRY(sync_folder(partial_));
@@ -224,14 +239,26 @@ private:
         return sync_folder(target_.parent_path());
     }
 
-    static Result<Moment> take_moment(const Directory& directory) {
+    static Result<Moment> take_moment(const Directory& directory, const Copies& copies) {
         for (int i = 0; i < kTries; ++i) {
-            BOOST_OUTCOME_TRY(auto moment, Moment::take(directory));
+            BOOST_OUTCOME_TRY(auto moment, Moment::take(directory, copies));
             if (moment) {
                 return std::move(*moment);
             }
         }
-        return busy();
+        return Error{
+            Errc::unavailable, "segments are sealed faster than they can be looked at; try again"};
+    }
+
+    [[nodiscard]] fs::path copy_of(const fs::path& path) const {
+        return partial_ / path.lexically_relative(source_);
+    }
+
+    Result<void> remove_copy(const fs::path& path) {
+        if (::unlink(copy_of(path).c_str()) != 0) {
+            return failure(copy_of(path), "removed");
+        }
+        return ok();
     }
 
     Result<void> copy_file(const fs::path& from) {
@@ -251,12 +278,11 @@ private:
         if (!written) {
             return failure(to, "written");
         }
-        BOOST_OUTCOME_TRYV(sync_file(to));
-        return ok();
+        return sync_file(to);
     }
 
     Result<void> copy_database(const fs::path& from, Connection& db) {
-        const fs::path to = partial_ / from.lexically_relative(source_);
+        const fs::path to = copy_of(from);
         std::error_code error;
         if (!fs::exists(to.parent_path(), error)) {
             BOOST_OUTCOME_TRY(make_folder(to.parent_path()));
@@ -265,10 +291,7 @@ private:
         if (::chmod(to.c_str(), 0600) != 0) {
             return failure(to, "closed to others");
         }
-        BOOST_OUTCOME_TRY(const auto bytes, sync_file(to));
-        report_.bytes += bytes;
-        report_.segments += from.string().find("/segments/") == std::string::npos ? 0 : 1;
-        return ok();
+        return sync_file(to);
     }
 
     const fs::path source_, target_, partial_;

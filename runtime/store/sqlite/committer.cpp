@@ -493,7 +493,8 @@ void Committer::tidy() {
     }
     // A closed segment's log is emptied when it is indexed.
     if (wal_holds_erased_ && file_) {
-        wal_holds_erased_ = !file_->connection().truncate_wal();
+        const auto emptied = file_->connection().truncate_wal(std::chrono::milliseconds(0));
+        wal_holds_erased_ = emptied.has_error() || !emptied.value();
     }
     watch_wal(control_.connection(), directory_.control());
     if (auto* keys = keys_.connection(); keys != nullptr) {

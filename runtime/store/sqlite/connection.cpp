@@ -294,11 +294,27 @@ Result<void> Connection::copy_to(const std::filesystem::path& to) {
     return ok();
 }
 
-bool Connection::truncate_wal() {
-    sqlite3_busy_timeout(db_.get(), 0);
-    const auto busy = integer("PRAGMA wal_checkpoint(TRUNCATE)");
+Result<bool> Connection::truncate_wal(std::chrono::milliseconds patience) {
+    sqlite3_busy_timeout(db_.get(), static_cast<int>(patience.count()));
+    auto done = try_truncate_wal();
     sqlite3_busy_timeout(db_.get(), kBusyTimeoutMs);
-    return busy.has_value() && busy.value() == 0;
+    return done;
+}
+
+// Power may be lost while only a part of the file is cut off. Of several transactions the first
+// ones would then be there, and be replayed over the pages of the later ones; so the log begins
+// anew, with a single one that changes nothing, before it is emptied.
+Result<bool> Connection::try_truncate_wal() {
+    BOOST_OUTCOME_TRY(const auto busy, integer("PRAGMA wal_checkpoint(RESTART)"));
+    if (busy != 0) {
+        return false;
+    }
+    BOOST_OUTCOME_TRY(transaction([this]() -> Result<void> {
+        BOOST_OUTCOME_TRY(const auto version, integer("PRAGMA user_version"));
+        return execute(("PRAGMA user_version = " + std::to_string(version)).c_str());
+    }));
+    BOOST_OUTCOME_TRY(const auto still_busy, integer("PRAGMA wal_checkpoint(TRUNCATE)"));
+    return still_busy == 0;
 }
 
 Result<Connection> open_wal(const std::filesystem::path& path, Durability durability) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -100,8 +101,8 @@ public:
     /// be checkpointed already.
     void restart_wal();
     /// Moves all of the log into the database and empties the log's file, so that what was erased
-    /// is on no page any more; never waits. False: somebody reads just now.
-    [[nodiscard]] bool truncate_wal();
+    /// is on no page any more. Nobody else may write. False: somebody reads, for all of `patience`.
+    [[nodiscard]] Result<bool> truncate_wal(std::chrono::milliseconds patience);
     /// Copies the database as this connection sees it to a new file, which is not synced.
     [[nodiscard]] Result<void> copy_to(const std::filesystem::path& to);
     /// Ends what runs on this connection when `stop` says so, asked now and then.
@@ -123,6 +124,7 @@ private:
     };
 
     Connection() = default;
+    Result<bool> try_truncate_wal();
 
     std::unique_ptr<std::function<bool()>> stop_;
     std::unique_ptr<int> wal_pages_ = std::make_unique<int>(0);

@@ -221,13 +221,7 @@ Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
     BOOST_OUTCOME_TRY(writer_.call([&](Committer& committer) {
         return committer.settle(segment->number);
     }));
-    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-    file.connection().interrupt_when([this] { return must_stop(kIndexGrace); });
-    BOOST_OUTCOME_TRY(const bool indexed, file.is_indexed());
-    if (!indexed) {
-        BOOST_OUTCOME_TRY(file.seal());
-    }
-    BOOST_OUTCOME_TRY(file.checkpoint());
+    BOOST_OUTCOME_TRY(seal(*segment));
     BOOST_OUTCOME_TRY(writer_.call([&](Committer& committer) {
         return committer.control().set_state(segment->number, SegmentState::indexed);
     }));
@@ -236,6 +230,18 @@ Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
     segment->set_postings(nullptr);
     index_seconds_.record(seconds_since(start));
     build_search(segment);
+    return ok();
+}
+
+Result<void> Keeper::seal(Segment& segment) {
+    const std::lock_guard one_at_a_time(segment.upkeep);
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
+    file.connection().interrupt_when([this] { return must_stop(kIndexGrace); });
+    BOOST_OUTCOME_TRY(const bool indexed, file.is_indexed());
+    if (!indexed) {
+        BOOST_OUTCOME_TRY(file.seal());
+    }
+    BOOST_OUTCOME_TRYV(file.empty_log());
     return ok();
 }
 
@@ -273,19 +279,32 @@ Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
         readers_.tell_all([number = segment->number](Reader& reader) {
             reader.close_search(number);
         });
-        BOOST_OUTCOME_TRY(auto file, SegmentFile::open(*segment));
-        BOOST_OUTCOME_TRY(file.erase_closed(erasure.key));
-        BOOST_OUTCOME_TRY(file.checkpoint());
-        BOOST_OUTCOME_TRY(sync_folder(segment->path.parent_path()));
-        segment->remove_erasing(erasure.key);
+        const auto erased = erase_from_file(*segment, erasure.key);
         if (searched) {
             const std::lock_guard lock(mutex_);
             to_search_.push_back(segment);
         }
+        if (erased.has_error()) {
+            return erased;
+        }
+        segment->remove_erasing(erasure.key);
     }
     return writer_.call([&](Committer& committer) {
         return committer.control().erasure_done(erasure.segment, erasure.key);
     });
+}
+
+Result<void> Keeper::erase_from_file(Segment& segment, std::int64_t key) {
+    const std::lock_guard one_at_a_time(segment.upkeep);
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
+    BOOST_OUTCOME_TRY(file.erase_closed(key));
+    BOOST_OUTCOME_TRY(const bool emptied, file.empty_log());
+    if (!emptied) {
+        return Error{
+            Errc::unavailable,
+            segment.path.string() + " is being read, so that erased text is still in its log"};
+    }
+    return sync_folder(segment.path.parent_path());
 }
 
 Result<void> Keeper::do_remove() {

@@ -60,6 +60,8 @@ private:
     Result<void> do_index(const std::shared_ptr<Segment>& segment);
     Result<void> do_search(const std::shared_ptr<Segment>& segment);
     Result<void> do_erase(const ControlChanges::Erasure& erasure);
+    Result<void> seal(Segment& segment);
+    static Result<void> erase_from_file(Segment& segment, std::int64_t key);
     Result<void> do_remove();
 
     const Directory& directory_;

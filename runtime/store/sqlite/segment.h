@@ -24,6 +24,8 @@ public:
     const Month month;
     const std::filesystem::path path, search_path;
 
+    std::mutex upkeep;  ///< held by who writes to the file when it takes no more events
+
     std::atomic<std::int64_t> events{0};
     std::atomic<bool> indexed{false};     ///< it is sealed: 0004_seal_segment.sql has run
     std::atomic<bool> searchable{false};  ///< the sidecar is there

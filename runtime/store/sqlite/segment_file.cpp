@@ -14,6 +14,7 @@ constexpr TimeUs kHourUs = 3'600 * kSecondUs;
 // device has been handed, so in one piece a segment's indexes would hold it up for 100 ms.
 constexpr const char* kCheckpointOften = "PRAGMA wal_autocheckpoint = 256";
 constexpr int kSearchRowsACommit = 8'192;
+constexpr std::chrono::seconds kReadersPatience{2};
 
 std::string make_insert() {
     std::string columns = "key, created_at, occurred_at, random, version, deleted";
@@ -216,8 +217,8 @@ Result<void> SegmentFile::lower_rollup(
     return db_.execute("UPDATE mutation SET epoch = epoch + 1");
 }
 
-Result<void> SegmentFile::checkpoint() {
-    return db_.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+Result<bool> SegmentFile::empty_log() {
+    return db_.truncate_wal(kReadersPatience);
 }
 
 Result<std::vector<std::pair<std::string, Span>>> SegmentFile::spans(bool count_tombstones) {

@@ -59,8 +59,9 @@ public:
     [[nodiscard]] Result<void> seal();
     /// `erase` in a sealed segment or one that waits for it, with the rollup.
     [[nodiscard]] Result<void> erase_closed(std::int64_t key);
-    /// Moves the write-ahead log into the file and empties it.
-    [[nodiscard]] Result<void> checkpoint();
+    /// Moves the write-ahead log into the file and empties it. False: it was read from for too
+    /// long; nothing is wrong with that but its size, and that erased text is still in it.
+    [[nodiscard]] Result<bool> empty_log();
 
     /// What it holds, from its own tables. Tombstones are counted only when asked for: that reads
     /// every row.
