@@ -46,6 +46,16 @@ struct AppenderTest : testing::Test {
     }
 
     AppendOutcome append(AppendUnit u) { return threads.run(appender->append(std::move(u))); }
+
+    /// Waits until so many units are accepted and not answered.
+    bool queued(int units) {
+        const std::string line = "\nannal_append_queue_units " + std::to_string(units) + "\n";
+        for (int i = 0; i < 5'000; ++i) {
+            if (metrics.render().find(line) != std::string::npos) return true;
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+        return false;
+    }
 };
 
 TEST_F(AppenderTest, ReturnsTheReceiptsOfALoneRequest) {
@@ -79,14 +89,17 @@ TEST_F(AppenderTest, KeepsTheOrderOfOneProject) {
 TEST_F(AppenderTest, RefusesAProjectWhoseShareIsFullAndServesTheOthers) {
     limits.project_queue_bytes_max = 4'000;
     appender = make();
-    store.append_delay_ms = 100;
+    store.hold_appends = true;
     auto first = threads.start(appender->append(unit("greedy", 3'000)));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_TRUE(queued(1));
     const AppendOutcome second = append(unit("greedy", 3'000));
     ASSERT_FALSE(second.has_value());
     EXPECT_EQ(second.error().code, Errc::busy);
     EXPECT_GT(second.error().retry_after_ms, 0U);
-    EXPECT_TRUE(append(unit("modest", 3'000)).has_value());
+    auto modest = threads.start(appender->append(unit("modest", 3'000)));
+    ASSERT_TRUE(queued(2));
+    store.hold_appends = false;
+    EXPECT_TRUE(modest.get().has_value());
     EXPECT_TRUE(first.get().has_value());
     EXPECT_TRUE(append(unit("greedy", 3'000)).has_value()) << "the share is free again";
 }
@@ -94,13 +107,14 @@ TEST_F(AppenderTest, RefusesAProjectWhoseShareIsFullAndServesTheOthers) {
 TEST_F(AppenderTest, RefusesEverybodyWhenTheNodesQueueIsFull) {
     limits.queue_bytes_max = 4'000;
     appender = make();
-    store.append_delay_ms = 100;
+    store.hold_appends = true;
     auto first = threads.start(appender->append(unit("a", 3'000)));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_TRUE(queued(1));
     const AppendOutcome second = append(unit("b", 3'000));
     ASSERT_FALSE(second.has_value());
     EXPECT_EQ(second.error().code, Errc::unavailable);
     EXPECT_GT(second.error().retry_after_ms, 0U);
+    store.hold_appends = false;
     EXPECT_TRUE(first.get().has_value());
 }
 
@@ -173,9 +187,10 @@ TEST_F(AppenderTest, WakesTheSubscribersOfTheProjectOnly) {
 }
 
 TEST_F(AppenderTest, DrainsWhatItHasAccepted) {
-    store.append_delay_ms = 30;
+    store.hold_appends = true;
     auto pending = threads.start(appender->append(unit("p")));
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_TRUE(queued(1));
+    store.hold_appends = false;
     threads.run(appender->drain());
     EXPECT_EQ(store.appends, 1);
     EXPECT_TRUE(pending.get().has_value());

@@ -335,6 +335,8 @@ TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
     host.store.fail_reads(Error{Errc::unavailable, "down"}, 3);
     start();
     ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    // Its cursor too: the next append to fail is the test's own.
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 2; }));
     host.store.fail_appends(Error{Errc::unavailable, "disk full"}, 1);
     EXPECT_FALSE(host.run(host.appender.append([] {
                          AppendUnit unit;

@@ -389,11 +389,11 @@ TEST_F(PluginHandlerTest, ASilentPluginCostsOnlyItsRequestAndItsLateCallsAreHarm
     Promised<annal_call*> handed;
     plugin.on_handle = [&](annal_call* call, const annal_request* q, const annal_response* r) {
         request = q, response = r;
+        EXPECT_EQ(plugin.host->cancelled(call), 0);
         handed.set(call);
     };
     const auto record = send();
     annal_call* call = handed.get();
-    EXPECT_EQ(plugin.host->cancelled(call), 0);
     record->wait_dropped();
     EXPECT_EQ(record->status, 503);
     EXPECT_EQ(record->problem->code, "timeout");

@@ -84,6 +84,8 @@ struct TailHub::State : std::enable_shared_from_this<TailHub::State> {
 
     // What tails ask for.
     Result<void> enter(const std::shared_ptr<Tail>& tail);
+    /// From now on it misses nothing: it counts as live.
+    void located(Tail& tail);
     void leave(Tail& tail);
     bool take_slot(Tail& tail);
     void give_slot_back();
@@ -110,6 +112,7 @@ struct TailHub::State : std::enable_shared_from_this<TailHub::State> {
 
     std::mutex mutex;  // guards what follows
     std::set<std::shared_ptr<Tail>> tails;
+    std::size_t live = 0;  ///< of them, those that know where they are
     std::map<std::string, Room> rooms;
     bool ticking = false;
     std::uint32_t slots = kCatchUpsMax;
@@ -140,6 +143,7 @@ public:
     const std::string project;
     const std::shared_ptr<Signal> signal;
     std::shared_ptr<TailFeed> feed;  ///< set by the hub
+    bool live = false;               ///< the hub's, under its mutex
 
 private:
     [[nodiscard]] bool over() const { return hub_->closed || shut_ || exchange_->hung_up(); }
@@ -358,16 +362,21 @@ Result<void> TailHub::State::enter(const std::shared_ptr<Tail>& tail) {
     tail->feed = room.feed;
     tail->feed->listen(tail->signal);
     tails.insert(tail);
-    open_tails.record(static_cast<double>(tails.size()));
     start_ticking();
     return ok();
+}
+
+void TailHub::State::located(Tail& tail) {
+    const std::lock_guard lock(mutex);
+    tail.live = true;
+    open_tails.record(static_cast<double>(++live));
 }
 
 void TailHub::State::leave(Tail& tail) {
     tail.feed->leave(tail.signal);
     const std::lock_guard lock(mutex);
     tails.erase(tail.shared_from_this());
-    open_tails.record(static_cast<double>(tails.size()));
+    if (tail.live) open_tails.record(static_cast<double>(--live));
     const auto room = rooms.find(tail.project);
     if (--room->second.tails == 0) {
         room->second.feed->stop();
@@ -455,6 +464,7 @@ Task<Result<void>> TailHub::run(
     BOOST_OUTCOME_CO_TRYV(state->enter(tail));
     const std::shared_ptr<void> presence(nullptr, [state, tail](void*) { state->leave(*tail); });
     BOOST_OUTCOME_CO_TRYV(co_await tail->locate());
+    state->located(*tail);
     co_return co_await tail->serve();
 }
 

@@ -174,6 +174,14 @@ protected:
         EXPECT_TRUE(eventually([&] { return client.opened(); }));
         return client;
     }
+    /// Lets heartbeats come due until `condition` holds: one may go out while a page is still on
+    /// its way, and when something was sent is noted a moment after it can be seen.
+    bool with_heartbeats(const std::function<bool()>& condition) {
+        return eventually([&] {
+            clock.advance(41'000);
+            return condition();
+        });
+    }
     static TailRequest after(Seq seq) {
         TailRequest request;
         request.after = seq;
@@ -282,17 +290,20 @@ TEST_F(TailTest, AFilterPassesOverAndHeartbeatsSayHowFar) {
     append("other.thing", 5);
     expect_seqs(client, {0});
     EXPECT_EQ(client.last_id(), "0");
-    clock.advance(41'000);
-    EXPECT_TRUE(eventually([&] { return client.last_id() == "5"; }));
-    const Message beat = client.messages().back();
-    EXPECT_EQ(beat.comment, "heartbeat");
-    EXPECT_TRUE(beat.data.empty());
-    // Only once: nothing has changed since.
-    clock.advance(41'000);
-    EXPECT_TRUE(eventually([&] { return client.messages().back().id.empty(); }));
+    EXPECT_TRUE(with_heartbeats([&] { return client.last_id() == "5"; }));
+    EXPECT_TRUE(with_heartbeats([&] { return client.messages().back().id.empty(); }));
     EXPECT_EQ(client.messages().back().comment, "heartbeat");
     append("user.deleted");
     expect_seqs(client, {0, 6});
+    // Only once: nothing had changed since.
+    int told = 0;
+    for (const Message& message : client.messages()) {
+        if (message.id != "5") continue;
+        ++told;
+        EXPECT_EQ(message.comment, "heartbeat");
+        EXPECT_TRUE(message.data.empty());
+    }
+    EXPECT_EQ(told, 1);
 }
 
 TEST_F(TailTest, NoHeartbeatBeforeItsTime) {
@@ -315,8 +326,7 @@ TEST_F(TailTest, AFilteredTailResumesByTheStoresIndexUpToTheHead) {
     request.after = -1;
     Client client = open_and_wait(std::move(request));
     expect_seqs(client, {300});
-    clock.advance(41'000);
-    EXPECT_TRUE(eventually([&] { return client.last_id() == "600"; }));
+    EXPECT_TRUE(with_heartbeats([&] { return client.last_id() == "600"; }));
 }
 
 TEST_F(TailTest, TombstonesShowInUnfilteredTailsOnly) {

@@ -148,7 +148,7 @@ protected:
 
     void start(ServerOptions options = {"127.0.0.1:0", {}}) {
         server_ = std::make_unique<Server>(
-            router_, authenticator_, clock_, limits_, metrics_, io_.executor()
+            router_, authenticator_, *time_, limits_, metrics_, io_.executor()
         );
         const auto bound = server_->start(options);
         ASSERT_TRUE(bound) << bound.error().detail;
@@ -177,6 +177,8 @@ protected:
     Router router_;
     FakeAuthenticator authenticator_;
     SystemClock clock_;
+    ManualClock manual_{1'780'000'000 * kSecondUs};
+    const Clock* time_ = &clock_;  ///< the server's
     Metrics metrics_;
     std::unique_ptr<Server> server_;
     std::string address_;

@@ -77,7 +77,7 @@ protected:
         return found;
     }
     void wait_for_sidecars(std::size_t count) {
-        for (int i = 0; i < 500 && files(".search").size() < count; ++i) {
+        for (int i = 0; i < 3'000 && files(".search").size() < count; ++i) {
             std::this_thread::sleep_for(milliseconds(20));
         }
         ASSERT_GE(files(".search").size(), count);
@@ -349,7 +349,7 @@ TEST_F(SqliteFault, RefusesWhileWritesFailAndFindsOutByItselfWhenTheyWork) {
         std::this_thread::sleep_for(milliseconds(600));
     }
     vfs_fail_writes = false;
-    for (int i = 0; i < 100 && !store_->health().refusal.empty(); ++i) {
+    for (int i = 0; i < 600 && !store_->health().refusal.empty(); ++i) {
         std::this_thread::sleep_for(milliseconds(50));
     }
     EXPECT_EQ(store_->health().refusal, "");
@@ -431,7 +431,7 @@ TEST_F(SqliteFault, ErasedContentLeavesTheDisk) {
     for (Seq seq = 0; seq < 10; ++seq) {
         ASSERT_TRUE(append(Unit("p").erase(seq)).has_value());
     }
-    for (int i = 0; i < 500 && (is_on_disk(secret) || files(".search").empty()); ++i) {
+    for (int i = 0; i < 3'000 && (is_on_disk(secret) || files(".search").empty()); ++i) {
         std::this_thread::sleep_for(milliseconds(20));
     }
     EXPECT_FALSE(is_on_disk(secret));
@@ -447,7 +447,7 @@ TEST_F(SqliteFault, ContentErasedWhileFreshLeavesTheDiskWhenItsSegmentIsSealed) 
     ASSERT_TRUE(append(Unit("p").erase(0).erase(1).erase(2)).has_value());
     fill("p", 60);
     wait_for_sidecars(1);
-    for (int i = 0; i < 500 && is_on_disk(secret); ++i) {
+    for (int i = 0; i < 3'000 && is_on_disk(secret); ++i) {
         std::this_thread::sleep_for(milliseconds(20));
     }
     EXPECT_FALSE(is_on_disk(secret));

@@ -33,7 +33,7 @@ def test_a_running_and_a_stopped_server_are_clean(make_server):
 def test_what_was_changed_is_named(make_server):
     server = make_server(settings="sqlite:\n  segment_events: 200\n").start()
     fill(server)
-    wait_until(lambda: list(server.data_dir.glob("segments/*/00000001.search")), what="the first sealed segment")
+    wait_until(lambda: list(server.data_dir.glob("segments/*/00000001.search")), 120, "the first sealed segment")
     server.terminate()
     first = next(server.data_dir.glob("segments/*/00000001.db"))
     with sqlite3.connect(first) as db:

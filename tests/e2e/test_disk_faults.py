@@ -210,18 +210,18 @@ def test_sealing_and_checkpoints_wait_for_space(failing):
         pass  # the first segment is the open one: nobody could write to it
     disk.fail("write ENOSPC .search")
     fill_log(client, count=900)
-    wait_until(lambda: server.logs("store.upkeep_failed"), what="the complaint of who seals")
+    wait_until(lambda: server.logs("store.upkeep_failed"), seconds=120, what="the complaint of who seals")
     assert list(server.data_dir.glob("segments/*/*.search")) == []
     client.ingest(event())
     disk.free()
-    wait_until(lambda: len(list(server.data_dir.glob("segments/*/*.search"))) >= 2, what="the sidecars")
+    wait_until(lambda: len(list(server.data_dir.glob("segments/*/*.search"))) >= 2, 120, "the sidecars")
     assert len(client.export_lines()) == client.count()
 
 
 def test_a_damaged_segment_is_named_and_the_rest_is_served(make_server):
     server = make_server(settings=SETTINGS).start()
     fill_log(server.client())
-    wait_until(lambda: len(list(server.data_dir.glob("segments/*/*.search"))) >= 2, what="sealed segments")
+    wait_until(lambda: len(list(server.data_dir.glob("segments/*/*.search"))) >= 2, 120, "sealed segments")
     server.terminate()
     first = next(server.data_dir.glob("segments/*/00000001.db"))
     whole = first.read_bytes()

@@ -237,8 +237,11 @@ def on_terminal(client, path, *arguments, halts=0):
 
 
 def test_a_terminal_shows_how_far_it_is(full, tmp_path):
-    shown = on_terminal(full, tmp_path / "a", halts=3)
-    lines = [line.strip() for line in shown.replace("\x1b[K", "").split("\r") if line.strip()]
+    for number in range(10):  # one that ended before it could be halted is made once more
+        shown = on_terminal(full, tmp_path / f"a{number}", halts=3)
+        lines = [line.strip() for line in shown.replace("\x1b[K", "").split("\r") if line.strip()]
+        if len(lines) > 3:
+            break
     assert len(lines) > 3
     assert all(len(line) < 100 for line in lines)
     assert any("%" in line and "of 33 000 rows" in line and "rows/s" in line and "[" in line for line in lines[:-1])

@@ -1,6 +1,7 @@
 """Clients that are slow, that stop, or that want to be understood in two ways: each is cut or refused, nobody else notices."""
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -312,6 +313,8 @@ def test_idle_connections_are_closed_without_a_word(impatient):
 @pytest.mark.parametrize("stage", ["head", "body"])
 def test_many_slow_clients_cost_little_memory_each(make_server, stage):
     count = 2_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     server = make_server(env={"ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=4"})
     server.start()
     client = server.client()

@@ -235,8 +235,8 @@ def test_timeouts_of_the_settings(make_server, limit, sent, answer):
 
 def test_the_body_rate_of_the_settings(make_server):
     """Half the rate, without a pause: cut once it lags by the timeout. Twice the rate is served."""
-    server = with_limits(make_server, body_timeout="500ms", body_rate=200)
-    body = json.dumps(event()).encode().ljust(600)
+    server = with_limits(make_server, body_timeout="1500ms", body_rate=400)
+    body = json.dumps(event()).encode().ljust(1200)
 
     def post(bytes_at_once):
         with server.raw() as connection:
@@ -259,5 +259,5 @@ def test_the_body_rate_of_the_settings(make_server):
             sender.join()
             return answer
 
-    expect_problem(post(5), 408, "Request Timeout", "did not arrive in time")
-    assert post(20).status == 201
+    expect_problem(post(10), 408, "Request Timeout", "did not arrive in time")
+    assert post(40).status == 201

@@ -91,8 +91,11 @@ def scrape(server_with_stream):
     client.ingest(event(), event())
     client.post("/v1/audit/events", {"action": "Not An Action"})
     client.get("/v1/audit/events")
-    wait_until(lambda: client.metric("annal_stream_lag_events", project=PROJECT) == 0, what="the stream")
-    wait_until(lambda: client.metric("annal_store_segments", state="open") == 1, what="the store's measure")
+    head = client.count() - 1
+    wait_until(lambda: client.metric("annal_stream_cursor_seq", project=PROJECT) == head
+               and client.metric("annal_stream_lag_events", project=PROJECT) == 0, what="the stream")
+    wait_until(lambda: client.metric("annal_store_segments", state="open") == 1
+               and client.metric("annal_store_bytes", kind="events"), what="the store's measure")
     return client.get("/metrics", key=False).text
 
 

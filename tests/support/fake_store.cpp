@@ -180,6 +180,7 @@ AppendOutcome FakeStore::apply(const AppendUnit& unit) {
 Task<std::vector<AppendOutcome>> FakeStore::append(std::span<const AppendUnit> units) {
     co_await enter();
     if (append_delay_ms > 0) co_await sleep(append_delay_ms);
+    while (hold_appends) co_await sleep(1);
     ++appends;
     std::vector<AppendOutcome> outcomes;
     for (const AppendUnit& unit : units) {

@@ -30,6 +30,7 @@ public:
     std::atomic<bool> hop{false};  ///< suspend once in every call, as a real store does
     std::atomic<std::int64_t> scan_delay_ms{0};    ///< how long a scan takes
     std::atomic<std::int64_t> append_delay_ms{0};  ///< how long a commit takes
+    std::atomic<bool> hold_appends{false};         ///< no commit ends while it is set
     /// The next `times` calls of each kind fail with `error`.
     void fail_appends(Error error, int times = 1);
     void fail_reads(Error error, int times = 1);
