@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kSeconds = 10;
 
+/// A stream of this run's own: in a folder that is used again, an older one is at the end.
 void write_manifest(const std::filesystem::path& path, const std::filesystem::path& output) {
     std::ofstream(path) << "apiVersion: annal.dev/v1\n"
                            "kind: Plugin\n"
@@ -24,7 +25,9 @@ void write_manifest(const std::filesystem::path& path, const std::filesystem::pa
                         << output.string()
                         << "\n"
                            "  triggers:\n"
-                           "    - name: all\n"
+                           "    - name: run-"
+                        << std::chrono::system_clock::now().time_since_epoch().count()
+                        << "\n"
                            "      events:\n"
                            "        project: "
                         << ServerProcess::kProject
@@ -46,7 +49,6 @@ void stream(const Setting& setting) {
         setting.data_dir(),
         {{"ANNAL_MANIFESTS", shipped.string() + ":" + manifests.string()}}
     );
-    // A folder that is used again has a cursor already; the gauge knows it once the stream runs.
     while (server.metric("annal_stream_delivered_events_total") == 0)
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const auto start = std::chrono::steady_clock::now();
