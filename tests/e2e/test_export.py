@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from annal_server import Server, event, expect_problem, wait_until
+from annal_server import HOLD_LITTLE_BACK, Server, event, expect_problem, wait_until
 from test_samples import CSV_COLUMNS
 
 CAP = 100_000
@@ -18,8 +18,7 @@ LINE = '{"action":"bulk.row","actor_type":"user","external_id":"%d"}\n'
 
 @pytest.fixture(scope="module")
 def server():
-    # Freed memory that a sanitizer holds back would look like growth.
-    with Server(env={"ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=4"}) as running:
+    with Server(env=HOLD_LITTLE_BACK) as running:
         yield running
 
 

@@ -1,13 +1,12 @@
 """Clients that are slow, that stop, or that want to be understood in two ways: each is cut or refused, nobody else notices."""
 
 import json
-import resource
 import socket
 import threading
 import time
 
 import pytest
-from annal_server import BOOTSTRAP_KEY, Server, event, expect_problem, wait_until
+from annal_server import BOOTSTRAP_KEY, HOLD_LITTLE_BACK, Server, allow_open_files, event, expect_problem, wait_until
 
 AUTH = f"Authorization: Bearer {BOOTSTRAP_KEY}\r\n"
 POST = f"POST /v1/audit/events HTTP/1.1\r\nHost: a\r\n{AUTH}Content-Type: application/json\r\n"
@@ -212,10 +211,9 @@ def test_a_half_closed_client_gets_its_answer(server, root, request_text):
 @pytest.fixture(scope="module")
 def impatient():
     """A server whose clients have little time, with enough rows for an export that no socket holds."""
-    # Freed memory that a sanitizer holds back would look like growth.
     server = Server(
         settings="limits: {header_timeout: 1s, body_timeout: 1s, write_timeout: 1s, idle_timeout: 3s}\n",
-        env={"ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=4"}).start()
+        env=HOLD_LITTLE_BACK).start()
     try:
         client = server.client()
         for _ in range(5):
@@ -272,12 +270,12 @@ def test_readers_that_stop_in_an_export_are_cut_and_cost_no_memory(impatient):
     client.page()
     before = impatient.rss_bytes()
     stuck = [start_export(impatient) for _ in range(24)]
-    impatient.expect_growth_below(64, before)
+    impatient.expect_growth_below(48, before)
     began = time.monotonic()
     assert client.get("/v1/audit/events?limit=200").status == 200
     assert time.monotonic() - began < 5, "others are served meanwhile"
     wait_until(lambda: client.metric("annal_http_connections") <= 1, seconds=15, what="the end of the stuck exports")
-    impatient.expect_growth_below(64, before)
+    impatient.expect_growth_below(48, before)
     for connection in stuck:
         with pytest.raises((ConnectionError, ValueError)):
             connection._chunks()  # what came is not whole, and can't be taken for it
@@ -313,9 +311,8 @@ def test_idle_connections_are_closed_without_a_word(impatient):
 @pytest.mark.parametrize("stage", ["head", "body"])
 def test_many_slow_clients_cost_little_memory_each(make_server, stage):
     count = 2_000
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
-    server = make_server(env={"ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=4"})
+    allow_open_files(8192)
+    server = make_server(env=HOLD_LITTLE_BACK)
     server.start()
     client = server.client()
     client.ingest(event())
