@@ -183,12 +183,8 @@ void sort_errors(const std::vector<fs::path>& files, std::vector<ManifestError>&
 std::string ManifestError::text() const {
     std::string out = file.string();
     if (line > 0) out += ":" + std::to_string(line);
-    if (!pointer.empty()) {
-        const auto shown = in_quotes(pointer);
-        const bool printable = pointer.size() > 60 || shown.size() == pointer.size() + 2;
-        out += ": " + (printable ? pointer : shown);
-    }
-    return out + ": " + message;
+    if (!pointer.empty()) out += ": " + pointer;
+    return in_one_line(out + ": " + message);
 }
 
 int Manifest::config_line_of(std::string_view pointer) const {

@@ -76,6 +76,7 @@ struct ManifestError {
     std::filesystem::path file;
     int line = 0;
     std::string pointer, message;
+    /// One line: whatever the file holds, no control character and no malformed UTF-8 is in it.
     [[nodiscard]] std::string text() const;
 };
 

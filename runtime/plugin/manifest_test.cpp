@@ -9,6 +9,7 @@
 #include <iostream>
 #include <random>
 
+#include "runtime/core/json_text.h"
 #include "runtime/plugin/manifest_node.h"
 
 namespace annal {
@@ -726,9 +727,20 @@ TEST_F(ManifestTest, ErrorsOfOneFileAreBounded) {
 }
 
 TEST_F(ManifestTest, ErrorsPrintNoControlCharacters) {
-    for (const auto& error : read("\"a\\e[31m\\nb\": 1\n").errors) {
-        for (const char c : error.text())
-            EXPECT_GE(static_cast<unsigned char>(c), 0x20) << error.text();
+    const std::string two_routes =
+        with_spec("  triggers: [{name: a, http: {method: GET, route: \"/a\\rb\", scope: none}}]\n");
+    for (const std::string& text :
+         {std::string("\"a\\e[31m\\nb\": 1\n"),
+          "\"" + std::string(80, 'a') + "\\r\\n\": 1\n",
+          std::string("a: \"\\\xc3\xa9\"\n"),
+          two_routes + "---\n" + two_routes}) {
+        const auto set = read(text);
+        EXPECT_THAT(set.errors, ::testing::Not(IsEmpty())) << text;
+        for (const auto& error : set.errors) {
+            EXPECT_TRUE(is_utf8(error.text())) << error.text();
+            for (const char c : error.text())
+                EXPECT_GE(static_cast<unsigned char>(c), 0x20) << error.text();
+        }
     }
 }
 

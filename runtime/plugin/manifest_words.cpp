@@ -117,26 +117,34 @@ std::optional<std::string> segment_defect(
 
 }  // namespace
 
-std::string in_quotes(std::string_view text) {
-    std::string out = "\"";
-    const bool cut = text.size() > kQuotedBytesMax;
-    for (const char c : text.substr(0, kQuotedBytesMax)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x20 || byte == 0x7f) {
-            constexpr std::string_view kDigits = "0123456789abcdef";
+std::string in_one_line(std::string_view text) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    std::string out;
+    while (!text.empty()) {
+        const auto size = utf8_character_size(text);
+        const auto byte = static_cast<unsigned char>(text.front());
+        if (size == 0 || byte < 0x20 || byte == 0x7f) {
             out += "\\x";
             out += kDigits[byte >> 4];
             out += kDigits[byte & 15];
+            text.remove_prefix(1);
         } else {
-            out += c;
+            out += text.substr(0, size);
+            text.remove_prefix(size);
         }
     }
-    // A cut must not leave half a character behind.
-    while (cut && out.size() > 1 && (static_cast<unsigned char>(out.back()) & 0xC0) == 0x80) {
-        out.pop_back();
+    return out;
+}
+
+std::string in_quotes(std::string_view text) {
+    const bool cut = text.size() > kQuotedBytesMax;
+    if (cut) {
+        std::size_t end = kQuotedBytesMax;
+        // A cut must not leave half a character behind.
+        while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+        text = text.substr(0, end);
     }
-    if (cut && static_cast<unsigned char>(out.back()) >= 0xC0) out.pop_back();
-    return out + (cut ? "…\"" : "\"");
+    return '"' + in_one_line(text) + (cut ? "…\"" : "\"");
 }
 
 std::string either(std::span<const std::string_view> words) {

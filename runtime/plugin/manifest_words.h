@@ -10,8 +10,10 @@ namespace annal {
 
 // The vocabulary of manifests and configurations, and the sentences that errors are made of.
 
-/// `text` in double quotes, control characters escaped, cut at 64 bytes: safe to print whatever a
+/// `text` with control characters and malformed UTF-8 escaped: one line, safe to print whatever a
 /// file holds.
+[[nodiscard]] std::string in_one_line(std::string_view text);
+/// As `in_one_line`, in double quotes and cut at 64 bytes.
 [[nodiscard]] std::string in_quotes(std::string_view text);
 /// "a, b or c".
 [[nodiscard]] std::string either(std::span<const std::string_view> words);
