@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "runtime/store/sqlite/committer.h"
-#include "runtime/store/sqlite/suspend.h"
+#include "runtime/store/suspend.h"
 
 namespace annal::sqlite {
 

@@ -1,4 +1,4 @@
-#include "runtime/store/sqlite/suspend.h"
+#include "runtime/store/suspend.h"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_executor.hpp>
@@ -8,7 +8,7 @@
 
 #include "runtime/core/task_impl.h"
 
-namespace annal::sqlite {
+namespace annal {
 namespace asio = boost::asio;
 namespace {
 
@@ -39,4 +39,4 @@ Task<void> suspend(std::function<void(std::shared_ptr<Done>)> start) {
     );
 }
 
-}  // namespace annal::sqlite
+}  // namespace annal

@@ -5,7 +5,7 @@
 
 #include "runtime/core/task.h"
 
-namespace annal::sqlite {
+namespace annal {
 
 /// Wakes a suspended coroutine on its own executor; call it once, from any thread.
 class Done {
@@ -17,4 +17,4 @@ public:
 /// Suspends the caller, hands its `Done` to `start`, and goes on when that is called.
 [[nodiscard]] Task<void> suspend(std::function<void(std::shared_ptr<Done>)> start);
 
-}  // namespace annal::sqlite
+}  // namespace annal
