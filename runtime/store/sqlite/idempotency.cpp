@@ -1,47 +1,21 @@
 #include "runtime/store/sqlite/idempotency.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "runtime/store/byte_codec.h"
 #include "runtime/store/sqlite/migrations.h"
-#include "runtime/store/sqlite/redo.h"
-#include "runtime/store/sqlite/row.h"
 
 namespace annal::sqlite {
 namespace {
 
 constexpr std::size_t kRecordsMax = 8'192;
 constexpr std::size_t kBytesMax = 4U << 20;
-constexpr TimeUs kHonoured = 31 * kDayUs;
 
 constexpr const char* kFind = "SELECT digest, receipts FROM keys WHERE hash = ?";
 constexpr const char* kPut = "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)";
 constexpr const char* kApplied = "SELECT redo FROM applied WHERE segment = ?";
 constexpr const char* kSetApplied = "INSERT OR REPLACE INTO applied VALUES (?, ?)";
-
-std::string encode_receipts(const std::vector<Receipt>& receipts) {
-    std::string bytes;
-    bytes.reserve(receipts.size() * 24);
-    ByteWriter out(bytes);
-    for (const Receipt& receipt : receipts) {
-        out.number(receipt.seq);
-        out.number(receipt.created_at);
-        out.number(static_cast<std::int64_t>(random_bits(receipt.id)));
-    }
-    return bytes;
-}
-
-std::vector<Receipt> decode_receipts(std::string_view bytes) {
-    std::vector<Receipt> receipts;
-    ByteReader in(bytes);
-    while (in.good() && !in.at_end()) {
-        Receipt receipt;
-        receipt.seq = in.number();
-        receipt.created_at = in.number();
-        receipt.id = EventId::make(receipt.created_at, static_cast<std::uint64_t>(in.number()));
-        receipts.push_back(receipt);
-    }
-    return receipts;
-}
 
 template <std::size_t N>
 std::array<std::uint8_t, N> bytes_of(std::string_view bytes) {
@@ -56,14 +30,6 @@ std::string_view view(const std::array<std::uint8_t, N>& bytes) {
 }
 
 }  // namespace
-
-KeyName key_name(KeyKind kind, std::string_view project, std::string_view key) {
-    std::string bytes(1, static_cast<char>(kind));
-    ByteWriter out(bytes);
-    out.text(project);
-    out.raw(key);
-    return bytes_of<16>(view(sha256(bytes)));
-}
 
 std::string encode(const KeyRecords& records) {
     std::string bytes;
@@ -100,7 +66,7 @@ Result<void> KeyBook::enter(Month month) {
     }
     BOOST_OUTCOME_TRY(file(month));
     month_ = month;
-    const Month oldest = month_of(start_of(month) - kHonoured);
+    const Month oldest = month_of(start_of(month) - kKeyLifetime);
     for (const Month old : directory_.key_months()) {
         if (old < oldest) {
             files_.erase(old);
@@ -133,7 +99,7 @@ Result<std::optional<KeyRecord>> KeyBook::find(const KeyName& name, TimeUs now) 
         return recent->second;
     }
     const Month newest = month_ ? std::max(*month_, month_of(now)) : month_of(now);
-    const Month oldest = std::min(month_of(now - kHonoured), Month{newest.index - 1});
+    const Month oldest = std::min(month_of(now - kKeyLifetime), Month{newest.index - 1});
     for (Month month = newest; month >= oldest; --month.index) {
         std::error_code error;
         if (!files_.contains(month) && !std::filesystem::exists(directory_.keys(month), error)) {

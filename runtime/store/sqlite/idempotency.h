@@ -1,42 +1,15 @@
 #pragma once
 
-#include <array>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <vector>
 
-#include "runtime/core/crypto.h"
-#include "runtime/store/event_store.h"
+#include "runtime/store/idempotency_key.h"
 #include "runtime/store/sqlite/connection.h"
 #include "runtime/store/sqlite/directory.h"
 
 namespace annal::sqlite {
-
-enum class KeyKind : std::uint8_t { request = 'r', event = 'e' };
-
-/// A key within its project and kind, as a digest: fixed size, and no client chooses where it
-/// lands.
-using KeyName = std::array<std::uint8_t, 16>;
-[[nodiscard]] KeyName key_name(KeyKind kind, std::string_view project, std::string_view key);
-
-struct KeyNameHash {
-    std::size_t operator()(const KeyName& name) const {
-        std::size_t hash = 0;
-        std::memcpy(&hash, name.data(), sizeof hash);
-        return hash;
-    }
-};
-
-/// What was answered to a key, and to which content.
-struct KeyRecord {
-    Digest content{};
-    std::vector<Receipt> receipts;
-};
-using KeyRecords = std::unordered_map<KeyName, KeyRecord, KeyNameHash>;
 
 [[nodiscard]] std::string encode(const KeyRecords& records);
 /// @error Errc::internal  Not made by `encode`.

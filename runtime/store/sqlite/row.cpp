@@ -21,14 +21,6 @@ const std::string& row_columns() {
     return list;
 }
 
-std::uint64_t random_bits(const EventId& id) {
-    std::uint64_t bits = 0;
-    for (std::size_t i = 8; i < id.bytes.size(); ++i) {
-        bits = bits << 8 | id.bytes[i];
-    }
-    return bits & ((std::uint64_t{1} << 62) - 1);
-}
-
 void read_row(
     const Query& row, const std::string& project, const Segment::Keys* erasing, Event& event
 ) {

@@ -9,8 +9,6 @@ namespace annal::sqlite {
 
 /// The columns that `read_row` reads, in its order, as a SELECT list.
 [[nodiscard]] const std::string& row_columns();
-/// The 62 random bits of an id.
-[[nodiscard]] std::uint64_t random_bits(const EventId& id);
 
 /// Reads the current row; its text is borrowed until the next step. A row that is in `erasing`
 /// reads as a tombstone.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/store/idempotency_key.h"
 #include "runtime/store/sqlite/migrations.h"
 #include "runtime/store/sqlite/row.h"
 
