@@ -27,6 +27,7 @@ struct Limits {
 };
 
 // Properties of the data model; not configurable, because stored data relies on them.
+inline constexpr std::int64_t kSeqMax = (std::int64_t{1} << 40) - 1;  ///< of one log
 inline constexpr std::uint32_t kBatchEventsMax = 10'000;
 inline constexpr std::uint32_t kScanWindowSeqs = 250'000;
 inline constexpr std::uint32_t kPageMax = 1'000;

@@ -5,6 +5,18 @@
 
 namespace annal::sqlite {
 
+const Span* LogView::span_of(Seq seq) const {
+    if (seq < first_seq || seq > head.seq) {
+        return nullptr;
+    }
+    for (std::size_t i = spans(); i-- > 0;) {
+        if (seq >= span(i).first_seq) {
+            return &span(i);
+        }
+    }
+    return nullptr;
+}
+
 LogView Catalog::view_of(const Log& log) {
     return {log.first_seq, log.head, log.closed, log.open};
 }

@@ -36,6 +36,8 @@ struct LogView {
     [[nodiscard]] const Span& span(std::size_t i) const {
         return i < closed->size() ? (*closed)[i] : *open;
     }
+    /// Null: the log does not reach there (any more).
+    [[nodiscard]] const Span* span_of(Seq seq) const;
 };
 
 /// Which segments there are and what each holds: in memory, rebuilt when the store opens.

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/core/log.h"
+#include "runtime/store/sqlite/committed.h"
 #include "runtime/store/sqlite/migrations.h"
 
 namespace annal::sqlite {
@@ -130,24 +131,19 @@ AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
         set_refusal(prepared.error().detail);
         return prepared.error();
     }
-    UnitCheck check(
+    Committed committed(
         catalog_,
         control_,
         keys_,
-        staged_,
         [this](const auto& segment, std::int64_t key) { return is_live(segment, key); },
-        now,
-        floor()
+        now
     );
-    BOOST_OUTCOME_TRY(auto plan, check.check(unit));
-    for (auto& erasure : plan.erasures) {
-        if (erasure.segment == nullptr) {
-            erasure.segment = open_;
-        }
-    }
+    BOOST_OUTCOME_TRY(auto plan, UnitPlanner(committed, staged_.units, now, floor()).plan(unit));
+    // What is in the open segment now may be in a closed one when there is room.
+    const auto erased = locate_erased(plan);
     Result<void> written = make_room(plan);
-    if (written.has_value()) {
-        written = write(plan);
+    if (written.has_value() && !plan.changes_nothing()) {
+        written = write(plan, erased);
     }
     if (written.has_error()) {
         AppendWork* const own = in_transaction_.back();
@@ -156,7 +152,28 @@ AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
         in_transaction_.push_back(own);
         return written.error();
     }
-    return std::move(plan.receipts);
+    AppendOutcome outcome = std::move(plan.receipts);
+    staged_.units.add(std::move(plan));
+    return outcome;
+}
+
+std::vector<Erased> Committer::locate_erased(const PlannedUnit& plan) const {
+    std::vector<Erased> erased;
+    if (plan.erase.empty()) {
+        return erased;
+    }
+    const std::string& project = plan.unit->project;
+    const auto staged = staged_.units.logs.find(project);
+    const auto log = catalog_.view(project);
+    for (const Seq seq : plan.erase) {
+        if (staged != staged_.units.logs.end() && seq >= staged->second.first_seq) {
+            erased.push_back({project, seq, open_, row_key(pids_.at(project), seq)});
+        } else {
+            const Span& span = *log->span_of(seq);
+            erased.push_back({project, seq, span.segment, row_key(span.pid, seq)});
+        }
+    }
+    return erased;
 }
 
 // After a failure: the file opened again, and what the failure left undone.
@@ -237,13 +254,8 @@ Result<void> Committer::make_room(const PlannedUnit& plan) {
     return open_segment(month);
 }
 
-Result<void> Committer::write(PlannedUnit& plan) {
+Result<void> Committer::write(const PlannedUnit& plan, const std::vector<Erased>& erased) {
     const AppendUnit& unit = *plan.unit;
-    const bool nothing = plan.sealed.events.empty() && plan.kv.empty() && plan.keys.empty() &&
-                         plan.erasures.empty() && unit.cursors.empty();
-    if (plan.replayed || nothing) {
-        return ok();
-    }
     if (!staged_.begun) {
         BOOST_OUTCOME_TRY(file_->begin());
         staged_.begun = true;
@@ -251,22 +263,18 @@ Result<void> Committer::write(PlannedUnit& plan) {
     if (!plan.sealed.events.empty()) {
         BOOST_OUTCOME_TRY(write_events(plan));
     }
-    BOOST_OUTCOME_TRY(write_erasures(plan));
+    BOOST_OUTCOME_TRY(write_erasures(erased));
     for (const KvOp& op : unit.kv) {
         if (op.kind == KvOp::Kind::put || op.kind == KvOp::Kind::erase) {
             staged_.changes.kv.push_back(op);
         }
     }
-    for (auto& [name, value] : plan.kv) {
-        staged_.kv[name] = std::move(value);
-    }
     const auto& moves = unit.cursors;
     staged_.changes.cursors.insert(staged_.changes.cursors.end(), moves.begin(), moves.end());
-    staged_.keys.merge(plan.keys);
     return ok();
 }
 
-Result<void> Committer::write_events(PlannedUnit& plan) {
+Result<void> Committer::write_events(const PlannedUnit& plan) {
     const std::string& project = plan.unit->project;
     const SealedBatch& sealed = plan.sealed;
     const auto drafts = plan.new_events();
@@ -287,29 +295,18 @@ Result<void> Committer::write_events(PlannedUnit& plan) {
             {row_key(pid, event.seq), event.created_at, plan.unit->events[i].columns}
         );
     }
-    auto [log, is_new] = staged_.logs.try_emplace(project);
-    if (is_new) {
-        log->second.pid = pid;
-        log->second.first_seq = sealed.first_seq;
-        log->second.first_at = sealed.events.front().created_at;
-    }
-    log->second.head = {sealed.last_seq, sealed.last_at, sealed.digest};
     staged_.events += static_cast<std::int64_t>(drafts.size());
     return ok();
 }
 
-Result<void> Committer::write_erasures(PlannedUnit& plan) {
-    const std::string& project = plan.unit->project;
-    for (const auto& erasure : plan.erasures) {
-        const std::int64_t key = row_key(erasure.pid, erasure.seq);
-        if (erasure.segment == open_) {
-            BOOST_OUTCOME_TRY(file_->erase(key));
-            staged_.erased.push_back({project, erasure.seq, nullptr, key});
+Result<void> Committer::write_erasures(const std::vector<Erased>& erased) {
+    for (const Erased& event : erased) {
+        if (event.segment == open_) {
+            BOOST_OUTCOME_TRY(file_->erase(event.key));
         } else {
-            staged_.changes.erasures.push_back({erasure.segment->number, key});
-            staged_.erased.push_back({project, erasure.seq, erasure.segment, key});
+            staged_.changes.erasures.push_back({event.segment->number, event.key});
         }
-        staged_.erased_seqs.insert({project, erasure.seq});
+        staged_.erased.push_back(event);
     }
     return ok();
 }
@@ -338,8 +335,8 @@ Result<void> Committer::commit() {
         BOOST_OUTCOME_TRY(file_->add_redo(n, RedoTarget::control, body));
         redo_bytes_ += body.size();
     }
-    if (!staged_.keys.empty()) {
-        const std::string body = encode(staged_.keys);
+    if (!staged_.units.keys.empty()) {
+        const std::string body = encode(staged_.units.keys);
         BOOST_OUTCOME_TRY(file_->add_redo(n, RedoTarget::keys, body));
         redo_bytes_ += body.size();
     }
@@ -357,8 +354,8 @@ Result<void> Committer::commit() {
             set_refusal(applied.error().detail);
         }
     }
-    if (!staged_.keys.empty()) {
-        keys_.add(std::move(staged_.keys), open_->number, n);
+    if (!staged_.units.keys.empty()) {
+        keys_.add(std::move(staged_.units.keys), open_->number, n);
     }
     publish();
     watch_wal(file_->connection(), open_->path);
@@ -371,23 +368,22 @@ void Committer::publish() {
     postings->add(staged_.entries);
     open_->text_log()->add(staged_.entries);
     for (const auto& erased : staged_.erased) {
-        Segment& segment = erased.segment == nullptr ? *open_ : *erased.segment;
-        if (erased.segment == nullptr) {
+        if (erased.segment == open_) {
             wal_holds_erased_ = true;
         } else {
-            segment.add_erasing(erased.key);
+            erased.segment->add_erasing(erased.key);
         }
-        if (const auto own = segment.postings()) {
+        if (const auto own = erased.segment->postings()) {
             own->erase(erased.key);
         }
     }
     open_->events += staged_.events;
-    for (const auto& [project, log] : staged_.logs) {
-        catalog_.grow(project, open_, log.pid, log.first_seq, log.first_at, log.head);
+    for (const auto& [project, log] : staged_.units.logs) {
+        catalog_.grow(project, open_, pids_.at(project), log.first_seq, log.first_at, log.head);
     }
     for (const auto& erased : staged_.erased) {
         catalog_.add_tombstone(erased.project, erased.seq);
-        if (erased.segment != nullptr && hooks_.erased) {
+        if (erased.segment != open_ && hooks_.erased) {
             hooks_.erased({erased.segment->number, erased.key});
         }
     }

@@ -13,9 +13,9 @@
 #include "runtime/core/metrics.h"
 #include "runtime/store/sqlite/checkpointer.h"
 #include "runtime/store/sqlite/control.h"
+#include "runtime/store/sqlite/idempotency.h"
 #include "runtime/store/sqlite/segment_file.h"
 #include "runtime/store/sqlite/staging.h"
-#include "runtime/store/sqlite/unit_check.h"
 
 namespace annal::sqlite {
 
@@ -77,9 +77,10 @@ private:
     void set_refusal(std::string why);
     Result<void> catch_up();
     AppendOutcome append_one(const AppendUnit& unit, TimeUs now);
-    Result<void> write(PlannedUnit& plan);
-    Result<void> write_events(PlannedUnit& plan);
-    Result<void> write_erasures(PlannedUnit& plan);
+    [[nodiscard]] std::vector<Erased> locate_erased(const PlannedUnit& plan) const;
+    Result<void> write(const PlannedUnit& plan, const std::vector<Erased>& erased);
+    Result<void> write_events(const PlannedUnit& plan);
+    Result<void> write_erasures(const std::vector<Erased>& erased);
     Result<ProjectNumber> project_number(const std::string& project, Seq first_seq);
     Result<void> make_room(const PlannedUnit& plan);
     Result<void> commit();

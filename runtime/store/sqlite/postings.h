@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/core/limits.h"
 #include "runtime/event/event.h"
 #include "runtime/store/event_store.h"
 
@@ -18,7 +19,7 @@ namespace annal::sqlite {
 /// A project within a segment; small.
 using ProjectNumber = std::int64_t;
 inline constexpr int kSeqBits = 40;
-inline constexpr Seq kSeqMax = (Seq{1} << kSeqBits) - 1;
+static_assert(kSeqMax == (Seq{1} << kSeqBits) - 1);
 /// The key of an event's row: project first, then seq.
 [[nodiscard]] constexpr std::int64_t row_key(ProjectNumber pid, Seq seq) {
     return (pid << kSeqBits) | seq;

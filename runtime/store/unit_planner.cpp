@@ -1,8 +1,11 @@
-#include "runtime/store/sqlite/unit_check.h"
+#include "runtime/store/unit_planner.h"
+
+#include <algorithm>
+#include <unordered_map>
 
 #include "runtime/core/limits.h"
 
-namespace annal::sqlite {
+namespace annal {
 namespace {
 
 Error key_conflict(std::string_view which) {
@@ -22,7 +25,44 @@ Error precondition(const KvOp& op, std::string_view found) {
 
 }  // namespace
 
-Result<PlannedUnit> UnitCheck::check(const AppendUnit& unit) {
+bool PlannedUnit::changes_nothing() const {
+    return replayed || (sealed.events.empty() && kv.empty() && keys.empty() && erase.empty() &&
+                        unit->cursors.empty());
+}
+
+void StagedUnits::add(const PlannedUnit& plan) {
+    add_events(plan);
+    keys.insert(plan.keys.begin(), plan.keys.end());
+    for (const auto& [name, value] : plan.kv) {
+        kv[name] = value;
+    }
+}
+
+void StagedUnits::add(PlannedUnit&& plan) {
+    add_events(plan);
+    keys.merge(plan.keys);
+    for (auto& [name, value] : plan.kv) {
+        kv[name] = std::move(value);
+    }
+}
+
+void StagedUnits::add_events(const PlannedUnit& plan) {
+    const std::string& project = plan.unit->project;
+    const SealedBatch& sealed = plan.sealed;
+    if (!sealed.events.empty()) {
+        const auto [log, is_new] = logs.try_emplace(project);
+        if (is_new) {
+            log->second.first_seq = sealed.first_seq;
+            log->second.first_at = sealed.events.front().created_at;
+        }
+        log->second.head = {sealed.last_seq, sealed.last_at, sealed.digest};
+    }
+    for (const Seq seq : plan.erase) {
+        erased.insert({project, seq});
+    }
+}
+
+Result<PlannedUnit> UnitPlanner::plan(const AppendUnit& unit) {
     PlannedUnit plan;
     plan.unit = &unit;
     if (unit.events.size() > kBatchEventsMax) {
@@ -50,7 +90,7 @@ Result<PlannedUnit> UnitCheck::check(const AppendUnit& unit) {
     return plan;
 }
 
-Result<bool> UnitCheck::replay_request(PlannedUnit& plan, Digest& content) {
+Result<bool> UnitPlanner::replay_request(PlannedUnit& plan, Digest& content) {
     const AppendUnit& unit = *plan.unit;
     content = content_digest(unit.events);
     BOOST_OUTCOME_TRY(
@@ -69,15 +109,15 @@ Result<bool> UnitCheck::replay_request(PlannedUnit& plan, Digest& content) {
     return true;
 }
 
-Result<std::optional<KeyRecord>> UnitCheck::known_key(const KeyName& name) {
+Result<std::optional<KeyRecord>> UnitPlanner::known_key(const KeyName& name) {
     const auto staged = staged_.keys.find(name);
     if (staged != staged_.keys.end()) {
         return staged->second;
     }
-    return keys_.find(name, now_);
+    return committed_.key(name);
 }
 
-Result<std::optional<std::string>> UnitCheck::kv_value(
+Result<std::optional<std::string>> UnitPlanner::kv_value(
     const PlannedUnit& plan, const KvName& name
 ) {
     for (const KvStage* stage : {&plan.kv, &staged_.kv}) {
@@ -86,10 +126,10 @@ Result<std::optional<std::string>> UnitCheck::kv_value(
             return found->second;
         }
     }
-    return control_.kv(std::get<0>(name), std::get<1>(name), std::get<2>(name));
+    return committed_.kv(name);
 }
 
-Result<void> UnitCheck::check_kv(PlannedUnit& plan) {
+Result<void> UnitPlanner::check_kv(PlannedUnit& plan) {
     for (const KvOp& op : plan.unit->kv) {
         const KvName name(op.space, op.project, op.key);
         switch (op.kind) {
@@ -118,69 +158,39 @@ Result<void> UnitCheck::check_kv(PlannedUnit& plan) {
     return ok();
 }
 
-Result<void> UnitCheck::check_erasures(PlannedUnit& plan) {
+Result<void> UnitPlanner::check_erasures(PlannedUnit& plan) {
     for (const Seq seq : plan.unit->erase) {
-        BOOST_OUTCOME_TRY(check_erasure(plan, seq));
+        BOOST_OUTCOME_TRY(const bool may, may_erase(plan, seq));
+        if (!may) {
+            return Error{
+                Errc::not_found,
+                "event " + std::to_string(seq) + " is absent or was deleted already"};
+        }
+        plan.erase.push_back(seq);
     }
     return ok();
 }
 
-Result<void> UnitCheck::check_erasure(PlannedUnit& plan, Seq seq) {
+Result<bool> UnitPlanner::may_erase(const PlannedUnit& plan, Seq seq) {
     const std::string& project = plan.unit->project;
-    const Error absent{
-        Errc::not_found, "event " + std::to_string(seq) + " is absent or was deleted already"};
-    for (const auto& erasure : plan.erasures) {
-        if (erasure.seq == seq) {
-            return absent;
-        }
-    }
-    if (staged_.erased_seqs.contains({project, seq})) {
-        return absent;
+    const bool again = std::find(plan.erase.begin(), plan.erase.end(), seq) != plan.erase.end();
+    if (again || staged_.erased.contains({project, seq})) {
+        return false;
     }
     const auto staged = staged_.logs.find(project);
     if (staged != staged_.logs.end() && seq >= staged->second.first_seq) {
-        if (seq > staged->second.head.seq) {
-            return absent;
-        }
-        plan.erasures.push_back({seq, nullptr, staged->second.pid});
-        return ok();
+        return seq <= staged->second.head.seq;
     }
-    const auto log = catalog_.view(project);
-    if (!log || seq < log->first_seq || seq > log->head.seq) {
-        return absent;
-    }
-    for (std::size_t i = log->spans(); i-- > 0;) {
-        const Span& span = log->span(i);
-        if (seq < span.first_seq) {
-            continue;
-        }
-        const std::int64_t key = row_key(span.pid, seq);
-        const auto erasing = span.segment->erasing();
-        if (erasing != nullptr && erasing->contains(key)) {
-            return absent;
-        }
-        BOOST_OUTCOME_TRY(const bool live, is_live_(span.segment, key));
-        if (!live) {
-            return absent;
-        }
-        const bool open = i >= log->closed->size();
-        plan.erasures.push_back({seq, open ? nullptr : span.segment, span.pid});
-        return ok();
-    }
-    return absent;
+    return committed_.is_live(project, seq);
 }
 
-LogHead UnitCheck::head_of(const std::string& project) const {
+LogHead UnitPlanner::head_of(const std::string& project) {
     const auto staged = staged_.logs.find(project);
-    if (staged != staged_.logs.end()) {
-        return staged->second.head;
-    }
-    const auto log = catalog_.view(project);
-    return log ? log->head : LogHead{};
+    return staged != staged_.logs.end() ? staged->second.head : committed_.head(project);
 }
 
 // Replays what is known and gives the rest its place in the log.
-Result<void> UnitCheck::place_events(PlannedUnit& plan) {
+Result<void> UnitPlanner::place_events(PlannedUnit& plan) {
     const AppendUnit& unit = *plan.unit;
     const std::size_t count = unit.events.size();
     plan.receipts.resize(count);
@@ -250,4 +260,4 @@ Result<void> UnitCheck::place_events(PlannedUnit& plan) {
     return ok();
 }
 
-}  // namespace annal::sqlite
+}  // namespace annal
