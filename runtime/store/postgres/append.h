@@ -1,0 +1,84 @@
+#pragma once
+
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "runtime/core/metrics.h"
+#include "runtime/store/postgres/committed.h"
+#include "runtime/store/postgres/partitions.h"
+#include "runtime/store/postgres/pool.h"
+
+namespace annal::postgres {
+
+/// How long the parts of an append may take.
+struct AppendTimes {
+    std::chrono::milliseconds statement{20'000};
+    /// For the lock of a project: longer than `idle`, so that a writer that froze with the lock is
+    /// outlived.
+    std::chrono::milliseconds lock{10'000};
+    /// Until the server ends the transaction of a writer that says nothing any more.
+    std::chrono::milliseconds idle{5'000};
+    /// For a server that comes back to tell what became of a COMMIT.
+    std::chrono::milliseconds resolve{15'000};
+};
+
+/// Which actions are known to be recorded in project_actions. It only saves writes: to forget some
+/// is harmless.
+///
+/// Threads: any. Limits: kMax entries.
+class KnownActions {
+public:
+    using Entry = std::tuple<std::string, Month, std::string>;  ///< project, month, action
+    [[nodiscard]] bool has(const Entry& entry) const;
+    void add(const std::set<Entry>& entries);
+
+private:
+    static constexpr std::size_t kMax = 100'000;
+    mutable std::mutex mutex_;
+    std::set<Entry> entries_;
+};
+
+/// What all append connections of a node share.
+struct AppendShared {
+    AppendTimes times;
+    const Clock* stamps = nullptr;  ///< instead of the database's clock, for tests
+    Partitions& partitions;
+    KnownActions actions;
+    Metric &commits, &commit_seconds, &failures, &unknown_commits;
+};
+
+/// Appends units, in as few transactions as can be.
+///
+/// Order: the append locks of all projects concerned are taken first, in one order on all nodes,
+/// and held until the commit is visible. So each log is written by one transaction at a time, and
+/// whoever reads a log sees a prefix of it. Nothing is updated on the way.
+/// An unknown outcome (the connection broke at COMMIT) is settled by taking the locks again, which
+/// waits until the first transaction has ended, and looking for what it would have written.
+///
+/// Threads: one at a time.
+class Append {
+public:
+    Append(Pool::Seat& seat, AppendShared& shared) : seat_(seat), shared_(shared) {}
+    /// Gives every unit its outcome.
+    void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
+
+private:
+    struct Work;
+    enum class End { committed, again, split, unknown, failed };
+
+    void run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes);
+    End attempt(Work& work);
+    End write(Connection& db, Work& work);
+    End failed(Connection& db, Work& work, const Error& error);
+    End resolve(Work& work);
+
+    Pool::Seat& seat_;
+    AppendShared& shared_;
+};
+
+}  // namespace annal::postgres

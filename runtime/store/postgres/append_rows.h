@@ -1,0 +1,81 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/store/postgres/append.h"
+#include "runtime/store/postgres/event_rows.h"
+
+namespace annal::postgres {
+
+/// The rows that the planned units of one transaction write.
+class AppendRows {
+public:
+    explicit AppendRows(Committed& committed) : committed_(committed) {}
+
+    /// `month`: of keys of units without events.
+    void add(PlannedUnit&& plan, Month month);
+    /// Months that get events.
+    [[nodiscard]] const std::set<Month>& months() const { return months_; }
+    [[nodiscard]] const std::set<KnownActions::Entry>& actions() const { return actions_; }
+    [[nodiscard]] bool empty() const;
+
+    /// Writes everything within the open transaction. @return  the transaction's id
+    [[nodiscard]] Result<std::string> write(Connection& db, const KnownActions& known);
+
+    /// The first of each project: it tells whether the transaction was committed.
+    struct Batch {
+        std::string project;
+        Seq first_seq = 0, last_seq = 0;
+        TimeUs last_at = 0;
+        Digest digest{}, prev_digest{};
+    };
+    [[nodiscard]] const std::vector<Batch>& batches() const { return sealed_; }
+
+private:
+    /// Events of a project that share a row of event_batches.
+    struct Open {
+        Batch batch;
+        std::vector<SealedEvent> events;
+        Month month;
+    };
+    void add_events(const PlannedUnit& plan);
+    void seal(const std::string& project, Open& open);
+    void seal_all();
+    [[nodiscard]] Result<void> erase(Connection& db);
+    [[nodiscard]] Result<void> write_kv(Connection& db);
+
+    Committed& committed_;
+    EventRows events_;
+    std::map<std::string, Open> open_;
+    std::map<std::string, LogHead> heads_;  ///< after the batches that are sealed
+    std::vector<Batch> sealed_;
+    std::map<std::pair<std::string, Month>, Seq> begins_;  ///< months that a log enters
+    std::set<Month> months_;
+    std::set<KnownActions::Entry> actions_;
+    struct Key {
+        std::string project;
+        Month month;
+        KeyRecord record;
+    };
+    std::map<KeyName, Key> keys_;
+    KvStage kv_;
+    std::map<std::pair<std::string, std::string>, Seq> cursors_;
+    std::set<std::pair<std::string, Seq>> erased_;
+};
+
+/// Whether a transaction whose COMMIT had no answer was committed: takes the append locks, which
+/// waits until it has ended, and looks for its batches; one without events is asked for by its id.
+/// Leaves a transaction open. @error  It could not be found out now.
+[[nodiscard]] Result<bool> was_committed(
+    Connection& db,
+    const AppendNeeds& needs,
+    const std::vector<AppendRows::Batch>& batches,
+    const std::string& transaction
+);
+
+}  // namespace annal::postgres

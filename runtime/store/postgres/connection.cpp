@@ -1,0 +1,257 @@
+#include "runtime/store/postgres/connection.h"
+
+#include <libpq-fe.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <pqxx/pqxx>
+
+#include "runtime/core/crypto.h"
+
+namespace annal::postgres {
+namespace {
+
+/// A position in the parameters that libpqxx walks over: each is passed as binary.
+class BinaryValues {
+public:
+    explicit BinaryValues(std::vector<std::string>::const_iterator at) : at_(at) {}
+    pqxx::binarystring operator*() const { return {at_->data(), at_->size()}; }
+    BinaryValues& operator++() {
+        ++at_;
+        return *this;
+    }
+    bool operator!=(const BinaryValues& other) const { return at_ != other.at_; }
+
+private:
+    std::vector<std::string>::const_iterator at_;
+};
+
+const pqxx::result& result_of(const std::shared_ptr<const void>& pointer) {
+    return *static_cast<const pqxx::result*>(pointer.get());
+}
+
+pqxx::field field_of(const std::shared_ptr<const void>& pointer, std::size_t row, int column) {
+    return result_of(pointer)[static_cast<pqxx::result::size_type>(row)][column];
+}
+
+std::string first_line(std::string_view text) {
+    for (const std::string_view prefix : {"ERROR:  ", "FATAL:  "})
+        if (text.starts_with(prefix)) text.remove_prefix(prefix.size());
+    std::string line(text.substr(0, text.find('\n')));
+    return line.empty() ? "no reason was given" : line;
+}
+
+/// What a SQLSTATE means to a caller.
+Errc code_of(std::string_view state) {
+    if (state == "57014" || state == "55P03") return Errc::timeout;
+    const std::string_view kind = state.substr(0, 2);
+    // Connection, operator intervention, resources, locks and deadlocks, read-only, I/O.
+    for (const std::string_view now : {"08", "57", "53", "55", "40", "25", "58", "28", "3D"})
+        if (kind == now) return Errc::unavailable;
+    return Errc::internal;
+}
+
+std::string advice(std::string_view state) {
+    if (state == "25006") return "the database is read-only; ";
+    if (state == "53100") return "the database's disk is full; ";
+    if (state == "53300") return "the database has too many connections; ";
+    return {};
+}
+
+Error error_of(std::string_view state, std::string_view what) {
+    Error error{code_of(state), "PostgreSQL: " + advice(state) + first_line(what)};
+    if (!state.empty()) error.detail += " (SQLSTATE " + std::string(state) + ")";
+    if (error.code != Errc::internal) error.retry_after_ms = 1'000;
+    return error;
+}
+
+Error lost_error(std::string_view what) {
+    return {
+        Errc::unavailable, "the connection to PostgreSQL is lost: " + first_line(what), {}, 1'000};
+}
+
+/// The caller's words win over ours.
+Result<std::string> connection_words(const Connection::Options& options) {
+    std::map<std::string, std::string> words{
+        {"application_name", "annal"},
+        {"client_encoding", "UTF8"},
+        {"connect_timeout",
+         std::to_string(std::max<std::int64_t>(2, options.connect_timeout.count()))},
+        {"tcp_user_timeout", std::to_string(options.tcp_user_timeout.count())},
+        {"keepalives_idle", "30"},
+    };
+    char* message = nullptr;
+    PQconninfoOption* given = PQconninfoParse(options.url.c_str(), &message);
+    if (given == nullptr) {
+        const std::string why = message == nullptr ? "out of memory" : first_line(message);
+        PQfreemem(message);
+        return Error{Errc::invalid, "postgres_url can't be read: " + why};
+    }
+    for (const PQconninfoOption* word = given; word->keyword != nullptr; ++word)
+        if (word->val != nullptr) words[word->keyword] = word->val;
+    PQconninfoFree(given);
+    std::string text;
+    for (const auto& [word, value] : words) {
+        text += word + "='";
+        for (const char c : value) {
+            if (c == '\'' || c == '\\') text += '\\';
+            text += c;
+        }
+        text += "' ";
+    }
+    return text;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+/// A connection that came back by itself would have lost its transaction unnoticed.
+void stay_lost(pqxx::connection& connection) {
+    connection.inhibit_reactivation(true);
+}
+#pragma GCC diagnostic pop
+
+}  // namespace
+
+struct Connection::Session {
+    explicit Session(const std::string& words) : connection(words) { stay_lost(connection); }
+    pqxx::connection connection;
+    std::unique_ptr<pqxx::notification_receiver> receiver;  ///< gone before the connection
+};
+
+bool Rows::is_null(std::size_t row, int column) const {
+    return field_of(result_, row, column).is_null();
+}
+
+Text Rows::text(std::size_t row, int column) const {
+    const auto field = field_of(result_, row, column);
+    return field.is_null() ? Text() : Text(std::string_view(field.c_str(), field.size()));
+}
+
+std::int64_t Rows::integer(std::size_t row, int column) const {
+    const std::string_view digits = text(row, column).view();
+    std::int64_t value = 0;
+    std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return value;
+}
+
+bool Rows::boolean(std::size_t row, int column) const {
+    return text(row, column).view() == "t";
+}
+
+std::string Rows::bytes(std::size_t row, int column) const {
+    // "\x00ff…"
+    const std::string_view hex = text(row, column).view();
+    std::string out;
+    if (hex.size() < 2) return out;
+    out.reserve(hex.size() / 2);
+    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    for (std::size_t i = 2; i + 1 < hex.size(); i += 2)
+        out += static_cast<char>(digit(hex[i]) << 4 | digit(hex[i + 1]));
+    return out;
+}
+
+Connection::Connection(std::unique_ptr<Session> session, Watchdog& watchdog)
+    : session_(std::move(session)), watchdog_(watchdog) {}
+
+Connection::~Connection() = default;
+
+Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Watchdog& watchdog) {
+    BOOST_OUTCOME_TRY(const auto words, connection_words(options));
+    try {
+        auto session = std::make_unique<Session>(words);
+        return std::unique_ptr<Connection>(new Connection(std::move(session), watchdog));
+    } catch (const std::exception& e) {
+        return Error{
+            Errc::unavailable, "can't connect to PostgreSQL: " + first_line(e.what()), {}, 1'000};
+    }
+}
+
+template <class Call>
+Result<Rows> Connection::call(const Call& call) {
+    if (lost_) return lost_error("it was lost before");
+    try {
+        const Watchdog::Guard guard(watchdog_, session_->connection.sock(), deadline_);
+        pqxx::nontransaction work(session_->connection);
+        auto result = std::make_shared<const pqxx::result>(call(work));
+        Rows rows;
+        rows.size_ = result->size();
+        rows.changed_ = result->affected_rows();
+        rows.result_ = std::move(result);
+        return rows;
+    } catch (const pqxx::broken_connection& e) {
+        lost_ = true;
+        state_.clear();
+        return lost_error(e.what());
+    } catch (const pqxx::sql_error& e) {
+        state_ = e.sqlstate();
+        // The server says so and hangs up (57P01 and its kin), or could not say anything any more.
+        lost_ = !session_->connection.is_open() || state_.starts_with("57P") || state_.empty();
+        return lost_ ? lost_error(e.what()) : error_of(state_, e.what());
+    } catch (const std::exception& e) {
+        lost_ = true;
+        state_.clear();
+        return lost_error(e.what());
+    }
+}
+
+Result<Rows> Connection::run(const std::string& statements) {
+    return call([&](pqxx::nontransaction& work) { return work.exec(statements); });
+}
+
+Result<Rows> Connection::run(const std::string& statement, const Params& params) {
+    return call([&](pqxx::nontransaction& work) {
+        const auto& values = params.values();
+        return work.exec_params(
+            statement,
+            pqxx::prepare::make_dynamic_params(
+                BinaryValues(values.begin()), BinaryValues(values.end())
+            )
+        );
+    });
+}
+
+void Connection::rollback() {
+    if (lost_) return;
+    const std::string cause = state_;
+    if (run("ROLLBACK").has_error()) lost_ = true;
+    state_ = cause;
+}
+
+Result<std::vector<std::string>> Connection::await_notifications(
+    const std::string& channel, std::chrono::milliseconds patience
+) {
+    struct Receiver final : pqxx::notification_receiver {
+        Receiver(pqxx::connection_base& connection, const std::string& name)
+            : notification_receiver(connection, name) {}
+        void operator()(const std::string& payload, int /*backend*/) override {
+            payloads.push_back(payload);
+        }
+        std::vector<std::string> payloads;
+    };
+    if (lost_) return lost_error("it was lost before");
+    try {
+        if (!session_->receiver)
+            session_->receiver = std::make_unique<Receiver>(session_->connection, channel);
+        auto& receiver = static_cast<Receiver&>(*session_->receiver);
+        receiver.payloads.clear();
+        const auto us = std::chrono::duration_cast<std::chrono::microseconds>(patience).count();
+        session_->connection.await_notification(us / 1'000'000, us % 1'000'000);
+        return std::move(receiver.payloads);
+    } catch (const std::exception& e) {
+        lost_ = true;
+        return lost_error(e.what());
+    }
+}
+
+std::string quoted(std::string_view text) {
+    // standard_conforming_strings is on in every supported version; E'' would read backslashes.
+    std::string out = "'";
+    for (const char c : text) {
+        if (c == '\'') out += '\'';
+        out += c;
+    }
+    return out + "'";
+}
+
+}  // namespace annal::postgres

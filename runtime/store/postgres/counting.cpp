@@ -1,0 +1,244 @@
+#include "runtime/store/postgres/counting.h"
+
+#include <algorithm>
+#include <map>
+
+#include "runtime/core/limits.h"
+#include "runtime/store/postgres/selection.h"
+
+namespace annal::postgres {
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{30'000};
+constexpr Seq kWindowFirst = 256;
+
+bool only_time(const Filter& filter) {
+    Filter rest = filter;
+    rest.from.reset();
+    rest.before.reset();
+    return rest.matches_all();
+}
+
+/// The seq of the first event of `range` created at `at` or later; one beyond when there is none.
+Result<Seq> first_from(
+    Connection& db, const std::string& project, const LogView& view, TimeUs at, SeqRange range
+) {
+    for (const MonthPart& part : view.months) {
+        if (part.range.last < range.first || at >= start_of(next(part.month))) continue;
+        Params params;
+        params.text(project).time(at);
+        const SeqRange own{std::max(part.range.first, range.first), part.range.last};
+        BOOST_OUTCOME_TRY(
+            const auto rows,
+            db.run(
+                "SELECT e.seq FROM audit_events e WHERE " + within_month("e", part.month) +
+                    within("e", own) +
+                    " AND e.created_at >= $2::timestamptz ORDER BY e.seq LIMIT 1",
+                params
+            )
+        );
+        if (rows.size() == 1) return rows.integer(0, 0);
+    }
+    return view.head.seq + 1;
+}
+
+Result<Total> count_between(
+    Connection& db, const std::string& project, const LogView& view, const Filter& filter
+) {
+    SeqRange range = view.all();
+    if (filter.from) {
+        BOOST_OUTCOME_TRY(const auto near, range_of(db, project, view, filter.from, std::nullopt));
+        BOOST_OUTCOME_TRY(range.first, first_from(db, project, view, *filter.from, near));
+    }
+    if (filter.before) {
+        BOOST_OUTCOME_TRY(
+            const auto near, range_of(db, project, view, filter.before, std::nullopt)
+        );
+        BOOST_OUTCOME_TRY(const auto end, first_from(db, project, view, *filter.before, near));
+        range.last = end - 1;
+    }
+    if (range.empty()) return Total{};
+    Params params;
+    params.text(project).number(range.first).number(range.last);
+    BOOST_OUTCOME_TRY(
+        const auto erased,
+        db.run(
+            "SELECT count(*) FROM tombstones WHERE project_id = $1::text AND seq BETWEEN "
+            "$2::bigint AND $3::bigint",
+            params
+        )
+    );
+    return Total{range.last - range.first + 1 - erased.integer(0, 0), true};
+}
+
+/// A count of a whole month that can be remembered.
+struct Counted {
+    Month month;
+    std::int64_t epoch = 0, count = 0;
+};
+
+class Counting {
+public:
+    Counting(Connection& db, const std::string& project, const Filter& filter, Deadline deadline)
+        : db_(db),
+          project_(project),
+          filter_(filter),
+          digest_(filter.digest()),
+          deadline_(deadline) {}
+
+    Result<Total> run(const LogView& view, const SeqRange& range) {
+        Total total;
+        for (auto part = view.months.rbegin(); part != view.months.rend(); ++part) {
+            SeqRange own{
+                std::max(part->range.first, range.first), std::min(part->range.last, range.last)};
+            if (own.empty()) continue;
+            const bool whole =
+                part->sealed && own.first == part->range.first && own.last == part->range.last;
+            BOOST_OUTCOME_TRY(const auto known, whole ? remembered(*part) : std::nullopt);
+            if (known) {
+                total.count += *known;
+                continue;
+            }
+            const std::int64_t before = total.count;
+            BOOST_OUTCOME_TRY(total.exact, count_part(*part, own, total.count));
+            if (!total.exact) return total;
+            if (whole) counted_.push_back({part->month, part->epoch, total.count - before});
+            if (is_late() && own.first > range.first) {
+                total.exact = false;
+                return total;
+            }
+        }
+        return total;
+    }
+
+    /// Outside of the reading transaction. That it can't be written (a read replica) is no matter.
+    void remember() {
+        for (const Counted& counted : counted_) {
+            Params params;
+            params.text(project_).text(month_text(counted.month)).bytes(digest_);
+            params.number(counted.epoch).number(counted.count);
+            (void)db_.run(
+                "INSERT INTO month_counts SELECT $1::text, $2::text::date, $3::bytea, $4::bigint, "
+                "$5::bigint ON CONFLICT (project_id, month, filter) DO UPDATE SET epoch = "
+                "excluded.epoch, count = excluded.count",
+                params
+            );
+        }
+    }
+
+private:
+    [[nodiscard]] bool is_late() const { return std::chrono::steady_clock::now() >= deadline_; }
+
+    Result<std::optional<std::int64_t>> remembered(const MonthPart& part) {
+        Params params;
+        params.text(project_).text(month_text(part.month)).bytes(digest_).number(part.epoch);
+        BOOST_OUTCOME_TRY(
+            const auto rows,
+            db_.run(
+                "SELECT count FROM month_counts WHERE project_id = $1::text AND month = "
+                "$2::text::date AND filter = $3::bytea AND epoch = $4::bigint",
+                params
+            )
+        );
+        if (rows.size() == 0) return std::nullopt;
+        return rows.integer(0, 0);
+    }
+
+    /// In windows of seqs, the newest first. False: the time was over before the end.
+    Result<bool> count_part(const MonthPart& part, SeqRange left, std::int64_t& count) {
+        Params params;
+        params.text(project_);
+        const auto selection = select(filter_, {part.sealed, false, false}, params);
+        if (selection.nothing) return true;
+        const std::string rest =
+            " AND " + (selection.rest.empty() ? std::string("NOT t.deleted") : selection.rest);
+        for (Seq window = kWindowFirst; !left.empty();
+             window = std::min<Seq>(window * 8, kScanWindowSeqs)) {
+            const SeqRange piece{std::max(left.first, left.last - window + 1), left.last};
+            BOOST_OUTCOME_TRY(
+                const auto rows,
+                db_.run(
+                    "SELECT count(*) FROM audit_events t WHERE " + within_month("t", part.month) +
+                        within("t", piece) + selection.time + selection.driver + rest,
+                    params
+                )
+            );
+            count += rows.integer(0, 0);
+            left.last = piece.first - 1;
+            if (is_late() && !left.empty()) return false;
+        }
+        return true;
+    }
+
+    Connection& db_;
+    const std::string& project_;
+    const Filter& filter_;
+    const Digest digest_;
+    const Deadline deadline_;
+    std::vector<Counted> counted_;
+};
+
+}  // namespace
+
+Result<std::vector<ActionCount>> count_actions(
+    Connection& db, const std::string& project, TimeUs since
+) {
+    Reading reading(db);
+    BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kPatience));
+    if (view.head.seq == kNoSeq) return std::vector<ActionCount>{};
+    BOOST_OUTCOME_TRY(const auto range, range_of(db, project, view, since, std::nullopt));
+    std::map<std::string, ActionCount> counts;
+    for (const MonthPart& part : view.months) {
+        const SeqRange own{std::max(part.range.first, range.first), part.range.last};
+        if (own.empty()) continue;
+        Params params;
+        params.text(project).time(since);
+        BOOST_OUTCOME_TRY(
+            const auto rows,
+            db.run(
+                "SELECT t.action, count(*), (extract(epoch FROM max(t.created_at)) * "
+                "1000000)::bigint FROM audit_events t WHERE " +
+                    within_month("t", part.month) + within("t", own) +
+                    " AND t.created_at >= $2::timestamptz AND NOT t.deleted GROUP BY t.action",
+                params
+            )
+        );
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const std::string action(rows.text(i, 0).view());
+            ActionCount& count =
+                counts.try_emplace(action, ActionCount{action, 0, 0}).first->second;
+            count.count += rows.integer(i, 1);
+            count.last_seen = std::max(count.last_seen, rows.integer(i, 2));
+        }
+    }
+    std::vector<ActionCount> sorted;
+    for (auto& [action, count] : counts) sorted.push_back(std::move(count));
+    std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
+        return a.count > b.count;
+    });
+    return sorted;
+}
+
+Result<Total> count_events(
+    Connection& db,
+    const std::string& project,
+    const Filter& filter,
+    std::chrono::milliseconds budget
+) {
+    Counting counting(db, project, filter, std::chrono::steady_clock::now() + budget);
+    Result<Total> total = Total{};
+    {
+        Reading reading(db);
+        BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kPatience));
+        if (view.head.seq == kNoSeq) return total;
+        if (only_time(filter)) return count_between(db, project, view, filter);
+        BOOST_OUTCOME_TRY(
+            const auto range, range_of(db, project, view, filter.from, filter.before)
+        );
+        total = counting.run(view, range);
+    }
+    if (total.has_value()) counting.remember();
+    return total;
+}
+
+}  // namespace annal::postgres

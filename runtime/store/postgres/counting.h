@@ -1,0 +1,18 @@
+#pragma once
+
+#include "runtime/store/postgres/log_view.h"
+
+namespace annal::postgres {
+
+[[nodiscard]] Result<std::vector<ActionCount>> count_actions(
+    Connection& db, const std::string& project, TimeUs since
+);
+/// Counts of whole sealed months are remembered in the database until an event of them is erased.
+[[nodiscard]] Result<Total> count_events(
+    Connection& db,
+    const std::string& project,
+    const Filter& filter,
+    std::chrono::milliseconds budget
+);
+
+}  // namespace annal::postgres

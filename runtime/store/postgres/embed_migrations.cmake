@@ -1,0 +1,13 @@
+# cmake -DDIRECTORY=… -DOUTPUT=… -P embed_migrations.cmake: the migrations as a table of C++ constants, by their numbers.
+file(GLOB files ${DIRECTORY}/*.sql)
+list(SORT files)
+set(text "// Made from migrations/postgres by embed_migrations.cmake.\n#include \"runtime/store/postgres/migrations.h\"\n\nnamespace annal::postgres {\nnamespace {\n\nconstexpr Migration kMigrations[] = {\n")
+foreach(file ${files})
+    get_filename_component(stem ${file} NAME_WE)
+    string(REGEX MATCH "^[0-9]+" number ${stem})
+    string(REGEX REPLACE "^0+" "" number ${number})
+    file(READ ${file} sql)
+    string(APPEND text "{${number}, \"${stem}.sql\", R\"sql(${sql})sql\"},\n")
+endforeach()
+string(APPEND text "};\n\n}  // namespace\n\nstd::span<const Migration> migrations() {\n    return kMigrations;\n}\n\n}  // namespace annal::postgres\n")
+file(WRITE ${OUTPUT} "${text}")

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "runtime/event/seal.h"
+#include "runtime/store/postgres/connection.h"
+
+namespace annal::postgres {
+
+/// Events on their way into the table, column by column.
+class EventRows {
+public:
+    EventRows();
+    void add(const std::string& project, const SealedEvent& sealed, const EventDraft& draft);
+    [[nodiscard]] std::size_t size() const { return seq_.size(); }
+    /// "INSERT INTO audit_events (…) SELECT … FROM unnest(…)"; its parameters are added to
+    /// `params`.
+    [[nodiscard]] std::string insert_statement(Params& params);
+
+private:
+    Array project_, seq_, created_at_, occurred_at_, id_, leaf_, salt_;
+    std::vector<Array> columns_;
+};
+
+/// The columns that `read_event` reads, in its order, of the table `e`.
+[[nodiscard]] const std::string& event_columns();
+inline constexpr int kEventColumns = 4 + static_cast<int>(kColumns);
+/// Reads the event that begins at `column` of a row into `batch`.
+void read_event(
+    const Rows& rows, std::size_t row, int column, const std::string& project, EventBatch& batch
+);
+
+}  // namespace annal::postgres

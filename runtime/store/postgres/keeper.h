@@ -1,0 +1,51 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "runtime/store/postgres/append.h"
+#include "runtime/store/postgres/postgres_store.h"
+
+namespace annal::postgres {
+
+/// The thread that makes the database ready (migrations, partitions ahead) and looks after it from
+/// time to time: months that are over are sealed, what was dropped is freed. It has a connection of
+/// its own, the direct one.
+class Keeper {
+public:
+    Keeper(const PostgresOptions& options, Partitions& partitions, Watchdog& watchdog);
+    ~Keeper() { stop(); }
+
+    /// Makes the first attempt in the caller's thread, then goes on in its own.
+    /// @error Errc::invalid, Errc::conflict  There is no use in trying again.
+    [[nodiscard]] Result<void> start();
+    /// Why the database can't be used yet; empty: it can.
+    [[nodiscard]] std::string refusal() const;
+    /// Looks after the database soon.
+    void wake();
+    /// Waits until a round that began after this call is over. For tests. False: it failed.
+    [[nodiscard]] bool settle(std::chrono::milliseconds patience);
+    void stop();
+
+private:
+    Result<void> prepare();
+    Result<void> look_after();
+    void run();
+
+    const PostgresOptions& options_;
+    Partitions& partitions_;
+    Watchdog& watchdog_;
+    std::unique_ptr<Connection> db_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_, ended_;
+    std::string refusal_ = "the store has not started yet";
+    bool woken_ = false, stopping_ = false, ready_ = false, sound_ = false;
+    std::uint64_t rounds_begun_ = 0, rounds_ended_ = 0;
+    std::thread thread_;
+};
+
+}  // namespace annal::postgres

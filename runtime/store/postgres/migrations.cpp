@@ -1,0 +1,117 @@
+#include "runtime/store/postgres/migrations.h"
+
+#include <map>
+
+#include "runtime/core/crypto.h"
+
+namespace annal::postgres {
+namespace {
+
+// An arbitrary number that every runtime agrees on.
+constexpr const char* kBegin =
+    "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(4711000000000000001)";
+constexpr const char* kTables =
+    "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL, "
+    "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
+    "CREATE TABLE IF NOT EXISTS schema_compatibility (only boolean PRIMARY KEY DEFAULT true CHECK "
+    "(only), oldest_runtime int NOT NULL);"
+    "INSERT INTO schema_compatibility VALUES (true, 1) ON CONFLICT DO NOTHING";
+constexpr const char* kExist = "SELECT to_regclass('schema_migrations') IS NOT NULL";
+constexpr const char* kApplied = "SELECT version, name, checksum FROM schema_migrations";
+constexpr const char* kOldest = "SELECT oldest_runtime FROM schema_compatibility";
+
+std::string checksum(const Migration& migration) {
+    return to_hex(sha256(migration.sql));
+}
+
+Result<void> check_generation(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kOldest));
+    if (rows.size() == 1 && rows.integer(0, 0) > kRuntimeGeneration) {
+        return Error{
+            Errc::conflict,
+            "the database serves runtimes of generation " + std::to_string(rows.integer(0, 0)) +
+                " and newer, this one is of generation " + std::to_string(kRuntimeGeneration) +
+                ": install a newer version"};
+    }
+    return ok();
+}
+
+/// Those of `known` that are missing.
+Result<std::vector<const Migration*>> missing(Connection& db, std::span<const Migration> known) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kApplied));
+    std::map<int, std::string> applied;
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        applied[static_cast<int>(rows.integer(i, 0))] = rows.text(i, 2).view();
+    std::vector<const Migration*> out;
+    for (const Migration& migration : known) {
+        const auto found = applied.find(migration.version);
+        if (found == applied.end()) {
+            out.push_back(&migration);
+        } else if (found->second != checksum(migration)) {
+            return Error{
+                Errc::conflict,
+                "migration " + std::string(migration.name) +
+                    " was applied to the database with another content: it was changed after its "
+                    "release, or the database belongs to another program"};
+        }
+    }
+    return out;
+}
+
+Result<MigrationReport> apply(Connection& db, std::span<const Migration> known) {
+    BOOST_OUTCOME_TRYV(db.run(kTables));
+    BOOST_OUTCOME_TRYV(check_generation(db));
+    BOOST_OUTCOME_TRY(const auto todo, missing(db, known));
+    MigrationReport report;
+    for (const Migration* migration : todo) {
+        if (auto done = db.run(std::string(migration->sql)); done.has_error()) {
+            Error error = done.error();
+            error.detail = std::string(migration->name) + ": " + error.detail;
+            return error;
+        }
+        Params row;
+        row.text(std::to_string(migration->version))
+            .text(migration->name)
+            .text(checksum(*migration));
+        BOOST_OUTCOME_TRYV(db.run(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1::text::int, "
+            "$2::text, $3::text)",
+            row
+        ));
+        report.applied.push_back(migration->version);
+    }
+    BOOST_OUTCOME_TRY(const auto newest, db.run("SELECT max(version) FROM schema_migrations"));
+    report.version = static_cast<int>(newest.integer(0, 0));
+    return report;
+}
+
+}  // namespace
+
+Result<MigrationReport> migrate(Connection& db, std::span<const Migration> known) {
+    db.set_deadline(std::chrono::steady_clock::now() + std::chrono::minutes(30));
+    if (auto begun = db.run(kBegin); begun.has_error()) {
+        db.rollback();
+        return begun.error();
+    }
+    auto report = apply(db, known);
+    if (!report) {
+        db.rollback();
+        return report;
+    }
+    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+    return report;
+}
+
+Result<void> check_schema(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto exist, db.run(kExist));
+    if (!exist.boolean(0, 0))
+        return Error{Errc::conflict, "the database has no tables yet: run `annal migrate`"};
+    BOOST_OUTCOME_TRYV(check_generation(db));
+    BOOST_OUTCOME_TRY(const auto todo, missing(db, migrations()));
+    if (todo.empty()) return ok();
+    return Error{
+        Errc::conflict,
+        "the database lacks " + std::string(todo.front()->name) + ": run `annal migrate`"};
+}
+
+}  // namespace annal::postgres

@@ -1,0 +1,232 @@
+#include "runtime/store/postgres/months.h"
+
+#include "runtime/core/log.h"
+#include "runtime/store/postgres/committed.h"
+#include "runtime/store/postgres/selection.h"
+
+namespace annal::postgres {
+namespace {
+
+constexpr TimeUs kGrace = 600 * kSecondUs;
+
+constexpr const char* kList =
+    "WITH parts AS (SELECT project_id, month, first_seq, lead(first_seq) OVER (PARTITION BY "
+    "project_id ORDER BY month) AS next_seq FROM project_months) "
+    "SELECT p.month, sum(coalesce(p.next_seq, h.last_seq + 1) - p.first_seq)::bigint, "
+    "coalesce(pg_total_relation_size(to_regclass('audit_events_' || to_char(p.month, "
+    "'YYYY_MM'))), 0) FROM parts p JOIN event_months e ON e.month = p.month AND e.state <> "
+    "'dropped' LEFT JOIN LATERAL (SELECT last_seq FROM event_batches b WHERE b.project_id = "
+    "p.project_id AND p.next_seq IS NULL ORDER BY b.first_seq DESC LIMIT 1) h ON true "
+    "GROUP BY p.month ORDER BY p.month";
+constexpr const char* kStates =
+    "SELECT month, state, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM "
+    "event_months ORDER BY month";
+// Shortly: whoever appends meanwhile waits behind us.
+constexpr const char* kBegin =
+    "BEGIN;SET LOCAL lock_timeout = '2s';SET LOCAL statement_timeout = '60s';"
+    "SELECT pg_advisory_xact_lock(4711000000000000003)";
+
+/// What the readers of each log see, and what is known of the month, in one transaction.
+std::string hide_statements(const std::string& month) {
+    return "INSERT INTO project_log (project_id, first_seq) SELECT m.project_id, coalesce((SELECT "
+           "min(n.first_seq) FROM project_months n WHERE n.project_id = m.project_id AND n.month > "
+           "m.month), (SELECT b.last_seq + 1 FROM event_batches b WHERE b.project_id = "
+           "m.project_id ORDER BY b.first_seq DESC LIMIT 1)) FROM project_months m WHERE m.month "
+           "= " +
+           month +
+           " ON CONFLICT (project_id) DO UPDATE SET first_seq = excluded.first_seq;"
+           "UPDATE event_months SET state = 'dropped', epoch = epoch + 1 WHERE month = " +
+           month + ";DELETE FROM project_months WHERE month = " + month +
+           ";DELETE FROM project_actions WHERE month = " + month +
+           ";DELETE FROM month_counts WHERE month = " + month + ";COMMIT";
+}
+
+// The last batch of each log stays: it is its head.
+constexpr const char* kPruneBatches =
+    "DELETE FROM event_batches WHERE ctid = ANY(ARRAY(SELECT b.ctid FROM project_log l JOIN "
+    "event_batches b ON b.project_id = l.project_id AND b.last_seq < l.first_seq WHERE EXISTS "
+    "(SELECT 1 FROM event_batches n WHERE n.project_id = b.project_id AND n.first_seq > "
+    "b.first_seq) LIMIT 10000))";
+constexpr const char* kPruneTombstones =
+    "DELETE FROM tombstones WHERE ctid = ANY(ARRAY(SELECT t.ctid FROM project_log l JOIN "
+    "tombstones t ON t.project_id = l.project_id AND t.seq < l.first_seq LIMIT 10000))";
+
+struct MonthState {
+    Month month;
+    std::string state;
+};
+struct Months {
+    std::vector<MonthState> list;
+    TimeUs now = 0;
+};
+
+Result<Months> read_states(Connection& db, TimeUs now) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kStates));
+    Months months;
+    months.now = now;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        months.list.push_back(
+            {parse_month(rows.text(i, 0).view()), std::string(rows.text(i, 1).view())}
+        );
+        if (now == kNoTime) months.now = rows.integer(i, 2);
+    }
+    return months;
+}
+
+Result<void> may_hide(const Months& months, Month month) {
+    bool found = false, older = false;
+    for (const MonthState& known : months.list) {
+        if (known.state == "dropped") continue;
+        older = older || known.month < month;
+        found = found || known.month == month;
+    }
+    if (!found) return Error{Errc::not_found, "there are no events of that month"};
+    if (older) return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
+    if (months.now < start_of(next(month)) + kGrace)
+        return Error{Errc::conflict, "the month is still open for appends"};
+    return ok();
+}
+
+Result<void> finish(Connection& db, Result<void> done) {
+    if (done.has_error()) db.rollback();
+    return done;
+}
+
+Result<void> hide_locked(Connection& db, Month month, TimeUs now) {
+    // Once more, now that nobody appends.
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
+    BOOST_OUTCOME_TRY(may_hide(months, month));
+    BOOST_OUTCOME_TRYV(db.run(hide_statements("'" + month_text(month) + "'")));
+    return ok();
+}
+
+/// Deletes in pieces, so that no transaction is long.
+Result<void> prune(Connection& db, const char* statement) {
+    for (;;) {
+        BOOST_OUTCOME_TRY(const auto rows, db.run(statement));
+        if (rows.changed() == 0) return ok();
+    }
+}
+
+void set_patience(Connection& db, std::chrono::seconds patience) {
+    db.set_deadline(std::chrono::steady_clock::now() + patience);
+}
+
+Result<void> close_to_appends(Connection& db, Month month) {
+    BOOST_OUTCOME_TRYV(db.run(
+        "UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = '" +
+        month_text(month) + "';COMMIT"
+    ));
+    return ok();
+}
+
+/// Builds an index of a month beside its readers and writers. One that was cut short is made anew.
+Result<void> make_index(
+    Connection& db, Month month, const std::string& name, const std::string& definition
+) {
+    set_patience(db, std::chrono::hours(6));
+    const std::string table = partition_name(month), index = table + "_" + name;
+    BOOST_OUTCOME_TRY(
+        const auto rows,
+        db.run("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('" + index + "')")
+    );
+    if (rows.size() == 1 && rows.boolean(0, 0)) return ok();
+    if (rows.size() == 1) {
+        BOOST_OUTCOME_TRYV(db.run("DROP INDEX CONCURRENTLY " + index));
+    }
+    BOOST_OUTCOME_TRYV(
+        db.run("CREATE INDEX CONCURRENTLY " + index + " ON " + table + " " + definition)
+    );
+    return ok();
+}
+
+Result<void> make_indexes(Connection& db, Month month) {
+    for (std::size_t c = 0; c < kColumns; ++c) {
+        const auto column = static_cast<Column>(c);
+        if (is_indexed(column, false) || !is_indexed(column, true)) continue;
+        const std::string word(name(column));
+        BOOST_OUTCOME_TRYV(make_index(
+            db, month, word, "(project_id, " + word + ", seq) WHERE " + word + " IS NOT NULL"
+        ));
+    }
+    const std::string table = partition_name(month);
+    BOOST_OUTCOME_TRYV(
+        make_index(db, month, "search", "USING gin (" + searched_text(table) + " gin_trgm_ops)")
+    );
+    BOOST_OUTCOME_TRYV(db.run("VACUUM (ANALYZE) " + table));
+    BOOST_OUTCOME_TRYV(db.run(
+        "UPDATE event_months SET state = 'sealed' WHERE state = 'closed' AND month = '" +
+        month_text(month) + "'"
+    ));
+    return ok();
+}
+
+Result<void> seal(Connection& db, const MonthState& month) {
+    set_patience(db, std::chrono::seconds(90));
+    if (month.state == "open") {
+        Result<void> done = ok();
+        if (auto begun = db.run(kBegin); begun.has_error()) {
+            done = begun.error();
+        } else {
+            done = close_to_appends(db, month.month);
+        }
+        BOOST_OUTCOME_TRYV(finish(db, std::move(done)));
+        log::info("postgres.month_closed", {{"month", month_text(month.month)}});
+    }
+    return make_indexes(db, month.month);
+}
+
+}  // namespace
+
+Result<std::vector<MonthInfo>> list_months(Connection& db) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kList));
+    std::vector<MonthInfo> months;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        months.push_back(
+            {parse_month(rows.text(i, 0).view()),
+             rows.integer(i, 1),
+             static_cast<std::uint64_t>(rows.integer(i, 2))}
+        );
+    }
+    return months;
+}
+
+Result<void> hide_month(Connection& db, Month month, TimeUs now) {
+    set_patience(db, std::chrono::seconds(70));
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
+    BOOST_OUTCOME_TRY(may_hide(months, month));
+    if (auto begun = db.run(kBegin); begun.has_error()) return finish(db, begun.error());
+    return finish(db, hide_locked(db, month, now));
+}
+
+Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, kNoTime));
+    bool clean = true;
+    for (const MonthState& month : months.list) {
+        if (month.state != "dropped") continue;
+        const auto dropped = partitions.drop(db, month.month);
+        if (dropped.has_value()) continue;
+        if (db.is_lost()) return dropped.error();
+        clean = false;
+    }
+    set_patience(db, std::chrono::minutes(10));
+    BOOST_OUTCOME_TRYV(prune(db, kPruneBatches));
+    BOOST_OUTCOME_TRYV(prune(db, kPruneTombstones));
+    return clean;
+}
+
+Result<void> seal_finished(Connection& db, TimeUs now) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
+    for (const MonthState& month : months.list) {
+        const bool over = months.now >= start_of(next(month.month)) + kGrace;
+        if (over && (month.state == "open" || month.state == "closed")) {
+            BOOST_OUTCOME_TRYV(seal(db, month));
+        }
+    }
+    return ok();
+}
+
+}  // namespace annal::postgres

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/store/event_store.h"
+#include "runtime/store/postgres/partitions.h"
+
+namespace annal::postgres {
+
+// What happens to whole months. Everything here works on a connection outside of a transaction.
+
+/// Months that hold events, ascending.
+[[nodiscard]] Result<std::vector<MonthInfo>> list_months(Connection& db);
+
+/// Hides the month, which appends and reads notice at once; its storage goes afterwards
+/// (`purge_dropped`).
+/// @param now  kNoTime: the database's clock
+/// @error Errc::conflict  The month still takes events, or an older one is there.
+/// @error Errc::not_found  There are no events of it.
+[[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now);
+
+/// Frees what hidden months have left: their partitions, batches, tombstones. Repeatable.
+/// @return  whether everything is gone
+[[nodiscard]] Result<bool> purge_dropped(Connection& db, Partitions& partitions);
+
+/// Seals each month that is over: nothing is stamped into it any more, whatever the clocks say.
+/// Then it gets the indexes that an open month does without, one after the other, beside everything
+/// that goes on.
+/// @param now  kNoTime: the database's clock
+[[nodiscard]] Result<void> seal_finished(Connection& db, TimeUs now);
+
+}  // namespace annal::postgres

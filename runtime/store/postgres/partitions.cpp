@@ -1,0 +1,124 @@
+#include "runtime/store/postgres/partitions.h"
+
+#include "runtime/core/log.h"
+
+namespace annal::postgres {
+namespace {
+
+constexpr const char* kBegin =
+    "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '10s'; "
+    "SELECT pg_advisory_xact_lock(4711000000000000002)";
+// Nobody waits long behind us: whoever wants the parent meanwhile queues behind this lock.
+constexpr const char* kBeginDrop =
+    "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '30s'; "
+    "SELECT pg_advisory_xact_lock(4711000000000000002)";
+constexpr const char* kList =
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+    "WHERE i.inhparent = 'audit_events'::regclass ORDER BY 1";
+constexpr std::string_view kPrefix = "audit_events_";
+
+std::string exists(const std::string& table) {
+    return "SELECT to_regclass('" + table + "') IS NOT NULL";
+}
+
+std::string keys_name(Month month) {
+    return "idempotency_keys_" + partition_name(month).substr(kPrefix.size());
+}
+
+/// Vacuum keeps the visibility map fresh behind the appends, so that counts read indexes alone.
+std::string make_events(Month month) {
+    const std::string table = partition_name(month);
+    return "CREATE TABLE " + table +
+           " (LIKE audit_events INCLUDING ALL) WITH (autovacuum_vacuum_insert_scale_factor = 0, "
+           "autovacuum_vacuum_insert_threshold = 200000);"
+           "ALTER TABLE audit_events ATTACH PARTITION " +
+           table + " FOR VALUES FROM (" + timestamp_literal(start_of(month)) + ") TO (" +
+           timestamp_literal(start_of(next(month))) + ")";
+}
+
+std::string make_keys(Month month) {
+    const std::string table = keys_name(month);
+    return "CREATE TABLE " + table +
+           " (LIKE idempotency_keys INCLUDING ALL);"
+           "ALTER TABLE idempotency_keys ATTACH PARTITION " +
+           table + " FOR VALUES FROM ('" + month_text(month) + "') TO ('" +
+           month_text(next(month)) + "')";
+}
+
+Result<void> make_tables(Connection& db, Month month) {
+    BOOST_OUTCOME_TRY(const auto events, db.run(exists(partition_name(month))));
+    if (!events.boolean(0, 0)) {
+        BOOST_OUTCOME_TRYV(db.run(make_events(month)));
+    }
+    BOOST_OUTCOME_TRY(const auto keys, db.run(exists(keys_name(month))));
+    if (!keys.boolean(0, 0)) {
+        BOOST_OUTCOME_TRYV(db.run(make_keys(month)));
+    }
+    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+    return ok();
+}
+
+Result<void> drop_tables(Connection& db, Month month) {
+    BOOST_OUTCOME_TRY(const auto events, db.run(exists(partition_name(month))));
+    if (events.boolean(0, 0)) {
+        BOOST_OUTCOME_TRYV(db.run(
+            "ALTER TABLE audit_events DETACH PARTITION " + partition_name(month) + "; DROP TABLE " +
+            partition_name(month)
+        ));
+    }
+    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+    return ok();
+}
+
+}  // namespace
+
+bool Partitions::has(Month month) const {
+    const std::lock_guard lock(mutex_);
+    return known_.contains(month);
+}
+
+Result<void> Partitions::make(Connection& db, Month month) {
+    db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(20));
+    BOOST_OUTCOME_TRYV(db.run(kBegin));
+    if (auto made = make_tables(db, month); made.has_error()) {
+        db.rollback();
+        return made.error();
+    }
+    const std::lock_guard lock(mutex_);
+    known_.insert(month);
+    return ok();
+}
+
+Result<void> Partitions::make_ahead(Connection& db, Month month, int ahead) {
+    for (int i = 0; i <= ahead; ++i, month = next(month))
+        if (!has(month)) {
+            BOOST_OUTCOME_TRYV(make(db, month));
+        }
+    return ok();
+}
+
+Result<void> Partitions::drop(Connection& db, Month month) {
+    {
+        const std::lock_guard lock(mutex_);
+        known_.erase(month);
+    }
+    db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(40));
+    BOOST_OUTCOME_TRYV(db.run(kBeginDrop));
+    if (auto dropped = drop_tables(db, month); dropped.has_error()) {
+        db.rollback();
+        return dropped.error();
+    }
+    return ok();
+}
+
+Result<std::vector<Month>> Partitions::list(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kList));
+    std::vector<Month> months;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const std::string_view name = rows.text(i, 0).view();
+        if (name.starts_with(kPrefix)) months.push_back(parse_month(name.substr(kPrefix.size())));
+    }
+    return months;
+}
+
+}  // namespace annal::postgres

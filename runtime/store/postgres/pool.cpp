@@ -1,0 +1,137 @@
+#include "runtime/store/postgres/pool.h"
+
+#include <algorithm>
+
+#include "runtime/core/log.h"
+
+namespace annal::postgres {
+
+class Pool::ThreadSeat final : public Pool::Seat {
+public:
+    explicit ThreadSeat(Pool& pool) : pool_(pool) {}
+
+    Result<Connection*> connection() override {
+        let_go_of_lost();
+        if (connection_ != nullptr) return connection_.get();
+        if (Clock::now() < retry_at_) return failure_;
+        return connect();
+    }
+
+    Result<Connection*> connection_within(std::chrono::milliseconds patience) override {
+        const auto end = Clock::now() + patience;
+        for (;;) {
+            auto got = connection();
+            if (got.has_value() || Clock::now() >= end) return got;
+            std::this_thread::sleep_until(std::min(end, retry_at_));
+        }
+    }
+
+    void let_go_of_lost() {
+        if (connection_ == nullptr || !connection_->is_lost()) return;
+        connection_.reset();
+        pool_.lost_.record(1);
+        pool_.connected_.record(--pool_.connections_);
+    }
+
+private:
+    Result<Connection*> connect() {
+        auto opened = Connection::open(pool_.options_, pool_.watchdog_);
+        if (opened) {
+            opened.value()->set_deadline(Clock::now() + pool_.options_.connect_timeout);
+            if (auto prepared = pool_.prepare_(*opened.value()); prepared.has_error())
+                opened = std::move(prepared).error();
+        }
+        if (!opened) {
+            failure_ = opened.error();
+            retry_at_ = Clock::now() + delay_;
+            delay_ = std::min(delay_ * 2, kRetryMost);
+            log::warn(
+                "postgres.connect_failed", {{"pool", pool_.name_}, {"error", failure_.detail}}
+            );
+            return failure_;
+        }
+        connection_ = std::move(opened.value());
+        delay_ = kRetryFirst;
+        pool_.connected_.record(++pool_.connections_);
+        return connection_.get();
+    }
+
+    Pool& pool_;
+    std::unique_ptr<Connection> connection_;
+    Clock::time_point retry_at_{};
+    std::chrono::milliseconds delay_ = kRetryFirst;
+    Error failure_;
+};
+
+Pool::Pool(
+    std::string name,
+    std::size_t threads,
+    Connection::Options options,
+    std::function<Result<void>(Connection&)> prepare,
+    Watchdog& watchdog,
+    Metrics& metrics
+)
+    : name_(std::move(name)),
+      options_(std::move(options)),
+      prepare_(std::move(prepare)),
+      watchdog_(watchdog),
+      connected_(metrics.define(
+          MetricKind::gauge,
+          "annal_postgres_connections",
+          "Open connections of a pool.",
+          {{"pool", name_}}
+      )),
+      waiting_(metrics.define(
+          MetricKind::gauge,
+          "annal_postgres_waiting_jobs",
+          "Jobs that wait for a connection of a pool.",
+          {{"pool", name_}}
+      )),
+      lost_(metrics.define(
+          MetricKind::counter,
+          "annal_postgres_lost_connections_total",
+          "Connections of a pool that broke, or were given up since no answer came.",
+          {{"pool", name_}}
+      )) {
+    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+}
+
+bool Pool::post(Job job) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_ || jobs_.size() >= kJobsMax) return false;
+        jobs_.push_back(std::move(job));
+        waiting_.record(static_cast<double>(jobs_.size()));
+    }
+    wake_.notify_one();
+    return true;
+}
+
+void Pool::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+}
+
+void Pool::run() {
+    ThreadSeat seat(*this);
+    for (;;) {
+        Job job;
+        {
+            std::unique_lock lock(mutex_);
+            wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+            if (jobs_.empty()) return;
+            job = std::move(jobs_.front());
+            jobs_.pop_front();
+            waiting_.record(static_cast<double>(jobs_.size()));
+        }
+        job(seat);
+        seat.let_go_of_lost();
+    }
+}
+
+}  // namespace annal::postgres

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/core/metrics.h"
+#include "runtime/store/postgres/connection.h"
+
+namespace annal::postgres {
+
+/// Threads with one connection each, made when it is first needed and again after it was lost. Jobs
+/// wait in one queue.
+///
+/// Limits: kJobsMax jobs wait; `post` refuses more. A job does not wait for the server to come back
+/// unless it wants to: between two attempts to connect it is told at once why there is no
+/// connection.
+class Pool {
+public:
+    /// What a job works with: the connection of its thread.
+    class Seat {
+    public:
+        /// Good until the job ends or the connection is lost; asked again it is another one.
+        [[nodiscard]] virtual Result<Connection*> connection() = 0;
+        /// Tries again and again, at most for `patience`.
+        [[nodiscard]] virtual Result<Connection*> connection_within(
+            std::chrono::milliseconds patience
+        ) = 0;
+
+    protected:
+        ~Seat() = default;
+    };
+    using Job = std::function<void(Seat&)>;
+
+    /// @param prepare  what a new connection goes through before its first job
+    Pool(
+        std::string name,
+        std::size_t threads,
+        Connection::Options options,
+        std::function<Result<void>(Connection&)> prepare,
+        Watchdog& watchdog,
+        Metrics& metrics
+    );
+    ~Pool() { stop(); }
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+
+    /// False: the queue is full, or the pool has stopped; the job will not run.
+    [[nodiscard]] bool post(Job job);
+    /// Finishes what is queued. Calls under way have their own deadlines.
+    void stop();
+
+private:
+    static constexpr std::size_t kJobsMax = 16'384;
+    static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{5'000};
+    using Clock = std::chrono::steady_clock;
+
+    class ThreadSeat;
+    void run();
+
+    const std::string name_;
+    const Connection::Options options_;
+    const std::function<Result<void>(Connection&)> prepare_;
+    Watchdog& watchdog_;
+    Metric &connected_, &waiting_, &lost_;
+    std::atomic<int> connections_{0};
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<Job> jobs_;
+    bool stopping_ = false;
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace annal::postgres

@@ -1,0 +1,303 @@
+#include "runtime/store/postgres/postgres_store.h"
+
+#include <atomic>
+
+#include "runtime/core/log.h"
+#include "runtime/core/task_impl.h"
+#include "runtime/store/postgres/append.h"
+#include "runtime/store/postgres/counting.h"
+#include "runtime/store/postgres/keeper.h"
+#include "runtime/store/postgres/key_space.h"
+#include "runtime/store/postgres/months.h"
+#include "runtime/store/postgres/scan.h"
+#include "runtime/store/suspend.h"
+
+namespace annal {
+namespace postgres {
+namespace {
+
+constexpr std::chrono::milliseconds kLookup{10'000};
+
+Error overloaded() {
+    return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
+}
+
+Connection::Options connection_options(const PostgresOptions& options) {
+    Connection::Options made;
+    made.url = options.url;
+    return made;
+}
+
+class PostgresStore final : public EventStore {
+public:
+    PostgresStore(const PostgresOptions& options, Metrics& metrics)
+        : options_(options),
+          keeper_(options_, partitions_, watchdog_),
+          shared_{
+              {},
+              options.stamps,
+              partitions_,
+              {},
+              metrics.define(
+                  MetricKind::counter, "annal_store_commits_total", "Transactions made durable."
+              ),
+              metrics.define(
+                  MetricKind::histogram,
+                  "annal_store_commit_seconds",
+                  "Time until a transaction was durable."
+              ),
+              metrics.define(
+                  MetricKind::counter,
+                  "annal_store_failed_commits_total",
+                  "Transactions that were not written."
+              ),
+              metrics.define(
+                  MetricKind::counter,
+                  "annal_postgres_unknown_commits_total",
+                  "Commits whose connection broke before their answer, so that their end had to be "
+                  "found out."
+              )},
+          appends_(pool("append", options.append_connections, metrics)),
+          reads_(pool("read", options.read_connections, metrics)),
+          deliveries_(pool("delivery", options.delivery_connections, metrics)) {
+        shared_.times.statement = options.statement_timeout;
+    }
+
+    ~PostgresStore() override { close(); }
+
+    Result<void> start() { return keeper_.start(); }
+    bool settle(std::chrono::milliseconds patience) { return keeper_.settle(patience); }
+
+    Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units) override {
+        std::vector<AppendOutcome> outcomes(units.size(), AppendOutcome(overloaded()));
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued = appends_->post([this, units, &outcomes, done](Pool::Seat& seat) {
+                Append(seat, shared_).run(units, outcomes);
+                note(outcomes);
+                (*done)();
+            });
+            if (!queued) (*done)();
+        };
+        co_await suspend(std::move(start));
+        co_return outcomes;
+    }
+
+    Task<Result<ScanPage>> scan(ScanRequest request) override {
+        Work<ScanPage> work = [&](Connection& db) { return scan_page(db, request); };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<EventBatch>> get(std::string project, EventId id) override {
+        Work<EventBatch> work = [&](Connection& db) { return get_event(db, project, id); };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<std::vector<ActionCount>>> action_counts(std::string project, TimeUs since)
+        override {
+        Work<std::vector<ActionCount>> work = [&](Connection& db) {
+            return count_actions(db, project, since);
+        };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<Total>> count(std::string project, Filter filter, std::chrono::milliseconds budget)
+        override {
+        Work<Total> work = [&](Connection& db) {
+            return count_events(db, project, filter, budget);
+        };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<LogState>> log_state(std::string project) override {
+        Work<LogState> work = [&](Connection& db) -> Result<LogState> {
+            Reading reading(db);
+            BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kLookup));
+            return LogState{view.first_seq, view.head.seq, view.head.at, view.head.digest};
+        };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    Task<Result<std::vector<MonthInfo>>> months() override {
+        Work<std::vector<MonthInfo>> work = [](Connection& db) { return list_months(db); };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<void>> drop_month(Month month) override {
+        Work<void> work = [&](Connection& db) -> Result<void> {
+            const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : kNoTime;
+            BOOST_OUTCOME_TRYV(hide_month(db, month, now));
+            keeper_.wake();
+            return ok();
+        };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<std::optional<std::string>>> kv_get(
+        std::string space, std::string project, std::string key
+    ) override {
+        Work<std::optional<std::string>> work = [&](Connection& db) {
+            return postgres::kv_get(db, space, project, key);
+        };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    Task<Result<std::vector<KvRow>>> kv_scan(
+        std::string space,
+        std::string project,
+        std::string prefix,
+        std::string after,
+        std::uint32_t limit
+    ) override {
+        Work<std::vector<KvRow>> work = [&](Connection& db) {
+            return postgres::kv_scan(db, space, project, prefix, after, limit);
+        };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    Task<Result<Seq>> cursor(std::string project, std::string subscription) override {
+        Work<Seq> work = [&](Connection& db) { return read_cursor(db, project, subscription); };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    Task<Result<Lease>> lease(LeaseRequest request) override {
+        Work<Lease> work = [&](Connection& db) { return take_lease(db, request); };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    Task<Result<void>> release_lease(std::string project, std::string name, std::string owner)
+        override {
+        Work<void> work = [&](Connection& db) {
+            return postgres::release_lease(db, project, name, owner);
+        };
+        co_return co_await on(*deliveries_, work);
+    }
+
+    StoreHealth health() override {
+        StoreHealth health;
+        health.refusal = keeper_.refusal();
+        if (!health.refusal.empty()) return health;
+        {
+            const std::lock_guard lock(refusal_mutex_);
+            health.refusal = refusal_;
+        }
+        if (!health.refusal.empty() && probe_is_due()) probe();
+        return health;
+    }
+
+    void close() override {
+        keeper_.stop();
+        appends_->stop();
+        reads_->stop();
+        deliveries_->stop();
+    }
+
+private:
+    static constexpr std::int64_t kProbeEveryMs = 500;
+
+    template <class T>
+    using Work = std::function<Result<T>(Connection&)>;
+
+    std::unique_ptr<Pool> pool(const char* name, std::size_t connections, Metrics& metrics) {
+        std::function<Result<void>(Connection&)> prepare = [this](Connection&) -> Result<void> {
+            const std::string refusal = keeper_.refusal();
+            if (refusal.empty()) return ok();
+            return Error{Errc::unavailable, refusal, {}, 1'000};
+        };
+        return std::make_unique<Pool>(
+            name, connections, connection_options(options_), std::move(prepare), watchdog_, metrics
+        );
+    }
+
+    template <class T>
+    Task<Result<T>> on(Pool& pool, const Work<T>& work) {
+        Result<T> result = overloaded();
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued = pool.post([&result, &work, done](Pool::Seat& seat) {
+                auto connection = seat.connection();
+                if (connection) {
+                    connection.value()->set_deadline(std::chrono::steady_clock::now() + kLookup);
+                    result = work(*connection.value());
+                } else {
+                    result = connection.error();
+                }
+                (*done)();
+            });
+            if (!queued) (*done)();
+        };
+        co_await suspend(std::move(start));
+        co_return result;
+    }
+
+    /// Whether the store can write is what the last append says.
+    void note(const std::vector<AppendOutcome>& outcomes) {
+        const Error* failure = nullptr;
+        for (const AppendOutcome& outcome : outcomes) {
+            if (outcome.has_error() && (outcome.error().code == Errc::unavailable ||
+                                        outcome.error().code == Errc::timeout))
+                failure = &outcome.error();
+        }
+        set_refusal(failure == nullptr ? std::string() : failure->detail);
+    }
+
+    void set_refusal(std::string why) {
+        const std::lock_guard lock(refusal_mutex_);
+        if (why.empty() != refusal_.empty())
+            log::warn(why.empty() ? "store.writes_again" : "store.cannot_write", {{"error", why}});
+        refusal_ = std::move(why);
+    }
+
+    bool probe_is_due() {
+        const auto now = std::chrono::steady_clock::now().time_since_epoch();
+        const std::int64_t ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+        std::int64_t last = probed_ms_;
+        return ms - last >= kProbeEveryMs && probed_ms_.compare_exchange_strong(last, ms);
+    }
+
+    /// A transaction that writes and leaves nothing.
+    void probe() {
+        (void)appends_->post([this](Pool::Seat& seat) {
+            auto connection = seat.connection();
+            if (!connection) return;
+            Connection& db = *connection.value();
+            db.set_deadline(std::chrono::steady_clock::now() + kLookup);
+            const auto done = db.run(
+                "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', "
+                "'host.probe', '', '') ON CONFLICT (project_id, space, key) DO UPDATE SET value = "
+                "'';COMMIT"
+            );
+            if (done.has_error()) {
+                db.rollback();
+                return set_refusal(done.error().detail);
+            }
+            set_refusal("");
+        });
+    }
+
+    const PostgresOptions options_;
+    Watchdog watchdog_;
+    Partitions partitions_;
+    Keeper keeper_;
+    AppendShared shared_;
+    std::mutex refusal_mutex_;
+    std::string refusal_;
+    std::atomic<std::int64_t> probed_ms_{0};
+    std::unique_ptr<Pool> appends_, reads_, deliveries_;
+};
+
+}  // namespace
+
+bool settle(EventStore& store, std::chrono::milliseconds patience) {
+    return dynamic_cast<PostgresStore&>(store).settle(patience);
+}
+
+}  // namespace postgres
+
+Result<std::unique_ptr<EventStore>> open_postgres_store(
+    const PostgresOptions& options, Metrics& metrics
+) {
+    auto store = std::make_unique<postgres::PostgresStore>(options, metrics);
+    BOOST_OUTCOME_TRY(store->start());
+    return std::unique_ptr<EventStore>(std::move(store));
+}
+
+}  // namespace annal

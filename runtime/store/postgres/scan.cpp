@@ -1,0 +1,185 @@
+#include "runtime/store/postgres/scan.h"
+
+#include <algorithm>
+
+#include "runtime/core/limits.h"
+#include "runtime/store/postgres/event_rows.h"
+#include "runtime/store/postgres/selection.h"
+
+namespace annal::postgres {
+namespace {
+
+constexpr std::uint32_t kChunkFirst = 1'000, kChunkMost = 50'000;
+constexpr std::chrono::milliseconds kStatementPatience{5'000};
+
+/// A page on its way.
+struct Walk {
+    Connection& db;
+    const ScanRequest& request;
+    const std::size_t limit;
+    const Deadline deadline;
+    ScanPage page{};
+    std::uint32_t rows = 0;  ///< looked at one by one
+    std::uint32_t chunk = kChunkFirst;
+
+    [[nodiscard]] bool is_full() const { return page.batch.events.size() >= limit; }
+    [[nodiscard]] bool is_over() const {
+        return is_full() || rows >= kScanWindowSeqs || std::chrono::steady_clock::now() >= deadline;
+    }
+    [[nodiscard]] const char* order() const { return request.newest_first ? " DESC" : ""; }
+    /// Takes [first, last] of `range` for looked at, up to `seq`.
+    void move_on(SeqRange& range, Seq seq) {
+        page.scanned = seq;
+        if (request.newest_first) {
+            range.last = seq - 1;
+        } else {
+            range.first = seq + 1;
+        }
+    }
+    void finish(SeqRange& range) {
+        move_on(range, request.newest_first ? range.first : range.last);
+    }
+};
+
+/// Rows as they stand in the log: nothing has to be looked at one by one but whether it is there.
+Result<void> take_rows(
+    Walk& walk, Month month, SeqRange& range, const Selection& selection, const Params& params
+) {
+    const std::size_t wanted = walk.limit - walk.page.batch.events.size();
+    BOOST_OUTCOME_TRY(
+        const auto rows,
+        walk.db.run(
+            "SELECT " + event_columns() + " FROM (SELECT * FROM audit_events t WHERE " +
+                within_month("t", month) + within("t", range) + selection.time + selection.driver +
+                " ORDER BY t.seq" + walk.order() + " LIMIT " + std::to_string(wanted) + ") e",
+            params
+        )
+    );
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        read_event(rows, i, 0, walk.request.project, walk.page.batch);
+        walk.move_on(range, walk.page.batch.events.back().seq);
+        if (walk.page.batch.events.back().deleted && !walk.request.tombstones)
+            walk.page.batch.events.pop_back();
+    }
+    walk.rows += static_cast<std::uint32_t>(rows.size());
+    if (rows.size() < wanted) walk.finish(range);
+    return ok();
+}
+
+/// A chunk of what the driver gives, of which those that match are taken.
+Result<void> take_matches(
+    Walk& walk, Month month, SeqRange& range, const Selection& selection, const Params& params
+) {
+    const std::size_t wanted = walk.limit - walk.page.batch.events.size();
+    const std::string order = walk.order();
+    const std::string statement =
+        "WITH c AS MATERIALIZED (SELECT t.seq, (" + selection.rest +
+        ") AS hit FROM audit_events t WHERE " + within_month("t", month) + within("t", range) +
+        selection.time + selection.driver + " ORDER BY t.seq" + order + " LIMIT " +
+        std::to_string(walk.chunk) + "), h AS (SELECT seq FROM c WHERE hit ORDER BY seq" + order +
+        " LIMIT " + std::to_string(wanted) + ") SELECT (SELECT count(*) FROM c), (SELECT " +
+        (walk.request.newest_first ? "min" : "max") + "(seq) FROM c), " + event_columns() +
+        " FROM (SELECT 1) one LEFT JOIN (h JOIN audit_events e ON " + within_month("e", month) +
+        " AND e.seq = h.seq) ON true ORDER BY e.seq" + order;
+    BOOST_OUTCOME_TRY(const auto rows, walk.db.run(statement, params));
+    const auto looked_at = static_cast<std::uint32_t>(rows.integer(0, 0));
+    walk.rows += looked_at;
+    if (!rows.is_null(0, 2))
+        for (std::size_t i = 0; i < rows.size(); ++i)
+            read_event(rows, i, 2, walk.request.project, walk.page.batch);
+    if (walk.is_full()) {
+        walk.move_on(range, walk.page.batch.events.back().seq);
+    } else if (looked_at == walk.chunk) {
+        walk.move_on(range, rows.integer(0, 1));
+    } else {
+        walk.finish(range);
+    }
+    walk.chunk = std::min(walk.chunk * 8, kChunkMost);
+    return ok();
+}
+
+Result<void> walk_month(Walk& walk, const MonthPart& part, SeqRange range) {
+    Params params;
+    params.text(walk.request.project);
+    const auto selection =
+        select(walk.request.filter, {part.sealed, walk.request.tombstones, false}, params);
+    if (selection.nothing) {
+        walk.finish(range);
+        return ok();
+    }
+    do {
+        BOOST_OUTCOME_TRYV(
+            selection.rest.empty() ? take_rows(walk, part.month, range, selection, params)
+                                   : take_matches(walk, part.month, range, selection, params)
+        );
+    } while (!range.empty() && !walk.is_over());
+    return ok();
+}
+
+SeqRange intersection(const SeqRange& a, const SeqRange& b) {
+    return {std::max(a.first, b.first), std::min(a.last, b.last)};
+}
+
+}  // namespace
+
+Result<ScanPage> scan_page(Connection& db, const ScanRequest& request) {
+    Reading reading(db);
+    Walk walk{
+        db,
+        request,
+        std::clamp<std::size_t>(request.limit, 1, kPageMax),
+        std::chrono::steady_clock::now() + request.budget};
+    walk.page.scanned = request.after.value_or(kNoSeq);
+    walk.page.exhausted = true;
+    BOOST_OUTCOME_TRY(
+        const auto view, reading.begin(request.project, request.budget + kStatementPatience)
+    );
+    if (view.head.seq == kNoSeq) return std::move(walk.page);
+    BOOST_OUTCOME_TRY(
+        auto range, range_of(db, request.project, view, request.filter.from, request.filter.before)
+    );
+    if (request.after && request.newest_first) {
+        range.last = std::min(range.last, *request.after - 1);
+    } else if (request.after) {
+        range.first = std::max(range.first, *request.after + 1);
+    }
+    if (range.empty()) return std::move(walk.page);
+    auto parts = view.months;
+    if (request.newest_first) std::reverse(parts.begin(), parts.end());
+    for (const MonthPart& part : parts) {
+        const SeqRange own = intersection(part.range, range);
+        if (own.empty()) continue;
+        BOOST_OUTCOME_TRYV(walk_month(walk, part, own));
+        const Seq end = request.newest_first ? range.first : range.last;
+        walk.page.exhausted = walk.page.scanned == end;
+        if (walk.is_over()) break;
+    }
+    return std::move(walk.page);
+}
+
+Result<EventBatch> get_event(Connection& db, const std::string& project, const EventId& id) {
+    const Error absent{Errc::not_found, "no event " + id.text() + " in this project"};
+    const TimeUs at = id.created_at();
+    Reading reading(db);
+    BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kStatementPatience));
+    if (view.head.seq == kNoSeq || at > view.head.at) return absent;
+    BOOST_OUTCOME_TRY(const auto range, range_of(db, project, view, at, at));
+    if (range.empty()) return absent;
+    Params params;
+    params.text(project).time(at).bytes(id.bytes);
+    BOOST_OUTCOME_TRY(
+        const auto rows,
+        db.run(
+            "SELECT " + event_columns() + " FROM audit_events e WHERE " +
+                within_month("e", month_of(at)) + within("e", range) +
+                " AND e.created_at = $2::timestamptz AND e.id = $3::uuid AND NOT e.deleted",
+            params
+        )
+    );
+    EventBatch found;
+    if (rows.size() != 1) return absent;
+    read_event(rows, 0, 0, project, found);
+    return found;
+}
+
+}  // namespace annal::postgres
