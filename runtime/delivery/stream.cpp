@@ -311,7 +311,7 @@ Task<Result<Seq>> Stream::State::destination_position() {
 /// whichever is furthest.
 Task<Result<void>> Stream::State::find_start() {
     EventStore& store = *environment.store;
-    BOOST_OUTCOME_CO_TRY(const Seq stored, co_await store.cursor(subscription));
+    BOOST_OUTCOME_CO_TRY(const Seq stored, co_await store.cursor(trigger.project, subscription));
     BOOST_OUTCOME_CO_TRY(const LogState state, co_await store.log_state(trigger.project));
     BOOST_OUTCOME_CO_TRY(const Seq held, co_await destination_position());
     if (held > state.head_seq) {

@@ -184,7 +184,7 @@ struct StreamTest : testing::Test {
     bool shows(const std::string& line) {
         return ("\n" + host.metrics.render()).find("\n" + line + "\n") != std::string::npos;
     }
-    Seq committed() { return host.run(host.store.cursor("stream.memory/all.p")).value(); }
+    Seq committed() { return host.run(host.store.cursor("p", "stream.memory/all.p")).value(); }
 };
 
 TEST_F(StreamTest, DeliversTheBacklogThenWhatFollowsInOrder) {

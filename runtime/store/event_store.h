@@ -28,10 +28,30 @@ struct KvRow {
     std::string project, key, value;
 };
 
-/// Progress of a subscription: the highest seq that its destination has acknowledged.
+/// Progress of a subscription: the highest seq that its destination has acknowledged. Subscriptions
+/// belong to the project of the unit: one name in two projects is two subscriptions.
 struct CursorMove {
     std::string subscription;
     Seq to = kNoSeq;
+    /// Of the lease with the subscription's name, in the same project, under which the events up to
+    /// `to` were delivered. 0: unfenced, anybody moves it anywhere.
+    std::int64_t fence = 0;
+};
+
+/// Asks to be the one node that does a certain work, for `ttl` from the moment the store grants it.
+struct LeaseRequest {
+    std::string project, name;         ///< the work; for the deliveries of a subscription: its name
+    std::string owner;                 ///< who asks: never empty, never the same for two processes
+    std::chrono::milliseconds ttl{0};  ///< more than 0
+};
+
+/// Who has the lease now, as the store answers.
+struct Lease {
+    bool mine = false;       ///< held by the owner who asked
+    std::int64_t fence = 0;  ///< of its holder, whoever that is; at least 1
+    /// Until it ends, by the store's clock when it answered. Count from before the call: time that
+    /// the answer took is gone.
+    std::chrono::milliseconds left{0};
 };
 
 /// What one caller wants done, all or nothing. May hold no event at all (kv operations or a cursor
@@ -122,8 +142,12 @@ public:
     /// Idempotency: a unit whose request_key is known, or an event whose idempotency_key is known,
     /// with the same content returns the original receipts (`replayed`) and writes nothing for it;
     /// keys live for at least 31 days. Two units of one call may carry the same key.
-    /// @error Errc::conflict       A known key with other content, or a precondition of `kv` does
-    /// not hold.
+    /// Fences: a unit with a fenced move commits only while that fence is the current one of its
+    /// lease, and only forward; both are decided with the commit, not before it. A unit that
+    /// replays moves nothing, so nothing is asked of its fences.
+    /// @error Errc::conflict       A known key with other content, a precondition of `kv` does not
+    /// hold, the lease of a fenced move was lost, or the move goes below the stored cursor (to the
+    /// same seq is fine). The detail says which.
     /// @error Errc::not_found      A seq of `erase` is absent or erased already.
     /// @error Errc::unavailable    The engine can't write now (disk full, …); nothing of the unit
     /// was written. An fsync error does not return: it ends the process, since what is durable is
@@ -175,8 +199,27 @@ public:
         std::string after,
         std::uint32_t limit
     ) = 0;
-    /// kNoSeq when the subscription has not moved yet.
-    [[nodiscard]] virtual Task<Result<Seq>> cursor(std::string subscription) = 0;
+    /// kNoSeq when the subscription of this project has not moved yet.
+    [[nodiscard]] virtual Task<Result<Seq>> cursor(
+        std::string project, std::string subscription
+    ) = 0;
+
+    /// Takes the lease (project, name) when nobody holds it or its holder's time is over, and
+    /// renews it for the owner who has it; else says until when another does, which is no error.
+    ///
+    /// Time is the store's: one clock for all nodes, which no node's wall clock moves.
+    /// Fences: each change of hands raises the fence, also across restarts; what it is otherwise
+    /// means nothing. A renewal keeps it, even a late one, as long as nobody took the lease in
+    /// between; so a fence stays current until the next owner's, or until it is released.
+    /// Order: a lease changes hands before or after a commit, never during one. Who took it reads
+    /// cursors that no move under an earlier fence can change any more.
+    /// @error Errc::timeout  Unknown whether it was taken or renewed: ask again.
+    [[nodiscard]] virtual Task<Result<Lease>> lease(LeaseRequest request) = 0;
+    /// Ends the lease at once, so that anybody may take it, and its fence with it. Nothing happens
+    /// when `owner` does not hold it, so it can be repeated.
+    [[nodiscard]] virtual Task<Result<void>> release_lease(
+        std::string project, std::string name, std::string owner
+    ) = 0;
 
     /// As far as it is known; never waits. When appends fail, asking is what makes the store try
     /// again, now and then, whether they would work.

@@ -100,7 +100,7 @@ void KillAccount::read_log(EventStore& store, const std::string& project, Log& l
 void KillAccount::check_caller(EventStore& store, int caller, const Log& log) {
     const std::string project = KillUnit::project_of(caller);
     const auto row = run_task(store.kv_get("plugin.chaos", project, std::to_string(caller)));
-    const auto cursor = run_task(store.cursor("chaos" + std::to_string(caller)));
+    const auto cursor = run_task(store.cursor(project, "chaos" + std::to_string(caller)));
     if (row.has_error() || cursor.has_error()) {
         return say("control.db can't be read");
     }

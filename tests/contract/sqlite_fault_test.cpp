@@ -234,7 +234,7 @@ TEST_F(SqliteFault, LostControlIsMadeAgainFromOpenSegments) {
     }
     open();
     EXPECT_EQ(run_task(store_->kv_get("plugin.x", "p", "k")).value(), "v");
-    EXPECT_EQ(run_task(store_->cursor("s")).value(), 3);
+    EXPECT_EQ(run_task(store_->cursor("p", "s")).value(), 3);
 }
 
 TEST_F(SqliteFault, LostControlIsRefusedWhenSegmentsAreSealed) {

@@ -291,8 +291,8 @@ TEST_P(StoreContract, EventsKvAndCursorAreOneCommit) {
     const auto check = [&] {
         EXPECT_EQ(log("p").head_seq, 0);
         EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k")).value(), "v");
-        EXPECT_EQ(run(store_->cursor("stream1")).value(), 7);
-        EXPECT_EQ(run(store_->cursor("stream2")).value(), kNoSeq);
+        EXPECT_EQ(run(store_->cursor("p", "stream1")).value(), 7);
+        EXPECT_EQ(run(store_->cursor("p", "stream2")).value(), kNoSeq);
     };
     check();
     reopen();

@@ -44,8 +44,8 @@ Unit& Unit::kv(KvOp op) {
     return *this;
 }
 
-Unit& Unit::cursor(std::string subscription, Seq to) {
-    unit_.cursors.push_back({std::move(subscription), to});
+Unit& Unit::cursor(std::string subscription, Seq to, std::int64_t fence) {
+    unit_.cursors.push_back({std::move(subscription), to, fence});
     return *this;
 }
 

@@ -53,7 +53,7 @@ public:
     Unit& key(std::string request_key);
     Unit& put(std::string space, std::string key, std::string value);
     Unit& kv(KvOp op);
-    Unit& cursor(std::string subscription, Seq to);
+    Unit& cursor(std::string subscription, Seq to, std::int64_t fence = 0);
     Unit& erase(Seq seq);
     [[nodiscard]] AppendUnit build() const { return unit_; }
 

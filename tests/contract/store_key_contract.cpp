@@ -211,7 +211,7 @@ TEST_P(StoreContract, ReplayedUnitWritesNothingElse) {
     // Not a conflict, although the precondition no longer holds: the answer is the original one.
     expect_replay(receipts(unit()), first);
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "n")).value(), "2");
-    EXPECT_EQ(run(store_->cursor("s")).value(), 9);
+    EXPECT_EQ(run(store_->cursor("p", "s")).value(), 9);
 }
 
 TEST_P(StoreContract, KeyOfAUnitWithoutEventsReplays) {
@@ -334,7 +334,7 @@ TEST_P(StoreContract, KvAndCursorsAloneAreDurable) {
                      .cursor("s", i));
     }
     reopen();
-    EXPECT_EQ(run(store_->cursor("s")).value(), 299);
+    EXPECT_EQ(run(store_->cursor("p", "s")).value(), 299);
     EXPECT_EQ(run(store_->kv_get("plugin.x", "p", "k3")).value(), "293");
     EXPECT_EQ(log("p").head_seq, kNoSeq);
 }

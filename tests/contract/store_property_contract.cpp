@@ -49,7 +49,7 @@ public:
 
     /// (project, key) → value; nullopt: erased.
     std::map<std::pair<std::string, std::string>, std::optional<std::string>> values;
-    Seq cursor = kNoSeq;
+    std::map<std::string, Seq> cursors;  ///< by project, of the one subscription
     int raised = 0;  ///< times it was the one to raise the number that all share
 
 private:
@@ -112,6 +112,7 @@ private:
         }
         change_values(unit, kProjects[project]);
         if (random_.one_in(3)) {
+            Seq& cursor = cursors.try_emplace(kProjects[project], kNoSeq).first->second;
             unit.cursor("stream " + name_, ++cursor);
         }
         return unit.build();
@@ -334,7 +335,9 @@ TEST_P(StoreContract, WhatManyCallersAppendComesBackExactly) {
                 EXPECT_EQ(run(store_->kv_get(kSpace, where.first, where.second)).value(), value)
                     << where.first << " " << where.second;
             }
-            EXPECT_EQ(run(store_->cursor("stream " + caller->name())).value(), caller->cursor);
+            for (const auto& [project, seq] : caller->cursors) {
+                EXPECT_EQ(run(store_->cursor(project, "stream " + caller->name())).value(), seq);
+            }
         }
         EXPECT_EQ(run(store_->kv_get("host.x", "p", "number")).value(), std::to_string(raised));
         if (round == 0) {

@@ -31,6 +31,11 @@ void FakeStore::fail_reads(Error error, int times) {
     read_fault_ = {std::move(error), times};
 }
 
+void FakeStore::fail_leases(Error error, int times) {
+    const std::lock_guard lock(mutex_);
+    lease_fault_ = {std::move(error), times};
+}
+
 std::optional<Error> FakeStore::fault(Fault& fault) {
     const std::lock_guard lock(mutex_);
     if (fault.times == 0) return std::nullopt;
@@ -142,6 +147,25 @@ Result<std::vector<Receipt>> FakeStore::append_events(Log& log, const AppendUnit
     return receipts;
 }
 
+Seq FakeStore::cursor_of(const std::string& project, const std::string& subscription) const {
+    const auto found = cursors_.find({project, subscription});
+    return found == cursors_.end() ? kNoSeq : found->second;
+}
+
+Result<void> FakeStore::check_fences(const AppendUnit& unit) const {
+    std::map<std::string, Seq> here;
+    for (const CursorMove& move : unit.cursors) {
+        const auto [at, is_first] = here.try_emplace(move.subscription);
+        if (is_first) at->second = cursor_of(unit.project, move.subscription);
+        if (move.fence != 0) {
+            BOOST_OUTCOME_TRY(leases_.check(unit.project, move));
+            BOOST_OUTCOME_TRY(check_forward(move, at->second));
+        }
+        at->second = move.to;
+    }
+    return ok();
+}
+
 AppendOutcome FakeStore::apply(const AppendUnit& unit) {
     Log& log = logs_[unit.project];
     const Digest content = content_digest(unit.events);
@@ -161,6 +185,7 @@ AppendOutcome FakeStore::apply(const AppendUnit& unit) {
         const Event* event = find(log, seq);
         if (event == nullptr || event->deleted) return Error{Errc::not_found, "no such event"};
     }
+    BOOST_OUTCOME_TRY(check_fences(unit));
     BOOST_OUTCOME_TRY(auto receipts, append_events(log, unit));
     for (const Seq seq : unit.erase) {
         Event& event = *find(log, seq);
@@ -172,7 +197,8 @@ AppendOutcome FakeStore::apply(const AppendUnit& unit) {
         if (op.kind == KvOp::Kind::put) kv_[{{op.space, op.project}, op.key}] = op.value;
         if (op.kind == KvOp::Kind::erase) kv_.erase({{op.space, op.project}, op.key});
     }
-    for (const CursorMove& move : unit.cursors) cursors_[move.subscription] = move.to;
+    for (const CursorMove& move : unit.cursors)
+        cursors_[{unit.project, move.subscription}] = move.to;
     if (!unit.request_key.empty()) log.unit_keys[unit.request_key] = {content, receipts};
     return receipts;
 }
@@ -361,12 +387,28 @@ Task<Result<std::vector<KvRow>>> FakeStore::kv_scan(
     co_return rows;
 }
 
-Task<Result<Seq>> FakeStore::cursor(std::string subscription) {
+Task<Result<Seq>> FakeStore::cursor(std::string project, std::string subscription) {
     co_await enter();
     if (auto error = fault(read_fault_)) co_return *error;
     const std::lock_guard lock(mutex_);
-    const auto found = cursors_.find(subscription);
-    co_return found == cursors_.end() ? kNoSeq : found->second;
+    co_return cursor_of(project, subscription);
+}
+
+Task<Result<Lease>> FakeStore::lease(LeaseRequest request) {
+    co_await enter();
+    ++leases_asked;
+    if (auto error = fault(lease_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    co_return leases_.lease(request);
+}
+
+Task<Result<void>> FakeStore::release_lease(
+    std::string project, std::string name, std::string owner
+) {
+    co_await enter();
+    const std::lock_guard lock(mutex_);
+    leases_.release(project, name, owner);
+    co_return ok();
 }
 
 }  // namespace annal::test

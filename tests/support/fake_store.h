@@ -14,6 +14,7 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/limits.h"
 #include "runtime/store/event_store.h"
+#include "runtime/store/lease_table.h"
 
 namespace annal::test {
 
@@ -34,9 +35,10 @@ public:
     /// The next `times` calls of each kind fail with `error`.
     void fail_appends(Error error, int times = 1);
     void fail_reads(Error error, int times = 1);
+    void fail_leases(Error error, int times = 1);
 
     // What happened.
-    std::atomic<std::int64_t> scans{0}, counts{0}, appends{0};
+    std::atomic<std::int64_t> scans{0}, counts{0}, appends{0}, leases_asked{0};
     std::atomic<int> scans_at_once{0}, scans_at_once_max{0};
 
     /// Appends `count` copies of a plain event without a unit around each: bulk for export tests.
@@ -65,7 +67,11 @@ public:
         std::string after,
         std::uint32_t limit
     ) override;
-    [[nodiscard]] Task<Result<Seq>> cursor(std::string subscription) override;
+    [[nodiscard]] Task<Result<Seq>> cursor(std::string project, std::string subscription) override;
+    [[nodiscard]] Task<Result<Lease>> lease(LeaseRequest request) override;
+    [[nodiscard]] Task<Result<void>> release_lease(
+        std::string project, std::string name, std::string owner
+    ) override;
     void close() override {}
 
 private:
@@ -89,6 +95,8 @@ private:
 
     AppendOutcome apply(const AppendUnit& unit);
     [[nodiscard]] std::optional<Error> check_kv(const AppendUnit& unit) const;
+    [[nodiscard]] Result<void> check_fences(const AppendUnit& unit) const;
+    [[nodiscard]] Seq cursor_of(const std::string& project, const std::string& subscription) const;
     Result<std::vector<Receipt>> append_events(Log& log, const AppendUnit& unit);
     void write(
         Log& log,
@@ -105,8 +113,9 @@ private:
     std::mutex mutex_;
     std::map<std::string, Log> logs_;
     std::map<KvKey, std::string> kv_;
-    std::map<std::string, Seq> cursors_;
-    Fault append_fault_, read_fault_;
+    std::map<std::pair<std::string, std::string>, Seq> cursors_;  ///< by (project, subscription)
+    LeaseTable leases_;
+    Fault append_fault_, read_fault_, lease_fault_;
 };
 
 }  // namespace annal::test

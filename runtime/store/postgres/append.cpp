@@ -173,7 +173,9 @@ Append::End Append::write(Connection& db, Work& work) {
             *work.outcomes[i] = plan.error();
             continue;
         }
-        if (auto lost = lost_lease(committed, moved, *work.units[i])) {
+        auto lost = plan.value().replayed ? std::nullopt
+                                          : lost_lease(committed, moved, *work.units[i]);
+        if (lost) {
             *work.outcomes[i] = std::move(*lost);
             continue;
         }

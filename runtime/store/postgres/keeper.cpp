@@ -13,7 +13,7 @@ constexpr std::chrono::milliseconds kRetryFirst{200}, kRetryMost{10'000};
 constexpr std::chrono::minutes kRound{10};
 
 bool is_final(const Error& error) {
-    return error.code == Errc::conflict || error.code == Errc::invalid;
+    return error.code != Errc::unavailable && error.code != Errc::timeout;
 }
 
 }  // namespace

@@ -13,8 +13,8 @@ constexpr const char* kBegin =
 constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL, "
     "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
-    "CREATE TABLE IF NOT EXISTS schema_compatibility (only boolean PRIMARY KEY DEFAULT true CHECK "
-    "(only), oldest_runtime int NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS schema_compatibility (one boolean PRIMARY KEY DEFAULT true CHECK "
+    "(one), oldest_runtime int NOT NULL);"
     "INSERT INTO schema_compatibility VALUES (true, 1) ON CONFLICT DO NOTHING";
 constexpr const char* kExist = "SELECT to_regclass('schema_migrations') IS NOT NULL";
 constexpr const char* kApplied = "SELECT version, name, checksum FROM schema_migrations";

@@ -57,6 +57,10 @@ Result<void> Committer::resume(
 ) {
     last_number_ = last_number;
     floor_month_ = floor;
+    // Leases end with the process that they are kept in, which has the directory to itself. Their
+    // fences go on rising, so that no destination that was shown one takes a later one for stale.
+    BOOST_OUTCOME_TRY(const std::int64_t generation, control_.generation());
+    leases_ = LeaseTable(generation << 32);
     if (open == nullptr) {
         return ok();
     }
@@ -139,6 +143,9 @@ AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
         now
     );
     BOOST_OUTCOME_TRY(auto plan, UnitPlanner(committed, staged_.units, now, floor()).plan(unit));
+    if (!plan.replayed) {
+        BOOST_OUTCOME_TRY(check_fences(unit));
+    }
     // What is in the open segment now may be in a closed one when there is room.
     const auto erased = locate_erased(plan);
     Result<void> written = make_room(plan);
@@ -174,6 +181,33 @@ std::vector<Erased> Committer::locate_erased(const PlannedUnit& plan) const {
         }
     }
     return erased;
+}
+
+Result<void> Committer::check_fences(const AppendUnit& unit) {
+    for (const CursorMove& move : unit.cursors) {
+        if (move.fence == 0) {
+            continue;
+        }
+        BOOST_OUTCOME_TRY(leases_.check(unit.project, move));
+        BOOST_OUTCOME_TRY(const Seq stored, cursor_before(unit, move));
+        BOOST_OUTCOME_TRY(check_forward(move, stored));
+    }
+    return ok();
+}
+
+// Where the moves before `move` have taken its subscription: of this unit, of this transaction, of
+// those before.
+Result<Seq> Committer::cursor_before(const AppendUnit& unit, const CursorMove& move) {
+    const auto* earlier = &move;
+    while (earlier != unit.cursors.data()) {
+        if ((--earlier)->subscription == move.subscription) {
+            return earlier->to;
+        }
+    }
+    const std::string row = cursor_row(unit.project, move.subscription);
+    const auto staged = staged_cursors_.find(row);
+    return staged != staged_cursors_.end() ? Result<Seq>(staged->second)
+                                           : read_cursor(control_.connection(), row);
 }
 
 // After a failure: the file opened again, and what the failure left undone.
@@ -269,8 +303,11 @@ Result<void> Committer::write(const PlannedUnit& plan, const std::vector<Erased>
             staged_.changes.kv.push_back(op);
         }
     }
-    const auto& moves = unit.cursors;
-    staged_.changes.cursors.insert(staged_.changes.cursors.end(), moves.begin(), moves.end());
+    for (const CursorMove& move : unit.cursors) {
+        const std::string row = cursor_row(unit.project, move.subscription);
+        staged_.changes.cursors.push_back({row, move.to});
+        staged_cursors_[row] = move.to;
+    }
     return ok();
 }
 
@@ -389,6 +426,7 @@ void Committer::publish() {
     }
     new_projects_.clear();
     staged_ = {};
+    staged_cursors_.clear();
 }
 
 std::string Committer::refusal() const {
@@ -447,6 +485,7 @@ void Committer::abandon(const Error& error) {
     }
     new_projects_.clear();
     staged_ = {};
+    staged_cursors_.clear();
     for (AppendWork* item : in_transaction_) {
         *item->outcome = error;
     }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/core/metrics.h"
+#include "runtime/store/lease_table.h"
 #include "runtime/store/sqlite/checkpointer.h"
 #include "runtime/store/sqlite/control.h"
 #include "runtime/store/sqlite/idempotency.h"
@@ -62,6 +63,8 @@ public:
     /// Makes everything that the redo of `segment` says durable elsewhere.
     [[nodiscard]] Result<void> settle(SegmentNumber segment);
     [[nodiscard]] Control& control() { return control_; }
+    /// They change hands here, between two commits, so that the fences of a commit hold.
+    [[nodiscard]] LeaseTable& leases() { return leases_; }
     /// What can be put off until nobody waits.
     void tidy();
     /// Why the last attempt to write failed; empty: it did not. From any thread.
@@ -77,6 +80,8 @@ private:
     void set_refusal(std::string why);
     Result<void> catch_up();
     AppendOutcome append_one(const AppendUnit& unit, TimeUs now);
+    Result<void> check_fences(const AppendUnit& unit);
+    Result<Seq> cursor_before(const AppendUnit& unit, const CursorMove& move);
     [[nodiscard]] std::vector<Erased> locate_erased(const PlannedUnit& plan) const;
     Result<void> write(const PlannedUnit& plan, const std::vector<Erased>& erased);
     Result<void> write_events(const PlannedUnit& plan);
@@ -99,6 +104,7 @@ private:
     const std::uint32_t segment_events_max_;
     Control control_;
     KeyBook keys_;
+    LeaseTable leases_;
     Hooks hooks_;
     Checkpointer checkpointer_;
     Metric& commits_;
@@ -120,7 +126,8 @@ private:
     bool wal_holds_erased_ = true;
 
     Staged staged_;
-    std::vector<std::string> new_projects_;  ///< numbered by the open transaction
+    std::map<std::string, Seq> staged_cursors_;  ///< by row; what the open transaction moved
+    std::vector<std::string> new_projects_;      ///< numbered by the open transaction
     std::vector<AppendWork*> in_transaction_;
 };
 

@@ -155,9 +155,14 @@ Result<void> Control::set_state(SegmentNumber segment, SegmentState state) {
 
 Result<void> Control::harden() {
     return durable([&]() -> Result<void> {
-        BOOST_OUTCOME_TRY(const auto count, meta("hardened"));
-        return set_meta("hardened", count.value_or(0) + 1);
+        BOOST_OUTCOME_TRY(const auto count, generation());
+        return set_meta("hardened", count + 1);
     });
+}
+
+Result<std::int64_t> Control::generation() {
+    BOOST_OUTCOME_TRY(const auto count, meta("hardened"));
+    return count.value_or(0);
 }
 
 Result<void> Control::erasure_done(SegmentNumber segment, std::int64_t key) {
@@ -361,9 +366,13 @@ Result<std::vector<KvRow>> scan_kv(
     }
 }
 
-Result<Seq> read_cursor(Connection& db, std::string_view subscription) {
+std::string cursor_row(const std::string& project, const std::string& subscription) {
+    return subscription.ends_with("." + project) ? subscription : project + "\n" + subscription;
+}
+
+Result<Seq> read_cursor(Connection& db, std::string_view name) {
     BOOST_OUTCOME_TRY(auto rows, db.query(kCursorGet));
-    rows.bind_all(subscription);
+    rows.bind_all(name);
     BOOST_OUTCOME_TRY(const bool row, rows.next());
     return row ? rows.integer(0) : kNoSeq;
 }

@@ -39,6 +39,8 @@ public:
     /// Durable on return, with all that was applied before.
     [[nodiscard]] Result<void> set_state(SegmentNumber segment, SegmentState state);
     [[nodiscard]] Result<void> harden();
+    /// How often it was hardened: rises with every start.
+    [[nodiscard]] Result<std::int64_t> generation();
     [[nodiscard]] Result<void> erasure_done(SegmentNumber segment, std::int64_t key);
     /// The logs go on from where they are without the month. Durable on return.
     [[nodiscard]] Result<void> record_drop(
@@ -103,6 +105,11 @@ private:
     std::string_view after,
     std::uint32_t limit
 );
-[[nodiscard]] Result<Seq> read_cursor(Connection& db, std::string_view subscription);
+/// @param name  Made by `cursor_row`.
+[[nodiscard]] Result<Seq> read_cursor(Connection& db, std::string_view name);
+/// The name that a subscription of `project` has in control.db. One that ends in its project, as
+/// those of streams do, stands alone; any other follows its project. So two projects never share a
+/// row, since no project's id has a dot.
+[[nodiscard]] std::string cursor_row(const std::string& project, const std::string& subscription);
 
 }  // namespace annal::sqlite

@@ -16,9 +16,9 @@ struct ControlChanges {
         SegmentNumber segment = 0;
         std::int64_t key = 0;
     };
-    std::vector<KvOp> kv;  ///< put and erase only
-    std::vector<CursorMove> cursors;
-    std::vector<Erasure> erasures;  ///< in closed segments
+    std::vector<KvOp> kv;             ///< put and erase only
+    std::vector<CursorMove> cursors;  ///< checked, by `cursor_row`; their fences are not kept
+    std::vector<Erasure> erasures;    ///< in closed segments
 
     [[nodiscard]] bool empty() const { return kv.empty() && cursors.empty() && erasures.empty(); }
     [[nodiscard]] std::string encode() const;

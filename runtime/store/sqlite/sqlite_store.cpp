@@ -116,18 +116,8 @@ public:
     }
 
     Task<Result<void>> drop_month(Month month) override {
-        Result<void> result = overloaded();
-        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = writer_.post([&result, month, done](Committer& committer) {
-                result = committer.drop_month(month);
-                (*done)();
-            });
-            if (!queued) {
-                (*done)();
-            }
-        };
-        co_await suspend(std::move(start));
-        co_return result;
+        Write<void> work = [&](Committer& committer) { return committer.drop_month(month); };
+        co_return co_await write(work);
     }
 
     Task<Result<std::optional<std::string>>> kv_get(
@@ -152,9 +142,24 @@ public:
         co_return co_await read_control(work);
     }
 
-    Task<Result<Seq>> cursor(std::string subscription) override {
-        ReadControl<Seq> work = [&](Connection& db) { return read_cursor(db, subscription); };
+    Task<Result<Seq>> cursor(std::string project, std::string subscription) override {
+        const std::string row = cursor_row(project, subscription);
+        ReadControl<Seq> work = [&](Connection& db) { return read_cursor(db, row); };
         co_return co_await read_control(work);
+    }
+
+    Task<Result<Lease>> lease(LeaseRequest request) override {
+        Write<Lease> work = [&](Committer& committer) { return committer.leases().lease(request); };
+        co_return co_await write(work);
+    }
+
+    Task<Result<void>> release_lease(std::string project, std::string name, std::string owner)
+        override {
+        Write<void> work = [&](Committer& committer) {
+            committer.leases().release(project, name, owner);
+            return ok();
+        };
+        co_return co_await write(work);
     }
 
     StoreHealth health() override {
@@ -191,6 +196,25 @@ private:
     using Read = std::function<Result<T>(Reader&)>;
     template <class T>
     using ReadControl = std::function<Result<T>(Connection&)>;
+    template <class T>
+    using Write = std::function<Result<T>(Committer&)>;
+
+    /// In turn with the appends, on their thread.
+    template <class T>
+    Task<Result<T>> write(const Write<T>& work) {
+        Result<T> result = overloaded();
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued = writer_.post([&result, &work, done](Committer& committer) {
+                result = work(committer);
+                (*done)();
+            });
+            if (!queued) {
+                (*done)();
+            }
+        };
+        co_await suspend(std::move(start));
+        co_return result;
+    }
 
     template <class T>
     Task<Result<T>> read(const Read<T>& work) {

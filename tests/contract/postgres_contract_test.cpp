@@ -1,0 +1,62 @@
+// The contract over PostgreSQL, in a database of a cluster of this program's own.
+#include "runtime/store/postgres/postgres_store.h"
+#include "tests/contract/store_contract.h"
+#include "tests/support/postgres_cluster.h"
+
+namespace annal::test {
+namespace {
+
+class PostgresHarness final : public StoreHarness {
+public:
+    ~PostgresHarness() override { shared_cluster().sql("postgres", drop_statement()); }
+
+    Result<std::unique_ptr<EventStore>> open(
+        const Clock& clock, Metrics& metrics, std::uint32_t /*segment_events*/
+    ) override {
+        annal::PostgresOptions options;
+        options.url = url_;
+        options.stamps = &clock;
+        auto store = open_postgres_store(options, metrics);
+        store_ = store ? store.value().get() : nullptr;
+        return store;
+    }
+
+    // Months that are over are sealed.
+    void settle() override {
+        EXPECT_TRUE(postgres::settle(*store_, std::chrono::seconds(120)));
+    }
+
+    // As a database that has become a standby. Sessions that are at work take it up with their next
+    // transaction.
+    void fail_writes(bool fail) override {
+        shared_cluster().sql(
+            "postgres",
+            "ALTER DATABASE " + name() + " SET default_transaction_read_only = " +
+                (fail ? "on" : "off") +
+                "; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" +
+                name() + "'"
+        );
+    }
+
+private:
+    [[nodiscard]] std::string name() const {
+        const auto begin = url_.find("///") + 3;
+        return url_.substr(begin, url_.find('?') - begin);
+    }
+    [[nodiscard]] std::string drop_statement() const {
+        return "DROP DATABASE " + name() + " WITH (FORCE)";
+    }
+
+    const std::string url_ = shared_cluster().create_database();
+    EventStore* store_ = nullptr;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Postgres,
+    StoreContract,
+    testing::Values(StoreKind{"Default", [] { return std::make_unique<PostgresHarness>(); }}),
+    kind_name
+);
+
+}  // namespace
+}  // namespace annal::test
