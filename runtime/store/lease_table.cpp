@@ -27,7 +27,11 @@ void LeaseTable::release(
 
 Result<void> LeaseTable::check(const std::string& project, const CursorMove& move) const {
     const auto found = held_.find({project, move.subscription});
-    if (found != held_.end() && found->second.fence == move.fence) return ok();
+    return check_fence(move, found == held_.end() ? 0 : found->second.fence);
+}
+
+Result<void> check_fence(const CursorMove& move, std::int64_t current) {
+    if (move.fence == current) return ok();
     return Error{
         Errc::conflict,
         "the lease on " + move.subscription + " was lost: fence " + std::to_string(move.fence) +

@@ -38,6 +38,9 @@ private:
     std::int64_t last_fence_;
 };
 
+/// @param current  the fence of the lease that `move` is under; 0: nobody holds it
+/// @error Errc::conflict  It is not that of `move`.
+[[nodiscard]] Result<void> check_fence(const CursorMove& move, std::int64_t current);
 /// @error Errc::conflict  A fenced `move` goes below `stored`, where its subscription is.
 [[nodiscard]] Result<void> check_forward(const CursorMove& move, Seq stored);
 

@@ -4,6 +4,7 @@
 
 #include "runtime/core/json_text.h"
 #include "runtime/core/log.h"
+#include "runtime/store/lease_table.h"
 #include "runtime/store/postgres/append_rows.h"
 
 namespace annal::postgres {
@@ -45,28 +46,25 @@ std::optional<Error> unstorable(const AppendUnit& unit) {
     return std::nullopt;
 }
 
-std::optional<Error> lost_lease(
-    const Committed& committed,
-    const std::map<std::pair<std::string, std::string>, Seq>& moved,
-    const AppendUnit& unit
-) {
+using Cursors = std::map<std::pair<std::string, std::string>, Seq>;
+
+/// Checks the fenced moves of a unit and notes where all of its moves lead.
+Result<void> move_cursors(const Committed& committed, Cursors& moved, const AppendUnit& unit) {
+    Cursors ahead = moved;
     for (const CursorMove& move : unit.cursors) {
-        if (move.fence == 0) continue;
-        const auto cursor = committed.cursor(unit.project, move.subscription);
-        if (cursor.fence != move.fence)
-            return Error{
-                Errc::conflict,
-                "the lease of " + move.subscription + " was lost: its fence is " +
-                    std::to_string(cursor.fence) + ", not " + std::to_string(move.fence)};
-        const auto before = moved.find({unit.project, move.subscription});
-        const Seq at = before == moved.end() ? cursor.seq : before->second;
-        if (move.to < at)
-            return Error{
-                Errc::conflict,
-                "the cursor of " + move.subscription + " is at " + std::to_string(at) +
-                    " and never goes back"};
+        const auto name = std::pair(unit.project, move.subscription);
+        if (move.fence != 0) {
+            const auto cursor = committed.cursor(unit.project, move.subscription);
+            BOOST_OUTCOME_TRY(check_fence(move, cursor.fence));
+            const auto before = ahead.find(name);
+            BOOST_OUTCOME_TRY(
+                check_forward(move, before == ahead.end() ? cursor.seq : before->second)
+            );
+        }
+        ahead[name] = move.to;
     }
-    return std::nullopt;
+    moved = std::move(ahead);
+    return ok();
 }
 
 bool is_about_data(std::string_view state) {
@@ -164,7 +162,7 @@ Append::End Append::write(Connection& db, Work& work) {
         return failed(db, work, begun.error());
     AppendRows rows(committed);
     StagedUnits staged;
-    std::map<std::pair<std::string, std::string>, Seq> moved;
+    Cursors moved;
     const Month key_month = month_of(std::max(committed.now(), committed.floor()));
     for (std::size_t i = 0; i < work.units.size(); ++i) {
         UnitPlanner planner(committed, staged, committed.now(), committed.floor());
@@ -173,16 +171,14 @@ Append::End Append::write(Connection& db, Work& work) {
             *work.outcomes[i] = plan.error();
             continue;
         }
-        auto lost = plan.value().replayed ? std::nullopt
-                                          : lost_lease(committed, moved, *work.units[i]);
-        if (lost) {
-            *work.outcomes[i] = std::move(*lost);
-            continue;
+        if (!plan.value().replayed && !work.units[i]->cursors.empty()) {
+            if (auto moves = move_cursors(committed, moved, *work.units[i]); moves.has_error()) {
+                *work.outcomes[i] = moves.error();
+                continue;
+            }
         }
         *work.outcomes[i] = plan.value().receipts;
         if (plan.value().changes_nothing()) continue;
-        for (const CursorMove& move : work.units[i]->cursors)
-            moved[{work.units[i]->project, move.subscription}] = move.to;
         staged.add(plan.value());
         rows.add(std::move(plan.value()), key_month);
     }
@@ -214,7 +210,8 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     const std::string state = db.state();
     db.rollback();
     work.failure = error;
-    if (db.is_lost()) return End::failed;
+    // Before COMMIT nothing is written: another connection may do it.
+    if (db.is_lost()) return End::again;
     // Serialization and deadlocks are nobody's fault; another node may have dropped the month.
     if (state.starts_with("40")) return End::again;
     return is_about_data(state) ? End::split : End::failed;

@@ -83,9 +83,10 @@ void Keeper::wake() {
 }
 
 bool Keeper::settle(std::chrono::milliseconds patience) {
-    wake();
     std::unique_lock lock(mutex_);
     const std::uint64_t wanted = rounds_begun_ + 1;
+    woken_ = true;
+    wake_.notify_all();
     return ended_.wait_for(lock, patience, [&] { return rounds_ended_ >= wanted; }) && sound_;
 }
 

@@ -24,8 +24,8 @@ constexpr const char* kLease =
     "INSERT INTO leases (project_id, name, owner, fence, lease_until) VALUES ($1::text, $2::text, "
     "$3::text, 1, clock_timestamp() + $4::bigint * interval '1 millisecond') "
     "ON CONFLICT (project_id, name) DO UPDATE SET owner = excluded.owner, "
-    "fence = leases.fence + CASE WHEN leases.owner = excluded.owner AND leases.lease_until > "
-    "clock_timestamp() THEN 0 ELSE 1 END, lease_until = excluded.lease_until "
+    "fence = leases.fence + CASE WHEN leases.owner = excluded.owner THEN 0 ELSE 1 END, lease_until "
+    "= excluded.lease_until "
     "WHERE leases.owner = excluded.owner OR leases.lease_until <= clock_timestamp() "
     "RETURNING fence";
 constexpr const char* kHolder =

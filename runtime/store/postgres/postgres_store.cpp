@@ -129,7 +129,7 @@ public:
             keeper_.wake();
             return ok();
         };
-        co_return co_await on(*reads_, work);
+        co_return co_await on(*reads_, work, 1);
     }
 
     Task<Result<std::optional<std::string>>> kv_get(
@@ -208,17 +208,22 @@ private:
         );
     }
 
+    /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
     template <class T>
-    Task<Result<T>> on(Pool& pool, const Work<T>& work) {
+    Task<Result<T>> on(Pool& pool, const Work<T>& work, int attempts = 2) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = pool.post([&result, &work, done](Pool::Seat& seat) {
-                auto connection = seat.connection();
-                if (connection) {
-                    connection.value()->set_deadline(std::chrono::steady_clock::now() + kLookup);
-                    result = work(*connection.value());
-                } else {
-                    result = connection.error();
+            const bool queued = pool.post([&result, &work, attempts, done](Pool::Seat& seat) {
+                for (int attempt = 0; attempt < attempts; ++attempt) {
+                    auto connection = seat.connection();
+                    if (!connection) {
+                        result = connection.error();
+                        break;
+                    }
+                    Connection& db = *connection.value();
+                    db.set_deadline(std::chrono::steady_clock::now() + kLookup);
+                    result = work(db);
+                    if (!db.is_lost()) break;
                 }
                 (*done)();
             });

@@ -59,10 +59,5 @@ TEST(Redo, KeyRecordsComeBack) {
     EXPECT_TRUE(decode_keys(bytes.substr(0, bytes.size() - 1)).has_error());
 }
 
-TEST(Redo, KeyNamesDoNotRunTogether) {
-    EXPECT_NE(key_name(KeyKind::event, "ab", "c"), key_name(KeyKind::event, "a", "bc"));
-    EXPECT_NE(key_name(KeyKind::event, "a", "b"), key_name(KeyKind::request, "a", "b"));
-}
-
 }  // namespace
 }  // namespace annal::sqlite
