@@ -13,6 +13,7 @@ from pathlib import Path
 from scratch_folder import ScratchFolder, environment
 
 DEADLINE_S = 60
+PATIENCE_S = 10  # with what ends by itself
 USER = "annal"
 SOCKET_PORT = 5432
 LOG_TAIL_CHARS = 4000
@@ -188,6 +189,7 @@ class PostgresCluster:
     def remove(self):
         """Ends the cluster, and with it its data."""
         self.stop("immediate")
+        self._remove_segment()
         self._scratch.remove()
 
     # --- Databases
@@ -233,8 +235,12 @@ class PostgresCluster:
 
     def start(self):
         """Starts a cluster that was stopped or has died, on the same data, socket and port; returns once it accepts connections."""
-        if self._process and self._process.poll() is None:
-            self._fail("the cluster runs already")
+        if self._process:
+            # It may have been killed, or be about to end: its sessions notice before we do.
+            try:
+                self._process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._fail("the cluster runs already")
         self._end_remaining()
         self._frozen = False
         (self.data / "listen.conf").write_text(f"listen_addresses = '{'127.0.0.1' if self.tcp_port else ''}'\n"
@@ -347,12 +353,19 @@ class PostgresCluster:
 
     def _end_remaining(self):
         """After the postmaster's death its children end by themselves, and soon; the next start waits."""
-        if _await(lambda: not _members(self.data), seconds=10):
+        if _await(lambda: not _members(self.data), PATIENCE_S):
             return
         for pid in _members(self.data):
             _signal(pid, signal.SIGKILL)
         if not _await(lambda: not _members(self.data)):
             self._fail("processes of the cluster do not end")
+
+    def _remove_segment(self):
+        """The shared memory that a killed postmaster leaves, by line 7 of its pid file."""
+        lines = _read(self.data / "postmaster.pid").split("\n")
+        fields = lines[6].split() if len(lines) > 6 else []
+        if len(fields) == 2:
+            subprocess.run(["/usr/bin/ipcrm", "-m", fields[1]], stderr=subprocess.DEVNULL)
 
     def _fail(self, what):
         raise PostgresError(f"PostgreSQL in {self.folder}: {what}\n{self.log()[-LOG_TAIL_CHARS:]}")

@@ -66,6 +66,15 @@ def test_starts_again_after_its_postmaster_was_killed(rough_cluster):
     assert rough_cluster.sql("postgres", "SELECT 1") == "1"
 
 
+def test_removed_after_its_postmaster_was_killed_it_leaves_nothing():
+    with PostgresCluster() as cluster:
+        os.kill(cluster.pid, signal.SIGKILL)
+        segment = wait_until(lambda: (cluster.data / "postmaster.pid").read_text().split("\n")[6]).split()[1]
+    assert not cluster.folder.exists()
+    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()]
+    assert segment not in [row[1] for row in rows]
+
+
 def test_frozen_it_answers_nobody(rough_cluster):
     rough_cluster.freeze()
     with rough_cluster.psql("postgres", "SELECT 'answered'") as run:
@@ -77,7 +86,7 @@ def test_frozen_it_answers_nobody(rough_cluster):
 
 
 def test_reloaded_settings_hold_for_the_next_session(rough_cluster):
-    assert rough_cluster.sql("postgres", "SHOW work_mem") == "5MB"
+    assert rough_cluster.sql("postgres", "SHOW work_mem") == "5MB"  # the fixture's
     rough_cluster.reload_with("work_mem = '7MB'")
     with pytest.raises(PostgresError, match="settings refused: work_mem"):
         rough_cluster.reload_with("work_mem = 'much'")

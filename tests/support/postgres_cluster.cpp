@@ -31,6 +31,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kDeadline{60};
+constexpr seconds kPatience{10};  ///< with what ends by itself
 constexpr milliseconds kPollEvery{5};
 constexpr std::size_t kLogTailBytes = 4000;
 constexpr int kSocketPort = 5432;
@@ -297,8 +298,8 @@ void PostgresCluster::start_on_free_port() {
 
 void PostgresCluster::start() {
     if (postmaster_ != 0) {
-        // It may have been killed.
-        if (!wait_for_exit(postmaster_, milliseconds(0))) fail("the cluster runs already");
+        // It may have been killed, or be about to end: its sessions notice before we do.
+        if (!wait_for_exit(postmaster_, kPatience)) fail("the cluster runs already");
         postmaster_ = 0;
     }
     frozen_ = false;
@@ -362,7 +363,6 @@ void PostgresCluster::restart(Mode mode) {
 
 /// After the postmaster's death its children end by themselves, and soon; the next start waits.
 void PostgresCluster::end_remaining() {
-    constexpr seconds kPatience{10};
     const auto none_left = [this] { return members_of(data()).empty(); };
     if (await(none_left, kPatience)) return;
     for (const pid_t pid : members_of(data())) (void)::kill(pid, SIGKILL);
