@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from annal_server import Server  # noqa: E402
+from postgres_cluster import PostgresCluster  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,16 @@ def make_server(tmp_path_factory):
         for server in servers:
             server.kill()
             server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster():
+    """One PostgreSQL for all of a file's tests; who stops or freezes clusters makes one."""
+    with PostgresCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_database(postgres_cluster):
+    """The URL of a fresh database."""
+    return postgres_cluster.create_database()

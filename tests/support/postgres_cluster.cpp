@@ -1,32 +1,28 @@
 #include "tests/support/postgres_cluster.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
-#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "tests/support/free_port.h"
 
 namespace annal::test {
 namespace {
@@ -35,6 +31,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kDeadline{60};
+constexpr seconds kPatience{10};  ///< with what ends by itself
 constexpr milliseconds kPollEvery{5};
 constexpr std::size_t kLogTailBytes = 4000;
 constexpr int kSocketPort = 5432;
@@ -121,27 +118,6 @@ int memory_file() {
 
 std::string content(int file) {
     return read_text("/proc/self/fd/" + std::to_string(file));
-}
-
-// --- Ports
-
-/// A port of 127.0.0.1 that nobody has, outside of those that the kernel hands out by itself, so
-/// that nobody gets it while the server restarts.
-std::uint16_t free_port() {
-    std::random_device random;
-    for (int tries = 0; tries < 1000; ++tries) {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        const auto port = std::uniform_int_distribution<std::uint16_t>(20000, 32000)(random);
-        address.sin_port = htons(port);
-        const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        const bool bound =
-            ::bind(probe, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-        ::close(probe);
-        if (bound) return port;
-    }
-    throw std::runtime_error("no free port");
 }
 
 // --- Processes
@@ -308,7 +284,9 @@ void PostgresCluster::configure(const PostgresOptions& options) {
 
 void PostgresCluster::start_on_free_port() {
     for (int tries_left = 5;; --tries_left) {
-        tcp_port_ = free_port();
+        const BoundSocket free = bind_free_port();
+        ::close(free.descriptor);
+        tcp_port_ = free.port;
         try {
             start();
             return;
@@ -320,8 +298,8 @@ void PostgresCluster::start_on_free_port() {
 
 void PostgresCluster::start() {
     if (postmaster_ != 0) {
-        // It may have been killed.
-        if (!wait_for_exit(postmaster_, milliseconds(0))) fail("the cluster runs already");
+        // It may have been killed, or be about to end: its sessions notice before we do.
+        if (!wait_for_exit(postmaster_, kPatience)) fail("the cluster runs already");
         postmaster_ = 0;
     }
     frozen_ = false;
@@ -385,7 +363,6 @@ void PostgresCluster::restart(Mode mode) {
 
 /// After the postmaster's death its children end by themselves, and soon; the next start waits.
 void PostgresCluster::end_remaining() {
-    constexpr seconds kPatience{10};
     const auto none_left = [this] { return members_of(data()).empty(); };
     if (await(none_left, kPatience)) return;
     for (const pid_t pid : members_of(data())) (void)::kill(pid, SIGKILL);

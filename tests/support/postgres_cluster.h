@@ -30,8 +30,8 @@ struct PostgresOptions {
 /// Failures: std::runtime_error with a message; where PostgreSQL is involved, with its log's tail.
 /// Lifetime: the destructor stops the cluster and removes its folder. A test that is killed leaves
 ///           neither processes nor the folder.
-/// Threads:  `url`, `tcp_url`, `sql`, `create_database` and `backends` from any thread; the others,
-///           which change the cluster, from one thread at a time.
+/// Threads:  `url`, `tcp_url`, `sql`, `create_database` and `log` from any thread; the others from
+///           one thread at a time.
 /// Limits:   60 s for each wait; 60 connections (of which 3 are the superuser's).
 class PostgresCluster {
 public:

@@ -134,7 +134,8 @@ TEST(PostgresClusterUnderStress, ListensOnAPortAndKeepsItOverARestart) {
 
 TEST(PostgresClusterUnderStress, ReloadedSettingsHoldForTheNextSession) {
     auto& cluster = rough_cluster();
-    EXPECT_EQ(cluster.sql("postgres", "SHOW work_mem"), "5MB");
+    cluster.reload_with({"work_mem = '6MB'"});
+    EXPECT_EQ(cluster.sql("postgres", "SHOW work_mem"), "6MB");
     cluster.reload_with({"work_mem = '7MB'", "max_connections = 70"});
     EXPECT_EQ(cluster.sql("postgres", "SHOW work_mem"), "7MB");
     EXPECT_THAT(
