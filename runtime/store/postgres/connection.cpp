@@ -12,8 +12,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 // libpqxx 6 forgets a result when it finds the connection closed while it makes it: one for each
 // connection that is lost.
-extern "C" const char* __lsan_default_suppressions();   // NOLINT
-extern "C" const char* __lsan_default_suppressions() {  // NOLINT
+extern "C" __attribute__((visibility("default"))) const char* __lsan_default_suppressions();
+const char* __lsan_default_suppressions() {  // NOLINT: the name is the sanitizer's
     return "leak:libpqxx";
 }
 #endif
