@@ -158,13 +158,18 @@ Append::End Append::attempt(Work& work) {
 Append::End Append::write(Connection& db, Work& work) {
     Committed committed(shared_.stamps);
     static const std::string settings = settings_of(shared_.times);
-    if (auto begun = committed.begin(db, work.needs, settings); begun.has_error())
+    if (auto begun = committed.begin(db, work.needs, settings, wait_); begun.has_error())
         return failed(db, work, begun.error());
     AppendRows rows(committed);
     StagedUnits staged;
     Cursors moved;
     const Month key_month = month_of(std::max(committed.now(), committed.floor()));
     for (std::size_t i = 0; i < work.units.size(); ++i) {
+        if (committed.is_busy(*work.units[i])) {
+            shared_.busy.record(1);
+            *work.outcomes[i] = Error{Errc::busy, "another node is writing this log"};
+            continue;
+        }
         UnitPlanner planner(committed, staged, committed.now(), committed.floor());
         auto plan = planner.plan(*work.units[i]);
         if (!plan) {
@@ -203,6 +208,7 @@ Append::End Append::write(Connection& db, Work& work) {
         return End::unknown;
     }
     shared_.actions.add(rows.actions());
+    announce(work);
     return End::committed;
 }
 
@@ -215,6 +221,12 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     // Serialization and deadlocks are nobody's fault; another node may have dropped the month.
     if (state.starts_with("40")) return End::again;
     return is_about_data(state) ? End::split : End::failed;
+}
+
+void Append::announce(const Work& work) const {
+    std::set<std::string> projects;
+    for (const AppendRows::Batch& batch : work.batches) projects.insert(batch.project);
+    if (shared_.appended && !projects.empty()) shared_.appended(projects);
 }
 
 // The locks are free again when the server has ended the first transaction, one way or the other.
@@ -238,6 +250,7 @@ Append::End Append::resolve(Work& work) {
         db.set_deadline(end);
         const auto committed = was_committed(db, work.needs, work.batches, work.transaction);
         db.rollback();
+        if (committed.has_value() && committed.value()) announce(work);
         if (committed.has_value()) return committed.value() ? End::committed : End::again;
     }
     work.failure = unknown;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <span>
@@ -49,7 +50,9 @@ struct AppendShared {
     const Clock* stamps = nullptr;  ///< instead of the database's clock, for tests
     Partitions& partitions;
     KnownActions actions;
-    Metric &commits, &commit_seconds, &failures, &unknown_commits;
+    Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
+    /// Told which projects got events, after the commit.
+    std::function<void(const std::set<std::string>&)> appended;
 };
 
 /// Appends units, in as few transactions as can be.
@@ -63,7 +66,9 @@ struct AppendShared {
 /// Threads: one at a time.
 class Append {
 public:
-    Append(Pool::Seat& seat, AppendShared& shared) : seat_(seat), shared_(shared) {}
+    /// @param wait  for logs that others are writing; else their units fail with Errc::busy
+    Append(Pool::Seat& seat, AppendShared& shared, bool wait)
+        : seat_(seat), shared_(shared), wait_(wait) {}
     /// Gives every unit its outcome.
     void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
 
@@ -76,9 +81,11 @@ private:
     End write(Connection& db, Work& work);
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
+    void announce(const Work& work) const;
 
     Pool::Seat& seat_;
     AppendShared& shared_;
+    const bool wait_;
 };
 
 }  // namespace annal::postgres
