@@ -135,6 +135,8 @@ private:
             Array array(Array::Of::text);
             for (const std::string& action : actions) array.text(action);
             params_.array(array);
+            // Of each action so many.
+            walk_.chunk = std::max<std::uint32_t>(200, static_cast<std::uint32_t>(walk_.limit));
         }
         return ok();
     }
