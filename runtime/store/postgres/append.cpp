@@ -157,7 +157,7 @@ Append::End Append::attempt(Work& work) {
 
 Append::End Append::write(Connection& db, Work& work) {
     Committed committed(shared_.stamps);
-    static const std::string settings = settings_of(shared_.times);
+    const std::string settings = settings_of(shared_.times);
     if (auto begun = committed.begin(db, work.needs, settings); begun.has_error())
         return failed(db, work, begun.error());
     AppendRows rows(committed);
