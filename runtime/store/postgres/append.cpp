@@ -1,6 +1,7 @@
 #include "runtime/store/postgres/append.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "runtime/core/json_text.h"
 #include "runtime/core/log.h"
@@ -11,6 +12,9 @@ namespace annal::postgres {
 namespace {
 
 constexpr int kAttemptsMax = 8;
+constexpr std::chrono::milliseconds kResolvePause{100};
+constexpr std::chrono::minutes kMarkLookedFor{5};  // less than marks are kept
+constexpr std::chrono::minutes kMarksEvery{1};
 constexpr std::chrono::milliseconds kGrace{5'000};  // for the network, on top of the server's limit
 
 std::string settings_of(const AppendTimes& times) {
@@ -91,7 +95,8 @@ struct Append::Work {
     std::vector<AppendOutcome*> outcomes;
     AppendNeeds needs;
     std::vector<AppendRows::Batch> batches;  ///< what COMMIT would make visible
-    std::string transaction;
+    CommitMark mark;                         ///< likewise, when there is no batch
+    std::chrono::steady_clock::time_point commit_began{};
     Error failure;
 
     void fail(const Error& error) {
@@ -114,7 +119,9 @@ void Append::run(std::span<const AppendUnit> units, std::span<AppendOutcome> out
 }
 
 void Append::run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes) {
-    Work work{std::move(units), std::move(outcomes), {}, {}, {}, {}};
+    Work work;
+    work.units = std::move(units);
+    work.outcomes = std::move(outcomes);
     for (const AppendUnit* unit : work.units) work.needs.add(*unit);
     End end = End::again;
     for (int i = 0; i < kAttemptsMax && end == End::again; ++i) {
@@ -193,10 +200,11 @@ Append::End Append::write(Connection& db, Work& work) {
             return failed(db, work, made.error());
         return End::again;
     }
-    auto written = rows.write(db, shared_.actions);
-    if (!written) return failed(db, work, written.error());
+    if (auto written = rows.write(db, shared_.actions, marks_are_due()); written.has_error())
+        return failed(db, work, written.error());
     work.batches = rows.batches();
-    work.transaction = std::move(written.value());
+    work.mark = rows.mark();
+    work.commit_began = std::chrono::steady_clock::now();
     if (auto done = db.run("COMMIT"); done.has_error()) {
         if (!db.is_lost()) return failed(db, work, done.error());
         work.failure = done.error();
@@ -204,6 +212,12 @@ Append::End Append::write(Connection& db, Work& work) {
     }
     shared_.actions.add(rows.actions());
     return End::committed;
+}
+
+bool Append::marks_are_due() {
+    const auto now = std::chrono::steady_clock::now();
+    auto last = shared_.marks_deleted.load();
+    return now - last >= kMarksEvery && shared_.marks_deleted.compare_exchange_strong(last, now);
 }
 
 Append::End Append::failed(Connection& db, Work& work, const Error& error) {
@@ -228,17 +242,20 @@ Append::End Append::resolve(Work& work) {
         "in time to tell how it ended; repeat the request with the same idempotency key",
         {},
         1'000};
-    while (std::chrono::steady_clock::now() < end) {
+    // A process that was stopped for longer comes too late to find its mark.
+    const auto last = std::min(end, work.commit_began + kMarkLookedFor);
+    while (std::chrono::steady_clock::now() < last) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-            end - std::chrono::steady_clock::now()
+            last - std::chrono::steady_clock::now()
         );
         auto connection = seat_.connection_within(left);
         if (!connection) break;
         Connection& db = *connection.value();
         db.set_deadline(end);
-        const auto committed = was_committed(db, work.needs, work.batches, work.transaction);
+        const auto committed = was_committed(db, work.needs, work.batches, work.mark);
         db.rollback();
         if (committed.has_value()) return committed.value() ? End::committed : End::again;
+        std::this_thread::sleep_for(kResolvePause);
     }
     work.failure = unknown;
     return End::failed;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <set>
@@ -50,6 +51,7 @@ struct AppendShared {
     Partitions& partitions;
     KnownActions actions;
     Metric &commits, &commit_seconds, &failures, &unknown_commits;
+    std::atomic<std::chrono::steady_clock::time_point> marks_deleted{};  ///< old ones, last
 };
 
 /// Appends units, in as few transactions as can be.
@@ -76,6 +78,8 @@ private:
     End write(Connection& db, Work& work);
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
+    /// Whether this node has to delete old marks of commits now.
+    bool marks_are_due();
 
     Pool::Seat& seat_;
     AppendShared& shared_;
