@@ -206,9 +206,9 @@ Append::End Append::write(Connection& db, Work& work) {
     work.mark = rows.mark();
     work.commit_began = std::chrono::steady_clock::now();
     if (auto done = db.run("COMMIT"); done.has_error()) {
-        if (!db.is_lost()) return failed(db, work, done.error());
-        work.failure = done.error();
-        return End::unknown;
+        // The connection may turn out to be lost only now: then the answer was not the server's.
+        const End end = failed(db, work, done.error());
+        return db.is_lost() ? End::unknown : end;
     }
     shared_.actions.add(rows.actions());
     return End::committed;
