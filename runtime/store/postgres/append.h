@@ -65,15 +65,17 @@ struct AppendShared {
 /// Threads: one at a time.
 class Append {
 public:
-    Append(Pool::Seat& seat, AppendShared& shared) : seat_(seat), shared_(shared) {}
+    Append(Pool::Seat& seat, AppendShared& shared)
+        : seat_(seat), shared_(shared), lock_patience_(shared.times.lock) {}
     /// Gives every unit its outcome.
     void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
 
 private:
     struct Work;
-    enum class End { committed, again, split, unknown, failed };
+    enum class End { committed, again, split, apart, unknown, failed };
 
     void run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes);
+    void run_apart(const Work& work);
     End attempt(Work& work);
     End write(Connection& db, Work& work);
     End failed(Connection& db, Work& work, const Error& error);
@@ -83,6 +85,7 @@ private:
 
     Pool::Seat& seat_;
     AppendShared& shared_;
+    std::chrono::milliseconds lock_patience_;
 };
 
 }  // namespace annal::postgres
