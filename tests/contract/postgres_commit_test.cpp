@@ -79,7 +79,7 @@ protected:
         const Fault& fault = GetParam();
         AppendOutcome outcome = nothing_yet();
         if (between != nullptr) pair.proxy.refuse();
-        pair.proxy.cut_on("COMMIT", fault.lost, fault.then);
+        pair.proxy.cut_on(kCommit, fault.lost, fault.then);
         std::thread caller = pair.start(unit, outcome);
         EXPECT_TRUE(pair.proxy.await_cut(20s));
         if (between != nullptr) {
@@ -116,7 +116,7 @@ TEST_P(PostgresCommit, EventsAreStoredOnceWhileAnotherNodeAppends) {
 
 TEST_P(PostgresCommit, UnitsOfOneCallAreStoredOnceEach) {
     Pair pair(shared_cluster());
-    pair.proxy.cut_on("COMMIT", GetParam().lost, GetParam().then);
+    pair.proxy.cut_on(kCommit, GetParam().lost, GetParam().then);
     const std::vector<Unit> units{
         named_unit(kProject, "a", 3),
         named_unit("q", "b", 4).put("host.test", "k", "v").key("key b"),
@@ -201,7 +201,7 @@ TEST_P(PostgresSilentCommit, EventsAreStoredOnceAndOthersGoOn) {
     const Unit between = named_unit(kProject, "between", 7);
     const Fault& fault = GetParam();
     AppendOutcome outcome = nothing_yet();
-    pair.proxy.cut_on("COMMIT", fault.lost, fault.then);
+    pair.proxy.cut_on(kCommit, fault.lost, fault.then);
     std::thread caller = pair.start(named_unit(kProject, "lost", 40), outcome);
     ASSERT_TRUE(pair.proxy.await_cut(20s));
     const auto waited = time_of([&] {
@@ -252,7 +252,7 @@ TEST(PostgresCommitCrash, ARowThatTheCrashLostIsNotTakenForWritten) {
     Session beside(pair.url);
     AppendOutcome outcome = nothing_yet();
     pair.proxy.refuse();
-    pair.proxy.cut_on("COMMIT", Lost::request, Then::silence);
+    pair.proxy.cut_on(kCommit, Lost::request, Then::silence);
     const std::string before = beside.value("SELECT pg_snapshot_xmax(pg_current_snapshot())");
     Unit unit(kProject);
     unit.kv({KvOp::Kind::require_absent, "host.test", kProject, "row", ""});

@@ -109,6 +109,9 @@ private:
     std::thread thread_;
 };
 
+/// The end of the query COMMIT as the protocol has it, for `TcpProxy::cut_on`.
+inline const std::string kCommit{"COMMIT\0", 7};
+
 /// A unit of `count` events whose external_ids are `name`/0, `name`/1, …
 [[nodiscard]] Unit named_unit(const std::string& project, const std::string& name, int count);
 
