@@ -22,17 +22,15 @@ public:
     }
 
     // Months that are over are sealed.
-    void settle() override {
-        EXPECT_TRUE(postgres::settle(*store_, std::chrono::seconds(120)));
-    }
+    void settle() override { EXPECT_TRUE(postgres::settle(*store_, std::chrono::seconds(120))); }
 
     // As a database that has become a standby. Sessions that are at work take it up with their next
     // transaction.
     void fail_writes(bool fail) override {
         shared_cluster().sql(
             "postgres",
-            "ALTER DATABASE " + name() + " SET default_transaction_read_only = " +
-                (fail ? "on" : "off") +
+            "ALTER DATABASE " + name() +
+                " SET default_transaction_read_only = " + (fail ? "on" : "off") +
                 "; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" +
                 name() + "'"
         );

@@ -1,5 +1,7 @@
 #include "runtime/store/postgres/append_rows.h"
 
+#include "runtime/core/crypto.h"
+
 namespace annal::postgres {
 namespace {
 
@@ -18,6 +20,13 @@ constexpr const char* kEraseEvents =
 constexpr const char* kEraseKv =
     "DELETE FROM kv USING unnest($1::text[], $2::text[], $3::text[]) a(space, project_id, key) "
     "WHERE kv.project_id = a.project_id AND kv.space = a.space AND kv.key = a.key";
+
+constexpr const char* kMark =
+    "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
+    "NOTHING";
+constexpr const char* kDeleteMarks =
+    "DELETE FROM commit_marks WHERE ctid = ANY(ARRAY(SELECT ctid FROM commit_marks WHERE at < "
+    "clock_timestamp() - interval '15 minutes' LIMIT 20000 FOR UPDATE SKIP LOCKED))";
 
 std::string view(const KeyName& name) {
     return {reinterpret_cast<const char*>(name.data()), name.size()};
@@ -45,9 +54,7 @@ public:
                        " AS (" + statement + ")";
     }
     [[nodiscard]] Params& params() { return params_; }
-    [[nodiscard]] std::string text() const {
-        return statements_ + " SELECT pg_current_xact_id()::text";
-    }
+    [[nodiscard]] std::string text() const { return statements_ + " SELECT 1"; }
 
 private:
     Params params_;
@@ -64,6 +71,7 @@ bool AppendRows::empty() const {
 
 void AppendRows::add(PlannedUnit&& plan, Month month) {
     const AppendUnit& unit = *plan.unit;
+    mark_.project = unit.project;
     if (!plan.sealed.events.empty()) {
         add_events(plan);
         month = month_of(plan.sealed.last_at);
@@ -121,9 +129,16 @@ void AppendRows::seal_all() {
     open_.clear();
 }
 
-Result<std::string> AppendRows::write(Connection& db, const KnownActions& known) {
+Result<void> AppendRows::write(Connection& db, const KnownActions& known, bool delete_marks) {
     seal_all();
     Inserts inserts;
+    if (sealed_.empty()) {
+        random_bytes(mark_.id);
+        Params& params = inserts.params();
+        params.text(mark_.project).bytes(mark_.id);
+        inserts.add(kMark);
+    }
+    if (delete_marks) inserts.add(kDeleteMarks);
     Array batch_project(Array::Of::text), first(Array::Of::int8), last(Array::Of::int8),
         last_at(Array::Of::int8), digest(Array::Of::bytea), prev(Array::Of::bytea);
     for (const Batch& batch : sealed_) {
@@ -242,13 +257,12 @@ Result<std::string> AppendRows::write(Connection& db, const KnownActions& known)
             "ON CONFLICT (project_id, space, key) DO UPDATE SET value = excluded.value"
         );
     }
-    std::string statement = inserts.text();
-    BOOST_OUTCOME_TRY(const auto rows, db.run(statement, inserts.params()));
+    BOOST_OUTCOME_TRYV(db.run(inserts.text(), inserts.params()));
     BOOST_OUTCOME_TRYV(write_kv(db));
     if (!erased_.empty()) {
         BOOST_OUTCOME_TRYV(erase(db));
     }
-    return std::string(rows.text(0, 0).view());
+    return ok();
 }
 
 Result<void> AppendRows::write_kv(Connection& db) {
@@ -283,18 +297,17 @@ Result<bool> was_committed(
     Connection& db,
     const AppendNeeds& needs,
     const std::vector<AppendRows::Batch>& batches,
-    const std::string& transaction
+    const CommitMark& mark
 ) {
     std::string begin = "BEGIN; SET LOCAL lock_timeout = '10s'";
     if (!needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
     BOOST_OUTCOME_TRYV(db.run(begin));
     if (batches.empty()) {
-        Params id;
-        id.text(transaction);
-        BOOST_OUTCOME_TRY(const auto rows, db.run("SELECT pg_xact_status($1::text::xid8)", id));
-        const std::string_view status = rows.text(0, 0).view();
-        if (status == "committed" || status == "aborted") return status == "committed";
-        return Error{Errc::timeout, "the transaction has not ended yet"};
+        // Waits for the end of a transaction that has inserted it.
+        Params params;
+        params.text(mark.project).bytes(mark.id);
+        BOOST_OUTCOME_TRY(const auto rows, db.run(kMark, params));
+        return rows.changed() == 0;
     }
     const AppendRows::Batch& first = batches.front();
     Params key;
