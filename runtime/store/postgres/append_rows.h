@@ -48,6 +48,7 @@ public:
     [[nodiscard]] const CommitMark& mark() const { return mark_; }
 
 private:
+    class Inserts;
     /// Events of a project that share a row of event_batches.
     struct Open {
         Batch batch;
@@ -57,8 +58,14 @@ private:
     void add_events(const PlannedUnit& plan);
     void seal(const std::string& project, Open& open);
     void seal_all();
-    [[nodiscard]] Result<void> erase(Connection& db);
-    [[nodiscard]] Result<void> write_kv(Connection& db);
+    void insert_log(Inserts& inserts);
+    void insert_months(Inserts& inserts) const;
+    void insert_actions(Inserts& inserts, const KnownActions& known) const;
+    void insert_keys(Inserts& inserts) const;
+    void insert_cursors(Inserts& inserts) const;
+    void insert_kv(Inserts& inserts) const;
+    [[nodiscard]] Result<void> erase_kv(Connection& db) const;
+    [[nodiscard]] Result<void> erase_events(Connection& db) const;
 
     Committed& committed_;
     CommitMark mark_;
