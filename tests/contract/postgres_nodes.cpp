@@ -258,6 +258,7 @@ void Account::record(const AppendUnit& unit, const AppendOutcome& outcome) {
     const std::lock_guard lock(mutex_);
     for (std::size_t i = 0; i < unit.events.size(); ++i) {
         const Name name(unit.project, unit.events[i][Column::external_id].view());
+        if (name.second.empty()) continue;
         if (outcome.has_value()) {
             acknowledged_[name] = outcome.value().at(i);
         } else if (outcome.error().code != Errc::timeout) {
