@@ -13,7 +13,7 @@
 #include <map>
 #include <mutex>
 
-#include "runtime/bus/clock_guard.h"
+#include "runtime/core/clock_guard.h"
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 
@@ -90,7 +90,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
         : store(s),
           clock(c),
           limits(l),
-          guard(c),
+          guard(c.wall_us(), c.monotonic_us()),
           lanes(std::max<std::size_t>(1, s.append_lanes())),
           held_max(std::max<std::size_t>(1, lanes.size() / 2)),
           strand(asio::make_strand(e)),
@@ -169,6 +169,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
     Metric& refused_queue;
     Metric& refused_clock;
 
+    std::optional<std::int64_t> clock_jump();
     std::optional<Error> refuse(const AppendUnit& unit, std::size_t weight);
     void enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter);
     std::optional<Error> accept(Pending& pending);
@@ -187,8 +188,14 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
     Task<void> run_held();
 };
 
+/// Of the clock that stamps events, when it is this node's. With the mutex held.
+std::optional<std::int64_t> Appender::State::clock_jump() {
+    if (store.guards_clock()) return std::nullopt;
+    return guard.check(clock.wall_us(), clock.monotonic_us());
+}
+
 std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t weight) {
-    if (auto jump = guard.check()) {
+    if (auto jump = clock_jump()) {
         refused_clock.record(1);
         return Error{
             Errc::unavailable,
@@ -510,14 +517,15 @@ std::shared_ptr<void> Appender::subscribe(std::string project, std::function<voi
 }
 
 void Appender::confirm_clock() {
+    state_->store.confirm_clock();
     const std::lock_guard lock(state_->mutex);
-    state_->guard.confirm();
+    state_->guard.confirm(state_->clock.wall_us(), state_->clock.monotonic_us());
     log::warn("clock.confirmed");
 }
 
 std::string Appender::refusal() const {
     const std::lock_guard lock(state_->mutex);
-    auto jump = state_->guard.check();
+    auto jump = state_->clock_jump();
     if (!jump) return {};
     return "the wall clock jumped forward by " + std::to_string(*jump / kSecondUs) +
            " s and has not been confirmed";

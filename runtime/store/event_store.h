@@ -165,6 +165,12 @@ public:
     /// How many appends can be under way at once with profit. The units of one project must not be
     /// in two of them: which comes first would be left to chance.
     [[nodiscard]] virtual std::size_t append_lanes() const { return 1; }
+    /// The store stamps events by a clock of its own and refuses appends (Errc::unavailable) when
+    /// that clock has jumped forward by more than a minute, until `confirm_clock`. False: callers
+    /// watch the node's clock.
+    [[nodiscard]] virtual bool guards_clock() const { return false; }
+    /// Takes the store's clock as it is now for right.
+    virtual void confirm_clock() {}
     /// Calls `appended` when other nodes have appended to these projects; with none named: perhaps
     /// to any. A hint, late by some milliseconds and now and then missing. Called on a thread of
     /// the store's until it is closed; must only post. At most one, set before the first append.

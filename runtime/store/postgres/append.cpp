@@ -106,6 +106,15 @@ std::vector<std::vector<std::size_t>> independent(const std::vector<const Append
     return out;
 }
 
+Error clock_error(std::int64_t jump_us) {
+    return {
+        Errc::unavailable,
+        "the database's clock jumped forward by " + std::to_string(jump_us / kSecondUs) +
+            " s; set it right, or confirm it with `annal clock confirm` on each node",
+        {},
+        30'000};
+}
+
 bool is_about_data(std::string_view state) {
     // Data exceptions, constraints, limits of the program: they belong to one unit, not to all.
     return state.starts_with("22") || state.starts_with("23") || state.starts_with("54");
@@ -122,6 +131,18 @@ void KnownActions::add(const std::set<Entry>& entries) {
     const std::lock_guard lock(mutex_);
     if (entries_.size() > kMax) entries_.clear();
     entries_.insert(entries.begin(), entries.end());
+}
+
+std::optional<std::int64_t> DatabaseClock::check(TimeUs now) {
+    const std::int64_t monotonic_us = SystemClock().monotonic_us();
+    const std::lock_guard lock(mutex_);
+    if (!guard_) guard_.emplace(now, monotonic_us);
+    return guard_->check(now, monotonic_us);
+}
+
+void DatabaseClock::confirm() {
+    const std::lock_guard lock(mutex_);
+    guard_.reset();
 }
 
 /// Units that share a transaction, and how far they have come.
@@ -218,6 +239,9 @@ Append::End Append::write(Connection& db, Work& work) {
     const std::string settings = settings_of(shared_.times, lock_patience_);
     if (auto begun = committed.begin(db, work.needs, settings, wait_); begun.has_error())
         return failed(db, work, begun.error());
+    const auto jump =
+        shared_.stamps == nullptr ? shared_.clock.check(committed.now()) : std::nullopt;
+    if (jump) return failed(db, work, clock_error(*jump));
     AppendRows rows(committed);
     StagedUnits staged;
     Cursors moved;

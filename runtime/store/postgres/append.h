@@ -4,12 +4,14 @@
 #include <chrono>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "runtime/core/clock_guard.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/committed.h"
 #include "runtime/store/postgres/partitions.h"
@@ -45,12 +47,29 @@ private:
     std::set<Entry> entries_;
 };
 
+/// Watches the database's clock, which stamps the events, against this node's monotonic one.
+///
+/// Threads: any.
+class DatabaseClock {
+public:
+    /// How far it has jumped forward since it was read before, when that is more than a minute and
+    /// has not been confirmed.
+    [[nodiscard]] std::optional<std::int64_t> check(TimeUs now);
+    /// What it says next is right.
+    void confirm();
+
+private:
+    std::mutex mutex_;
+    std::optional<ClockGuard> guard_;
+};
+
 /// What all append connections of a node share.
 struct AppendShared {
     AppendTimes times;
     const Clock* stamps = nullptr;  ///< instead of the database's clock, for tests
     Partitions& partitions;
     KnownActions actions;
+    DatabaseClock clock;
     Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
     /// Told which projects got events, after the commit.
     std::function<void(const std::set<std::string>&)> appended;

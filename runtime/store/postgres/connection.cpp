@@ -195,6 +195,7 @@ Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Wat
 template <class Call>
 Result<Rows> Connection::call(const Call& call) {
     if (lost_) return lost_error("it was lost before");
+    state_.clear();
     try {
         const Watchdog::Guard guard(watchdog_, session_->connection.sock(), deadline_);
         pqxx::nontransaction work(session_->connection);

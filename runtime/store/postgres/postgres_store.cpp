@@ -39,6 +39,7 @@ public:
               options.stamps,
               partitions_,
               {},
+              {},
               metrics.define(
                   MetricKind::counter, "annal_store_commits_total", "Transactions made durable."
               ),
@@ -89,6 +90,10 @@ public:
     }
 
     std::size_t append_lanes() const override { return options_.append_connections; }
+
+    bool guards_clock() const override { return options_.stamps == nullptr; }
+
+    void confirm_clock() override { shared_.clock.confirm(); }
 
     void on_foreign_append(std::function<void(const std::vector<std::string>&)> appended) override {
         wake_ups_.on_appended(std::move(appended));
