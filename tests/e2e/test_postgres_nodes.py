@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from annal_server import PROJECT, Server, event, expect_problem, wait_until
+from annal_server import PROJECT, Server, event, expect_problem
+from posting import Load
 
 KNOWN_WITHIN_S = 1.0  # what docs/operations.md promises
 
@@ -175,53 +176,23 @@ def test_many_wrong_keys_leave_the_right_ones_alone(nodes):
             thread.join()
 
 
-class Writer(threading.Thread):
-    """Stores events one by one at a node until it is told to stop or the node is gone."""
-
-    def __init__(self, client):
-        super().__init__()
-        self.client, self.acknowledged, self.ended, self.unexpected = client, [], threading.Event(), None
-
-    def run(self):
-        number = 0
-        while not self.ended.is_set():
-            number += 1
-            try:
-                answer = self.client.post("/v1/audit/events", event(f"w{self.ident % 1000}.e{number}"))
-            except OSError:
-                return  # the node is gone
-            except Exception as error:  # half an answer
-                self.unexpected = error
-                return
-            if answer.status == 201:
-                self.acknowledged.append(answer.json())
-            else:
-                self.unexpected = answer
-                return
-
-
 @pytest.mark.parametrize("round_number", range(2))
 def test_a_killed_node_takes_nothing_with_it(postgres_cluster, make_server, round_number):
     """Both ingest into one project; one dies in the middle; the other goes on, and nothing acknowledged is lost."""
     url = postgres_cluster.create_database()
     a, b = make_server(database=url).start(), make_server(database=url).start()
     client = a.client().new_project()
-    writers = [Writer(c) for c in spread((a, a, b, b), client)]
-    for writer in writers:
-        writer.start()
-    wait_until(lambda: all(len(w.acknowledged) > 20 for w in writers), what="some load")
-    a.kill()
-    for writer in writers[:2]:
-        writer.join()
-    before = [len(w.acknowledged) for w in writers[2:]]
-    wait_until(lambda: all(len(w.acknowledged) > n + 20 for w, n in zip(writers[2:], before)), what="the other node to go on")
-    for writer in writers:
-        writer.ended.set()
-        writer.join()
-    assert [w.unexpected for w in writers[2:]] == [None, None]
-    found = {e["seq"]: e["id"] for e in b.client(client.secret, client.project).walk()}
+    here, there = spread((a, b), client)
+    with Load(here, here, name="dying") as dying, Load(there, there, name="living") as living:
+        dying.await_progress(20)
+        living.await_progress(20)
+        a.kill()
+        living.await_progress(20)
+    assert [p.refusals for p in living.posters] == [[], []]
+    dying.expect_no_surprise()
+    found = {e["seq"]: e["id"] for e in there.walk()}
     assert sorted(found) == list(range(len(found)))
-    for receipt in [r for w in writers for r in w.acknowledged]:
+    for receipt in [r for load in (dying, living) for p in load.posters for r in p.acknowledged]:
         assert found[receipt["seq"]] == receipt["id"]
     a.start()
     assert a.client(client.secret, client.project).ingest(event())[0]["seq"] == len(found)

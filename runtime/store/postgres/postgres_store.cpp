@@ -218,6 +218,7 @@ private:
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             const bool queued = pool.post([this, &result, &work, attempts, done](Pool::Seat& seat) {
                 bool reached = false;
+                const auto end = std::chrono::steady_clock::now() + kLookup;
                 for (int attempt = 0; attempt < attempts; ++attempt) {
                     auto connection = seat.connection();
                     if (!connection) {
@@ -225,10 +226,10 @@ private:
                         break;
                     }
                     Connection& db = *connection.value();
-                    db.set_deadline(std::chrono::steady_clock::now() + kLookup);
+                    db.set_deadline(end);
                     result = work(db);
                     reached = !db.is_lost();
-                    if (reached) break;
+                    if (reached || std::chrono::steady_clock::now() >= end) break;
                 }
                 set_unreached(reached ? std::string() : result.error().detail);
                 (*done)();
