@@ -1,0 +1,235 @@
+"""What nodes do when their PostgreSQL fails under them: 503 in bounded time, nothing acknowledged lost, recovery by themselves."""
+
+import contextlib
+import time
+
+import pytest
+from annal_server import event, expect_problem, wait_until
+from posting import Load
+from postgres_cluster import PostgresCluster
+from tcp_proxy import TcpProxy
+
+# A slow machine's share of what takes less than 5 s.
+RECOVERY_S = 30
+# The most that a read, and a write whose commit may be under way, wait for a server that does not answer.
+READ_S, WRITE_S = 15, 45
+SLOWNESS_S = 10
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with PostgresCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(cluster):
+    name = f"faults_{time.monotonic_ns()}"
+    cluster.sql("postgres", f"CREATE DATABASE {name}")
+    return name
+
+
+def is_ready(server):
+    return server.client().get("/readyz", key=False).status == 200
+
+
+def await_ready(server):
+    wait_until(lambda: is_ready(server), RECOVERY_S, "the node to be ready again")
+
+
+def not_ready(server, *words):
+    """Whether the node says that it is not ready, for these reasons."""
+    answer = server.client().get("/readyz", key=False)
+    return answer.status == 503 and all(word in answer.text for word in words)
+
+
+def expect_refused(answer, *words):
+    expect_problem(answer, 503, *words)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def nodes_of(make_server, url, count=2):
+    """Nodes, and a fresh project's client at each."""
+    nodes = [make_server(database=url).start() for _ in range(count)]
+    first = nodes[0].client().new_project()
+    return nodes, [node.client(first.secret, first.project) for node in nodes]
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_in_mid_load(cluster, database, make_server, mode):
+    nodes, clients = nodes_of(make_server, cluster.url(database))
+    with Load(*clients, *clients) as load:
+        load.await_progress()
+        for _ in range(2):
+            cluster.restart(mode)
+            load.await_progress()
+    load.expect_kept(clients[0])
+    for node in nodes:
+        await_ready(node)
+
+
+def test_away_for_a_while(cluster, database, make_server):
+    """Reads and writes are refused at once, not after a time-out."""
+    (server,), (client,) = nodes_of(make_server, cluster.url(database), 1)
+    with Load(client) as load:
+        load.await_progress()
+        cluster.stop()
+        try:
+            load.await_refusals(3)
+            wait_until(lambda: not_ready(server), what="the node to say so")
+            assert server.client().get("/healthz", key=False).status == 200
+            expect_refused(client.get("/v1/audit/events"))
+            expect_refused(client.get("/v1/projects"))
+            expect_refused(client.post("/v1/audit/events", event()))
+        finally:
+            cluster.start()
+        load.await_progress()
+    load.expect_kept(client)
+    await_ready(server)
+    assert server.logs("postgres.connect_failed")
+    assert len(server.logs("postgres.connect_failed")) < 40, "an outage floods the log"
+
+
+def test_it_says_so_without_any_traffic(cluster, database, make_server):
+    (server,), _ = nodes_of(make_server, cluster.url(database), 1)
+    assert is_ready(server)
+    cluster.stop()
+    try:
+        wait_until(lambda: not_ready(server, "the store can't write"), what="the node to say so")
+    finally:
+        cluster.start()
+    await_ready(server)
+
+
+def test_a_database_that_is_read_only(cluster, database, make_server):
+    (server,), (client,) = nodes_of(make_server, cluster.url(database), 1)
+    stored = client.ingest(event())[0]
+    with Load(client) as load:
+        load.await_progress()
+        cluster.reload_with("default_transaction_read_only = on")
+        try:
+            load.await_refusals(3)
+            expect_refused(client.post("/v1/audit/events", event()), "read-only")
+            assert client.get(f"/v1/audit/events/{stored['id']}").status == 200
+            wait_until(lambda: not_ready(server, "read-only"), what="the node to say so")
+        finally:
+            cluster.reload_with("default_transaction_read_only = off")
+        load.await_progress()
+    load.expect_kept(client)
+    await_ready(server)
+
+
+class Hogs:
+    """Takes every connection that the cluster has left."""
+
+    def __init__(self, cluster):
+        self.stack = contextlib.ExitStack()
+        for _ in range(100):
+            run = self.stack.enter_context(cluster.psql("postgres", "SELECT pg_sleep(600)"))
+            count = len(cluster.backends())
+            wait_until(lambda: run.process.poll() is not None or len(cluster.backends()) > count, what="another connection")
+            if run.process.poll() is not None:
+                break
+        else:
+            raise AssertionError("the connections never end")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+
+@pytest.fixture(scope="module")
+def narrow_cluster():
+    with PostgresCluster(settings=["max_connections = 16", "superuser_reserved_connections = 1"]) as cluster:
+        yield cluster
+
+
+def test_too_many_connections_at_start(narrow_cluster, make_server):
+    url = narrow_cluster.create_database()
+    with Hogs(narrow_cluster):
+        server = make_server(database=url).start()
+        assert not_ready(server, "waits for the database", "too many clients")
+    await_ready(server)
+    assert server.client().ingest(event())
+
+
+def test_too_many_connections_later(narrow_cluster, make_server):
+    """Connections are made when they are needed: here there is none left for the first read."""
+    url = narrow_cluster.create_database()
+    server = make_server(database=url).start()
+    client = server.client().new_project()
+    with Hogs(narrow_cluster):
+        expect_refused(client.get("/v1/audit/events"), "too many clients")
+    wait_until(lambda: client.get("/v1/audit/events").status == 200, RECOVERY_S, "the node to get its connections")
+    await_ready(server)
+
+
+def test_a_network_that_cuts(cluster, database, make_server):
+    with TcpProxy(cluster.socket_path) as proxy:
+        (server,), (client,) = nodes_of(make_server, proxy.url(database), 1)
+        with Load(client, client, client) as load:
+            for _ in range(5):
+                load.await_progress()
+                proxy.cut()
+            load.await_progress()
+            proxy.refuse()
+            proxy.cut()
+            load.await_refusals(2)
+            proxy.resume()
+            load.await_progress()
+        load.expect_kept(client)
+        await_ready(server)
+        server.terminate()
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_network_that_loses_a_commit(cluster, database, make_server, lost):
+    """The node finds out what became of it: nobody is refused, and nothing is there twice."""
+    with TcpProxy(cluster.socket_path) as proxy:
+        (server,), (client,) = nodes_of(make_server, proxy.url(database), 1)
+        with Load(client, client) as load:
+            for _ in range(3):
+                load.await_progress()
+                proxy.cut_on(b"COMMIT", lost=lost)
+                assert proxy.await_cut()
+            load.await_progress()
+        assert [p.refusals for p in load.posters] == [[], []]
+        load.expect_kept(client)
+        assert client.metric("annal_postgres_unknown_commits_total") >= 3
+        server.terminate()
+
+
+def test_a_server_that_freezes(cluster, database, make_server):
+    """Nothing answers, and nothing is closed: requests end all the same, and the node says that it is not ready."""
+    (server,), (client,) = nodes_of(make_server, cluster.url(database), 1)
+    with Load(client, client) as load:
+        load.await_progress()
+        cluster.freeze()
+        try:
+            begun = time.monotonic()
+            wait_until(lambda: not_ready(server), READ_S + SLOWNESS_S, "the node to say so")
+            expect_refused(client.get("/v1/audit/events", timeout=READ_S + SLOWNESS_S))
+            load.await_refusals(1, WRITE_S + SLOWNESS_S)
+            assert time.monotonic() - begun < READ_S + WRITE_S + 2 * SLOWNESS_S
+            assert server.client().get("/healthz", key=False).status == 200
+        finally:
+            cluster.thaw()
+        load.await_progress()
+    load.expect_kept(client)
+    assert max(p.slowest_s for p in load.posters) < WRITE_S + SLOWNESS_S
+    await_ready(server)
+
+
+def test_a_node_stops_while_its_database_is_away(cluster, database, make_server):
+    (server,), (client,) = nodes_of(make_server, cluster.url(database), 1)
+    client.ingest(event())
+    cluster.stop()
+    try:
+        wait_until(lambda: not_ready(server), what="the node to say so")
+        begun = time.monotonic()
+        server.terminate()
+        assert time.monotonic() - begun < 10 + SLOWNESS_S
+    finally:
+        cluster.start()
