@@ -244,6 +244,23 @@ TEST(PostgresCommitMarks, AreDeletedWhenNobodyLooksForThemAnyMore) {
     EXPECT_EQ(beside.number("SELECT count(*) FROM commit_marks"), 2) << "events need none";
 }
 
+// Also in a database whose default is to answer before that: what is acknowledged is durable.
+TEST(PostgresCommitCrash, AcknowledgedUnitsOutliveIt) {
+    PostgresCluster cluster({{"wal_writer_delay = 10s", "synchronous_commit = off"}, false});
+    const std::string url = cluster.create_database();
+    Account account;
+    Node node(url);
+    for (int i = 0; i < 20; ++i) {
+        const Unit unit = named_unit(kProject, std::to_string(i), 1);
+        account.record(unit.build(), node.append(unit));
+        ASSERT_TRUE(node.append(Unit(kProject).put("s", "k", std::to_string(i))).has_value());
+    }
+    cluster.restart(PostgresCluster::Mode::immediate);
+    EXPECT_EQ(account.acknowledged(), 20U);
+    expect_none(account.problems(url));
+    EXPECT_EQ(run_task(node->kv_get("s", kProject, "k")).value(), "19");
+}
+
 // After a crash the server may give the number of a transaction that was lost to another one: it
 // must not speak for the first.
 TEST(PostgresCommitCrash, ARowThatTheCrashLostIsNotTakenForWritten) {
