@@ -89,6 +89,7 @@ public:
         check_tls();
         check_data();
         check_key_ring();
+        if (settings_.shares_store() && !settings_.postgres.url.empty()) check_postgres();
         check_plugins();
         return std::move(report_);
     }
@@ -130,8 +131,30 @@ private:
     void check_key_ring() {
         const auto ring = KeyRing::open(settings_.master_key_file, false);
         const bool absent = !ring && ring.error().code == Errc::not_found;
-        if (!ring && !absent) return fail("master_key_file: " + ring.error().detail);
+        const bool may_be_absent = !settings_.shares_store();
+        if (!ring && !(absent && may_be_absent))
+            return fail(
+                "master_key_file: " + ring.error().detail +
+                (absent ? "; a database's nodes share one, which is never made silently" : "")
+            );
         say("key ring " + settings_.master_key_file.string() + (absent ? ", to be made" : ""));
+    }
+
+    /// That it can't be reached is no error of the configuration: a node waits for it.
+    void check_postgres() {
+        const auto looked = migrate_postgres(settings_.postgres, true);
+        const bool unreached = !looked && looked.error().code != Errc::conflict;
+        if (unreached) return say("PostgreSQL, not reached now: " + looked.error().detail);
+        if (!looked) return fail("postgres.url: " + looked.error().detail);
+        const std::size_t missing = looked.value().missing.size();
+        if (missing > 0 && !settings_.postgres.migrate)
+            return fail(
+                "postgres.migrate: is false and the database lacks " +
+                looked.value().missing.front() + ": run `annal migrate`"
+            );
+        say("PostgreSQL, " + (missing == 0 ? "version " + std::to_string(looked.value().version)
+                                           : std::to_string(missing) + " migrations to be applied")
+        );
     }
 
     void check_plugins() {

@@ -46,11 +46,9 @@ bool sync_folder(const std::filesystem::path& folder) {
 /// The ring appears under its name only when it is whole, and stays there whatever happens: what is
 /// sealed with it could never be opened with another one.
 Result<void> make(const std::filesystem::path& file) {
-    std::array<std::uint8_t, kKeyBytes> key{};
-    random_bytes(key);
     const std::filesystem::path partial = file.string() + ".partial";
     const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
-    const bool made = write_durably(partial, "k1:" + to_hex(key) + "\n") &&
+    const bool made = write_durably(partial, KeyRing::new_line()) &&
                       ::rename(partial.c_str(), file.c_str()) == 0 && sync_folder(folder);
     if (!made) return failed("make", file);
     return ok();
@@ -88,6 +86,16 @@ Result<KeyRing> KeyRing::open(const std::filesystem::path& file, bool create) {
     if (ring.current_.empty())
         return Error{Errc::invalid, "the key ring " + file.string() + " holds no key"};
     return ring;
+}
+
+std::string KeyRing::new_line() {
+    std::array<std::uint8_t, kKeyBytes> key{};
+    random_bytes(key);
+    return "k1:" + to_hex(key) + "\n";
+}
+
+std::string KeyRing::fingerprint() const {
+    return to_hex(hmac_sha256(current_, "fingerprint of the ring")).substr(0, 32);
 }
 
 std::string KeyRing::derive(std::string_view purpose) const {

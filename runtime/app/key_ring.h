@@ -17,8 +17,14 @@ public:
     /// not to be made.
     [[nodiscard]] static Result<KeyRing> open(const std::filesystem::path& file, bool create);
 
+    /// A new random key as the line of a file.
+    [[nodiscard]] static std::string new_line();
+
     /// 32 bytes for `purpose` ("page cursor"), the same for the same ring.
     [[nodiscard]] std::string derive(std::string_view purpose) const;
+
+    /// Tells rings apart, and nothing about them: what nodes of one database compare.
+    [[nodiscard]] std::string fingerprint() const;
 
 private:
     std::string current_;

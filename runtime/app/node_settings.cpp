@@ -110,9 +110,34 @@ Result<void> set_allow_cidrs(NodeSettings& s, const std::string& v) {
 }
 
 Result<void> set_store(NodeSettings& s, const std::string& v) {
-    if (v != "sqlite")
-        return Error{Errc::invalid, "`" + v + "` is not a store of this build; use sqlite"};
+    if (v != "sqlite" && v != "postgres")
+        return Error{
+            Errc::invalid, "`" + v + "` is not a store of this build; use sqlite or postgres"};
     s.store = v;
+    return ok();
+}
+
+/// The value may hold a password, so no message repeats it.
+Apply postgres_url(std::string PostgresOptions::*member) {
+    return [=](NodeSettings& s, const std::string& v) -> Result<void> {
+        if (v.empty()) return Error{Errc::invalid, "must not be empty"};
+        BOOST_OUTCOME_TRYV(check_postgres_url(v));
+        s.postgres.*member = v;
+        return ok();
+    };
+}
+
+Apply connections(std::size_t PostgresOptions::*member) {
+    return [=](NodeSettings& s, const std::string& v) -> Result<void> {
+        BOOST_OUTCOME_TRY(const std::uint64_t value, parse_number(v, 1, 100));
+        s.postgres.*member = static_cast<std::size_t>(value);
+        return ok();
+    };
+}
+
+Result<void> set_migrate(NodeSettings& s, const std::string& v) {
+    if (v != "true" && v != "false") return Error{Errc::invalid, "must be true or false"};
+    s.postgres.migrate = v == "true";
     return ok();
 }
 
@@ -180,6 +205,14 @@ const std::vector<Entry>& entries() {
              s.bootstrap_project = v;
          })},
         {"sqlite.segment_events", "", set_segment_events},
+        {"postgres.url", "ANNAL_POSTGRES_URL", postgres_url(&PostgresOptions::url)},
+        {"postgres.direct_url",
+         "ANNAL_POSTGRES_DIRECT_URL",
+         postgres_url(&PostgresOptions::direct_url)},
+        {"postgres.migrate", "", set_migrate},
+        {"postgres.append_connections", "", connections(&PostgresOptions::append_connections)},
+        {"postgres.read_connections", "", connections(&PostgresOptions::read_connections)},
+        {"postgres.delivery_connections", "", connections(&PostgresOptions::delivery_connections)},
         {"limits.body_bytes", "", size(&Limits::body_bytes_max)},
         {"limits.bodies_in_memory", "", size(&Limits::bodies_in_memory_max)},
         {"limits.queue_bytes", "", size(&Limits::queue_bytes_max)},
@@ -249,7 +282,8 @@ private:
 
     void read_member(const std::string& prefix, const YAML::Node& key, const YAML::Node& value) {
         const std::string name = prefix + key.Scalar();
-        const bool group = name == "limits" || name == "sqlite" || name == "tls";
+        const bool group =
+            name == "limits" || name == "sqlite" || name == "postgres" || name == "tls";
         if (value.IsMap() && prefix.empty() && group) {
             for (const auto& member : value) read_member(name + ".", member.first, member.second);
             return;
@@ -283,6 +317,12 @@ void apply_environment(
 
 /// What only several settings together can get wrong.
 void check_together(const NodeSettings& settings, std::string& errors) {
+    if (settings.store == "postgres" && settings.postgres.url.empty())
+        errors += "postgres.url or ANNAL_POSTGRES_URL: must be given when the store is postgres\n";
+    // Whoever gives one means it: evidence must not end up in another place than they think.
+    if (settings.store.empty() && !settings.postgres.url.empty())
+        errors +=
+            "postgres.url: the store is not named; say `store: postgres` or `store: sqlite`\n";
     if (settings.tls.certificate_file.empty() != settings.tls.key_file.empty())
         errors += "tls.certificate_file and tls.key_file: both must be given, or none\n";
     if (settings.bootstrap_key.empty() != settings.bootstrap_project.empty())
@@ -323,9 +363,11 @@ Result<NodeSettings> read_node_settings(const fs::path& file, const Environment&
 SettingsReading try_node_settings(const fs::path& file, const Environment& environment) {
     SettingsReading reading;
     auto& [settings, errors] = reading;
+    settings.store.clear();  // so that it shows whether it was named
     if (!file.empty()) FileReader(file, settings, errors).read();
     apply_environment(environment, settings, errors);
     check_together(settings, errors);
+    if (settings.store.empty()) settings.store = "sqlite";
     const fs::path here = program_folder();
     if (settings.manifests.empty())
         settings.manifests =

@@ -10,6 +10,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/result.h"
 #include "runtime/http/tls.h"
+#include "runtime/store/postgres/postgres_store.h"
 
 namespace annal {
 
@@ -17,7 +18,7 @@ namespace annal {
 struct NodeSettings {
     std::string listen = "127.0.0.1:8080";     ///< listen, ANNAL_LISTEN
     std::filesystem::path data_dir = "./var";  ///< data_dir, ANNAL_DATA_DIR
-    std::string store = "sqlite";              ///< store, ANNAL_STORE
+    std::string store = "sqlite";              ///< store, ANNAL_STORE: sqlite or postgres
     std::vector<std::filesystem::path>
         manifests;  ///< manifests, ANNAL_MANIFESTS (separated by ':')
     std::vector<std::filesystem::path>
@@ -30,8 +31,11 @@ struct NodeSettings {
     http::TlsOptions tls;   ///< tls.*, ANNAL_TLS_CERTIFICATE_FILE, …: both files or none
     log::Level log_level = log::Level::info;     ///< log_level, ANNAL_LOG_LEVEL
     std::uint32_t segment_events_max = 250'000;  ///< sqlite.segment_events
-    Limits limits;                               ///< limits.*
+    PostgresOptions postgres;  ///< postgres.*, ANNAL_POSTGRES_URL, ANNAL_POSTGRES_DIRECT_URL
+    Limits limits;             ///< limits.*
 
+    /// Whether other nodes may serve the same data.
+    [[nodiscard]] bool shares_store() const { return store == "postgres"; }
     [[nodiscard]] std::filesystem::path unix_socket() const { return data_dir / "annal.sock"; }
 };
 

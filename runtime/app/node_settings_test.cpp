@@ -137,6 +137,73 @@ TEST_F(NodeSettingsTest, ARateOfZeroAsksForNone) {
     EXPECT_EQ(settings.value().limits.write_rate_min_bytes_per_s, 0U);
 }
 
+TEST_F(NodeSettingsTest, ReadsPostgres) {
+    auto settings = read(
+        "store: postgres\npostgres:\n  url: postgresql://annal@db/audit\n  direct_url: "
+        "host=db dbname=audit\n  migrate: false\n  append_connections: 5\n  "
+        "read_connections: 6\n  delivery_connections: 7\n"
+    );
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    EXPECT_TRUE(settings.value().shares_store());
+    const PostgresOptions& p = settings.value().postgres;
+    EXPECT_EQ(p.url, "postgresql://annal@db/audit");
+    EXPECT_EQ(p.direct_url, "host=db dbname=audit");
+    EXPECT_FALSE(p.migrate);
+    EXPECT_EQ(p.append_connections, 5U);
+    EXPECT_EQ(p.read_connections, 6U);
+    EXPECT_EQ(p.delivery_connections, 7U);
+
+    variables["ANNAL_STORE"] = "postgres";
+    variables["ANNAL_POSTGRES_URL"] = "postgresql:///other";
+    variables["ANNAL_POSTGRES_DIRECT_URL"] = "postgresql:///direct";
+    auto overridden = read("postgres: {url: postgresql:///audit}\n");
+    ASSERT_TRUE(overridden.has_value()) << overridden.error().detail;
+    EXPECT_EQ(overridden.value().postgres.url, "postgresql:///other");
+    EXPECT_EQ(overridden.value().postgres.direct_url, "postgresql:///direct");
+    EXPECT_TRUE(overridden.value().postgres.migrate);
+    EXPECT_EQ(overridden.value().postgres.append_connections, 4U);
+    EXPECT_EQ(overridden.value().postgres.read_connections, 4U);
+    EXPECT_EQ(overridden.value().postgres.delivery_connections, 2U);
+}
+
+TEST_F(NodeSettingsTest, WantsTheUrlWithTheStoreAndTheStoreWithTheUrl) {
+    EXPECT_NE(errors("store: postgres\n").find("ANNAL_POSTGRES_URL: must be"), std::string::npos);
+    EXPECT_NE(
+        errors("postgres: {url: postgresql:///a}\n").find("the store is not named"),
+        std::string::npos
+    );
+    EXPECT_EQ(errors("store: sqlite\npostgres: {url: postgresql:///a}\n"), "");
+    EXPECT_NE(
+        errors("postgres:\n  migrate: perhaps\n").find(":2: postgres.migrate: must be true"),
+        std::string::npos
+    );
+    EXPECT_NE(
+        errors("postgres: {read_connections: 0}\n").find("a number from 1 to 100"),
+        std::string::npos
+    );
+}
+
+TEST_F(NodeSettingsTest, NeverRepeatsThePasswordOfAUrl) {
+    variables["ANNAL_STORE"] = "postgres";
+    for (const char* url :
+         {"postgresql://annal:sesame@[::1/audit",
+          "postgresql://annal:%zzsesame@db/audit",
+          "postgresql://annal:sesame/open@db/audit",
+          "postgresql://annal:open@sesame@db/audit",
+          "postgresql://annal:sesame@db/audit?colour=sesame",
+          "postgresql://db/audit?password=sesame&sesame",
+          "password=sesame open host=db",
+          "password=a sesame=b",
+          "password='sesame",
+          "sesame"}) {
+        variables["ANNAL_POSTGRES_URL"] = url;
+        const std::string text = errors("");
+        EXPECT_NE(text.find("ANNAL_POSTGRES_URL: "), std::string::npos) << url << "\n" << text;
+        EXPECT_EQ(text.find("sesame"), std::string::npos) << text;
+        EXPECT_EQ(text.find("open"), std::string::npos) << text;
+    }
+}
+
 TEST_F(NodeSettingsTest, TlsIsBothFilesOrNone) {
     auto settings = read("tls:\n  certificate_file: /c\n  key_file: /k\n  min_version: '1.3'\n");
     ASSERT_TRUE(settings.has_value()) << settings.error().detail;

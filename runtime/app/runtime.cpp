@@ -14,11 +14,13 @@
 #include <boost/asio/thread_pool.hpp>
 #include <csignal>
 #include <future>
+#include <mutex>
 #include <thread>
 
 #include "runtime/app/descriptors.h"
 #include "runtime/app/key_ring.h"
 #include "runtime/app/secrets.h"
+#include "runtime/bus/noticeboard.h"
 #include "runtime/control/api_keys.h"
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
@@ -34,6 +36,8 @@
 #include "runtime/http/tail.h"
 #include "runtime/plugin/call.h"
 #include "runtime/plugin/loader.h"
+#include "runtime/store/directory_lock.h"
+#include "runtime/store/postgres/postgres_store.h"
 #include "runtime/store/sqlite/sqlite_store.h"
 
 namespace annal {
@@ -43,6 +47,32 @@ namespace {
 constexpr std::size_t kIoThreads = 2;
 constexpr std::size_t kSinkThreads = 4;
 constexpr auto kUsageFlushInterval = std::chrono::seconds(60);
+constexpr auto kLookInterval = std::chrono::milliseconds(900);  // within Noticeboard::kFresh
+constexpr auto kSilenceMax = std::chrono::seconds(3);           // of a store shared with others
+
+// Of waiting for the store at start.
+constexpr auto kFirstPause = std::chrono::milliseconds(10), kPause = std::chrono::milliseconds(100);
+constexpr auto kQuietWait = std::chrono::seconds(1);     // not worth a word
+constexpr auto kWordAgain = std::chrono::minutes(1);     // while the reason stays the same
+constexpr auto kCommandWait = std::chrono::seconds(10);  // of a runtime that serves one command
+
+/// Made by the operator, once for all nodes: one that each node made for itself would not fit.
+Result<KeyRing> open_common_ring(const std::filesystem::path& file) {
+    auto ring = KeyRing::open(file, false);
+    if (ring || ring.error().code != Errc::not_found) return ring;
+    return Error{
+        Errc::invalid,
+        ring.error().detail + ", which all nodes of a database share: copy it from another node, " +
+            "or make it for the first one with (umask 077; annal secrets new-key > " +
+            file.string() + ")"};
+}
+
+/// Nobody can be known before the store is there; nothing asks who somebody is then.
+class NobodyKnown final : public http::Authenticator {
+    Task<Result<http::Principal>> authenticate(const http::Request&) override {
+        co_return Error{Errc::unavailable, "API keys are not loaded yet", {}, 1'000};
+    }
+};
 
 }  // namespace
 
@@ -60,12 +90,16 @@ struct Runtime::State {
     std::vector<std::thread> threads;
     asio::thread_pool sink_pool{kSinkThreads};
     asio::signal_set signals{io};
-    asio::steady_timer housekeeping{io};
+    asio::steady_timer housekeeping{io}, looking{io};
+    std::function<void(const std::string&)> listening;
 
     std::uint32_t store_files = SqliteOptions{}.open_files_max;
+    DirectoryLock directory;  // where the store does not hold it itself
     std::unique_ptr<EventStore> store;
+    std::string ring_fingerprint;
     std::unique_ptr<Appender> appender;
     std::unique_ptr<CursorCodec> cursors;
+    std::unique_ptr<Noticeboard> board;
     std::unique_ptr<Settings> project_settings;
     std::unique_ptr<control::Projects> projects;
     std::unique_ptr<control::ApiKeys> keys;
@@ -74,12 +108,17 @@ struct Runtime::State {
     std::vector<std::shared_ptr<Instance>> instances;
     std::unique_ptr<http::Exporter> exporter;
     std::unique_ptr<http::TailHub> tails;
-    http::Router router;
+    NobodyKnown nobody;
+    http::Router waiting_router, router;
     std::shared_ptr<http::TlsIdentity> tls;  // null: TCP is plain
     std::unique_ptr<http::Server> server;
     std::vector<std::unique_ptr<Stream>> streams;
     std::string address;
     std::promise<void> stop_requested;
+    std::future<void> stop_request{stop_requested.get_future()};
+    bool awaiting_signal = false;
+    std::mutex waiting_mutex;
+    std::string waiting_for = "the node is starting";  // why it does not serve yet
     std::size_t steps_done = 0;
     std::atomic<bool> stopping{false};
 
@@ -92,11 +131,16 @@ struct Runtime::State {
     Result<void> make_room();
     Result<void> load_tls();
     void reload_tls() const;
+    void listen_to_signals();
     void await_signal();
     Result<void> start_threads();
     void stop_threads();
     Result<void> open_store();
     void close_store();
+    Result<void> start_server();
+    void stop_server();
+    Result<void> await_store();
+    Result<void> compare_key_rings();
     Result<void> start_append_path();
     void stop_append_path();
     Result<void> load_control();
@@ -107,10 +151,17 @@ struct Runtime::State {
     Result<void> add_routes();
     Result<void> start_streams();
     void stop_streams();
-    Result<void> start_server();
-    void stop_server();
+    Result<void> open_doors();
 
+    Result<void> open_sqlite();
+    Result<void> open_postgres();
+    Result<std::string> common_ring();
+    void tell_address();
+    http::Problem not_yet();
+    std::vector<std::string> reasons_not_to_append();
     Task<void> keep_house();
+    Task<void> keep_looking();
+    Result<void> make_bootstrap_project();
     void add_instance(const Manifest& manifest, std::string& errors);
     Result<void> add_plugin_routes();
 };
@@ -121,7 +172,8 @@ template <class State>
 struct Step {
     const char* name;
     Result<void> (State::*start)();
-    void (State::*stop)();  // null: nothing to undo
+    void (State::*stop)();     // null: nothing to undo
+    bool needs_store = false;  // tried again where the store may come back
 };
 
 }  // namespace
@@ -166,12 +218,17 @@ void Runtime::State::reload_tls() const {
     );
 }
 
+/// From now on; until then a signal stays for it.
 void Runtime::State::await_signal() {
+    if (!std::exchange(awaiting_signal, true)) listen_to_signals();
+}
+
+void Runtime::State::listen_to_signals() {
     signals.async_wait([this](boost::system::error_code error, int signal) {
         if (error) return;
         if (signal == SIGHUP) {
             asio::post(sink_pool, [this] { reload_tls(); });  // files are not for io threads
-            return await_signal();
+            return listen_to_signals();
         }
         log::info("runtime.stopping", {{"signal", signal}});
         stop_requested.set_value();
@@ -205,6 +262,10 @@ void Runtime::State::stop_threads() {
 }
 
 Result<void> Runtime::State::open_store() {
+    return settings.shares_store() ? open_postgres() : open_sqlite();
+}
+
+Result<void> Runtime::State::open_sqlite() {
     SqliteOptions options;
     options.directory = settings.data_dir;
     options.segment_events_max = settings.segment_events_max;
@@ -215,8 +276,91 @@ Result<void> Runtime::State::open_store() {
     return ok();
 }
 
+/// Does not wait for the database: a later step does, when the server can say so.
+Result<void> Runtime::State::open_postgres() {
+    BOOST_OUTCOME_TRY(directory, DirectoryLock::take(settings.data_dir));
+    BOOST_OUTCOME_TRY(const KeyRing ring, open_common_ring(settings.master_key_file));
+    cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
+    ring_fingerprint = ring.fingerprint();
+    PostgresOptions options = settings.postgres;
+    options.start_patience = std::chrono::milliseconds(0);
+    BOOST_OUTCOME_TRY(store, open_postgres_store(options, metrics));
+    return ok();
+}
+
 void Runtime::State::close_store() {
     store->close();
+    directory = {};
+}
+
+Result<void> Runtime::State::start_server() {
+    control::NodeView view;
+    view.metrics = &metrics;
+    view.not_ready = [this] { return std::vector<std::string>{not_yet().detail}; };
+    BOOST_OUTCOME_TRYV(control::add_watch_routes(waiting_router, std::move(view)));
+    waiting_router.refuse_rest([this] { return not_yet(); });
+    server = std::make_unique<http::Server>(
+        waiting_router, nobody, clock, settings.limits, metrics, executor
+    );
+    http::ServerOptions options;
+    options.listen = role.listen ? settings.listen : "";
+    options.unix_socket = settings.unix_socket();
+    options.tls = tls;
+    BOOST_OUTCOME_TRY(address, server->start(options));
+    return ok();
+}
+
+/// At once what has come furthest: undone twice, by the last step that uses it and its own.
+void Runtime::State::stop_server() {
+    if (!server) return;
+    if (tails) tails->close();  // they would last through the grace
+    run(server->stop());
+    if (tails) run(tails->drain());
+    server.reset();
+}
+
+http::Problem Runtime::State::not_yet() {
+    const std::lock_guard lock(waiting_mutex);
+    return http::problem_of(
+        {Errc::unavailable, "the node does not serve yet: " + waiting_for, {}, 1'000}
+    );
+}
+
+void Runtime::State::tell_address() {
+    if (role.listen && listening) std::exchange(listening, {})(address);
+}
+
+Result<void> Runtime::State::await_store() {
+    if (!settings.shares_store()) return ok();
+    const StoreHealth health = store->health();
+    if (health.refusal.empty()) return ok();
+    return Error{health.for_good ? Errc::conflict : Errc::unavailable, health.refusal};
+}
+
+/// Cursors and secrets of one node are those of all: a ring of its own would break them.
+Result<void> Runtime::State::compare_key_rings() {
+    if (!settings.shares_store()) return ok();
+    BOOST_OUTCOME_TRY(const std::string common, common_ring());
+    if (common == ring_fingerprint) return ok();
+    return Error{
+        Errc::conflict,
+        "the key ring " + settings.master_key_file.string() +
+            " is not the one that this database's other nodes have: copy theirs here"};
+}
+
+/// The fingerprint that the database holds; the first node's becomes it.
+Result<std::string> Runtime::State::common_ring() {
+    const std::string space = "host.key_ring", key = "fingerprint";
+    for (;;) {
+        BOOST_OUTCOME_TRY(const auto stored, run(store->kv_get(space, "", key)));
+        if (stored) return *stored;
+        AppendUnit unit;
+        unit.kv.push_back({KvOp::Kind::require_absent, space, "", key, ""});
+        unit.kv.push_back({KvOp::Kind::put, space, "", key, ring_fingerprint});
+        const auto outcomes = run(store->append({&unit, 1}));
+        const AppendOutcome& outcome = outcomes.front();
+        if (!outcome && outcome.error().code != Errc::conflict) return outcome.error();
+    }
 }
 
 Result<void> Runtime::State::start_append_path() {
@@ -229,20 +373,30 @@ void Runtime::State::stop_append_path() {
 }
 
 Result<void> Runtime::State::load_control() {
-    project_settings = std::make_unique<Settings>(*store);
-    projects = std::make_unique<control::Projects>(*store, *appender, clock);
-    keys = std::make_unique<control::ApiKeys>(*store, *appender, clock);
+    const auto nodes = settings.shares_store() ? Noticeboard::Nodes::many : Noticeboard::Nodes::one;
+    board = std::make_unique<Noticeboard>(*store, clock, nodes, executor);
+    project_settings = std::make_unique<Settings>(*store, board.get());
+    projects = std::make_unique<control::Projects>(*store, *appender, clock, *board);
+    keys = std::make_unique<control::ApiKeys>(*store, *appender, clock, *board);
+    board->add_reader([this](std::string project) { return project_settings->reload(project); });
+    board->add_reader([this](std::string project) { return projects->reload(project); });
+    board->add_reader([this](std::string project) { return keys->reload(project); });
+    BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));
     BOOST_OUTCOME_TRYV(run(keys->load()));
     asio::co_spawn(io, keep_house(), asio::detached);
+    if (board->has_other_nodes()) asio::co_spawn(io, keep_looking(), asio::detached);
     return ok();
 }
 
 void Runtime::State::save_control() {
     stopping = true;
-    asio::post(io, [this] { housekeeping.cancel(); });
-    run(keys->flush_usage());
+    asio::post(io, [this] {
+        housekeeping.cancel();
+        looking.cancel();
+    });
+    if (reasons_not_to_append().empty()) run(keys->flush_usage());
 }
 
 Task<void> Runtime::State::keep_house() {
@@ -254,16 +408,19 @@ Task<void> Runtime::State::keep_house() {
     }
 }
 
+/// So that a request seldom has to wait for what other nodes have changed.
+Task<void> Runtime::State::keep_looking() {
+    while (!stopping) {
+        looking.expires_after(kLookInterval);
+        boost::system::error_code cancelled;
+        co_await looking.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        if (!cancelled) (void)co_await board->catch_up();  // its age tells of failures
+    }
+}
+
 Result<void> Runtime::State::bootstrap() {
     if (settings.bootstrap_key.empty() || keys->knows_secret(settings.bootstrap_key)) return ok();
-    if (!projects->exists(settings.bootstrap_project)) {
-        auto made = run(projects->create(settings.bootstrap_project, settings.bootstrap_project));
-        if (!made) {
-            Error error = made.error();
-            error.detail = "ANNAL_BOOTSTRAP_PROJECT: " + error.detail;
-            return error;
-        }
-    }
+    BOOST_OUTCOME_TRYV(make_bootstrap_project());
     std::vector<std::string> scopes{"platform", "admin"};
     control::Actor actor{"system", "bootstrap"};
     auto created = run(keys->create(
@@ -274,12 +431,29 @@ Result<void> Runtime::State::bootstrap() {
         std::move(actor),
         settings.bootstrap_key
     ));
-    if (!created) return created.error();
+    if (!created) {
+        // Another node may have made it since they were loaded.
+        BOOST_OUTCOME_TRYV(run(board->catch_up()));
+        if (keys->knows_secret(settings.bootstrap_key)) return ok();
+        return created.error();
+    }
     log::info(
         "bootstrap.key_created",
         {{"project", settings.bootstrap_project}, {"key", created.value().key.id}}
     );
     return ok();
+}
+
+Result<void> Runtime::State::make_bootstrap_project() {
+    const std::string& project = settings.bootstrap_project;
+    if (projects->exists(project)) return ok();
+    const auto made = run(projects->create(project, project));
+    if (made) return ok();
+    BOOST_OUTCOME_TRY(const bool exists, run(projects->find(project)));
+    if (exists) return ok();
+    Error error = made.error();
+    error.detail = "ANNAL_BOOTSTRAP_PROJECT: " + error.detail;
+    return error;
 }
 
 void Runtime::State::add_instance(const Manifest& manifest, std::string& errors) {
@@ -359,15 +533,22 @@ Result<void> Runtime::State::add_plugin_routes() {
     return ok();
 }
 
+std::vector<std::string> Runtime::State::reasons_not_to_append() {
+    std::vector<std::string> reasons;
+    if (std::string refusal = store->health().refusal; !refusal.empty())
+        reasons.push_back("the store can't write: " + refusal);
+    if (reasons.empty() && board->has_other_nodes() && board->age() > kSilenceMax)
+        reasons.push_back(
+            "the store has not answered for " + std::to_string(board->age().count() / 1'000) + " s"
+        );
+    return reasons;
+}
+
 Result<void> Runtime::State::add_routes() {
     control::NodeView view;
     view.appender = appender.get();
     view.metrics = &metrics;
-    view.not_ready = [this] {
-        std::string refusal = store->health().refusal;
-        return refusal.empty() ? std::vector<std::string>()
-                               : std::vector<std::string>{"the store can't write: " + refusal};
-    };
+    view.not_ready = [this] { return reasons_not_to_append(); };
     view.degraded = [this] { return store->health().damaged; };
     view.instances = [this] { return instances; };
     view.streams = [this] {
@@ -397,41 +578,97 @@ void Runtime::State::stop_streams() {
     for (const auto& stream : streams) run(stream->stop());
 }
 
-Result<void> Runtime::State::start_server() {
-    server =
-        std::make_unique<http::Server>(router, *keys, clock, settings.limits, metrics, executor);
-    http::ServerOptions options;
-    options.listen = role.listen ? settings.listen : "";
-    options.unix_socket = settings.unix_socket();
-    options.tls = tls;
-    BOOST_OUTCOME_TRY(address, server->start(options));
+Result<void> Runtime::State::open_doors() {
+    server->exchange(router, *keys);
+    tell_address();
     return ok();
-}
-
-void Runtime::State::stop_server() {
-    tails->close();  // they would last through the grace
-    run(server->stop());
-    run(tails->drain());
 }
 
 namespace {
 
 template <class State>
 const auto& steps() {
-    static const std::array<Step<State>, 11> all{{
+    static const std::array<Step<State>, 14> all{{
         {"make room for connections", &State::make_room, nullptr},
         {"load TLS certificate", &State::load_tls, nullptr},
         {"start threads", &State::start_threads, &State::stop_threads},
         {"open store", &State::open_store, &State::close_store},
+        {"start server", &State::start_server, &State::stop_server},
+        {"await store", &State::await_store, nullptr, true},
+        {"compare key rings", &State::compare_key_rings, nullptr, true},
         {"start append path", &State::start_append_path, &State::stop_append_path},
-        {"load control objects", &State::load_control, &State::save_control},
-        {"make bootstrap key", &State::bootstrap, nullptr},
+        {"load control objects", &State::load_control, &State::save_control, true},
+        {"make bootstrap key", &State::bootstrap, nullptr, true},
         {"load plugins", &State::load_plugins, &State::destroy_plugins},
         {"add routes", &State::add_routes, nullptr},
         {"start streams", &State::start_streams, &State::stop_streams},
-        {"start server", &State::start_server, &State::stop_server},
+        {"open doors", &State::open_doors, &State::stop_server},
     }};
     return all;
+}
+
+/// Waiting for a store that others keep and that may come back; silent where it does not take long.
+template <class State>
+class Wait {
+public:
+    explicit Wait(State& state) : state_(state) {}
+
+    /// Whether to try again, after a pause; else `error` is why the node ends.
+    bool go_on(Error& error) {
+        const bool may_pass = error.code == Errc::unavailable || error.code == Errc::timeout;
+        if (!state_.settings.shares_store() || !may_pass) return false;
+        const auto waited = Clock::now() - begun_;
+        if (!state_.role.listen) {
+            std::this_thread::sleep_for(kPause);
+            return waited < kCommandWait;
+        }
+        say(error.detail, waited);
+        const auto pause = waited < kQuietWait ? kFirstPause : kPause;
+        if (state_.stop_request.wait_for(pause) == std::future_status::timeout) return true;
+        error = {Errc::cancelled, "stopped while it waited for the database"};
+        return false;
+    }
+    void over() const {
+        if (!said_.empty()) log::info("runtime.store_is_there");
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    void say(const std::string& reason, Clock::duration waited) {
+        {
+            const std::lock_guard lock(state_.waiting_mutex);
+            state_.waiting_for = "it waits for the database: " + reason;
+        }
+        state_.await_signal();
+        if (waited < kQuietWait) return;
+        state_.tell_address();
+        if (reason == said_ && Clock::now() - said_at_ < kWordAgain) return;
+        log::warn("runtime.waits_for_store", {{"reason", reason}});
+        said_ = reason;
+        said_at_ = Clock::now();
+    }
+
+    State& state_;
+    Clock::time_point begun_ = Clock::now(), said_at_{};
+    std::string said_;
+};
+
+template <class State>
+Result<void> take(const Step<State>& step, State& state) {
+    Wait<State> wait(state);
+    for (;;) {
+        auto done = (state.*step.start)();
+        if (done) {
+            wait.over();
+            return done;
+        }
+        Error error = done.error();
+        if (step.needs_store && wait.go_on(error)) continue;
+        if (error.code != Errc::cancelled)
+            error.detail = std::string(step.name) + ": " + error.detail;
+        return error;
+    }
 }
 
 }  // namespace
@@ -443,7 +680,8 @@ Runtime::~Runtime() {
     stop();
 }
 
-Result<void> Runtime::start() {
+Result<void> Runtime::start(const std::function<void(const std::string&)>& listening) {
+    state_->listening = listening;
     // What is written here is evidence: nothing of it is for others than the owner and the owner's
     // group.
     ::umask(027);
@@ -454,14 +692,12 @@ Result<void> Runtime::start() {
     state_->signals.add(SIGINT);
     if (state_->role.listen) state_->signals.add(SIGHUP);
     for (const auto& step : steps<State>()) {
-        auto done = ((*state_).*step.start)();
+        auto done = take(step, *state_);
         if (!done) {
-            Error error = done.error();
-            error.detail = std::string(step.name) + ": " + error.detail;
             // A step that failed half-way through may have to be undone, too.
             if (step.start == &State::load_plugins) state_->destroy_plugins();
             stop();
-            return error;
+            return done;
         }
         ++state_->steps_done;
     }
@@ -474,7 +710,7 @@ const std::string& Runtime::address() const {
 
 void Runtime::wait_for_signal() {
     state_->await_signal();
-    state_->stop_requested.get_future().wait();
+    state_->stop_request.wait();
 }
 
 void Runtime::stop() {

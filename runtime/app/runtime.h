@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,7 +22,13 @@ public:
     ~Runtime();
 
     /// Runs the steps. On an error the steps done so far have been undone.
-    [[nodiscard]] Result<void> start();
+    ///
+    /// A database that can't be reached is waited for: the server says so meanwhile, and everything
+    /// else of it is 503.
+    /// @param listening  told the bound "address:port" when the node serves there, or waits for its
+    ///                   database; not without TCP
+    /// @error Errc::cancelled  SIGTERM or SIGINT came while it waited.
+    [[nodiscard]] Result<void> start(const std::function<void(const std::string&)>& listening = {});
     /// The bound "address:port"; empty without TCP.
     [[nodiscard]] const std::string& address() const;
     /// Blocks until SIGTERM or SIGINT. SIGHUP meanwhile reads the TLS certificate and key again.

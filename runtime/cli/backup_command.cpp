@@ -9,6 +9,10 @@ namespace annal::cli {
 int back_up(const Arguments& arguments) {
     auto settings = settings_of(arguments);
     if (!settings) return fail(settings.error(), kBadInput);
+    if (arguments.data_dir.empty()) {
+        const auto files = need_files(settings.value(), "use pg_dump or a base backup");
+        if (!files) return fail(files.error(), kBadInput);
+    }
     std::filesystem::path source = settings.value().data_dir;
     std::filesystem::path ring = settings.value().master_key_file;
     if (!arguments.data_dir.empty()) {

@@ -70,6 +70,8 @@ int check_data(const Arguments& arguments) {
     if (directory.empty()) {
         auto settings = settings_of(arguments);
         if (!settings) return fail(settings.error(), kBadInput);
+        const auto files = need_files(settings.value(), "name some with --data-dir");
+        if (!files) return fail(files.error(), kBadInput);
         directory = settings.value().data_dir;
     }
     json::array problems;

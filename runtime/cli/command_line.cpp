@@ -44,7 +44,9 @@ void Grammar::define(CLI::App& app) {
     serve_command->add_flag(
         "--check", a.check, "Only check the configuration, say what would be served, and end"
     );
-    add(app, "migrate", "Bring the store up to this program's schema", migrate);
+    CLI::App* migrate_command =
+        add(app, "migrate", "Bring the store up to this program's schema", migrate);
+    migrate_command->add_flag("--check", a.check, "Only say what is missing");
 
     CLI::App* keys = group(app, "keys", "API keys");
     CLI::App* create = add(*keys, "create", "Make a key and show its secret once", keys_create);
@@ -67,6 +69,12 @@ void Grammar::define(CLI::App& app) {
         sub->add_option("--key", a.key, "audit_retention_days, catalog, …")->required();
     }
     set->add_option("--value", a.value, "365, strict, null, …")->required();
+
+    CLI::App* secrets = group(app, "secrets", "Master keys");
+    CLI::App* new_key = secrets->add_subcommand(
+        "new-key", "Make a master key and show it: the line of a key ring file"
+    );
+    new_key->callback([this] { chosen = secrets_new_key; });
 
     CLI::App* plugins = group(app, "plugins", "Plugins and their manifests");
     add(*plugins, "list", "List the instances of the node", plugins_list);

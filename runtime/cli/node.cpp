@@ -92,6 +92,13 @@ std::string percent_encode(std::string_view text) {
     return out;
 }
 
+Result<void> need_files(const NodeSettings& settings, const char* instead) {
+    if (!settings.shares_store()) return ok();
+    return Error{
+        Errc::unsupported,
+        std::string("the store is postgres, and this is about SQLite's files: ") + instead};
+}
+
 Result<NodeSettings> settings_of(const Arguments& arguments) {
     return read_node_settings(arguments.config, process_environment());
 }

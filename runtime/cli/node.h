@@ -44,6 +44,9 @@ int print(const boost::json::value& value);
 [[nodiscard]] std::string percent_encode(std::string_view text);
 [[nodiscard]] Result<NodeSettings> settings_of(const Arguments& arguments);
 
+/// What is about SQLite's files says so where the store is another. @error Errc::unsupported
+[[nodiscard]] Result<void> need_files(const NodeSettings& settings, const char* instead);
+
 /// Runs `use` with a node; what it fails with is printed.
 template <class Use>
 int with_node(const Arguments& arguments, Use use) {

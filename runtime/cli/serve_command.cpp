@@ -27,12 +27,16 @@ int serve(const Arguments& arguments) {
     auto settings = settings_of(arguments);
     if (!settings) return fail(settings.error(), kBadInput);
     Runtime runtime(std::move(settings.value()), Runtime::Role{});
-    auto started = runtime.start();
-    if (!started)
+    const auto started = runtime.start([](const std::string& address) {
+        std::cout << "listening on " << address << std::endl;
+    });
+    const bool interrupted = !started && started.error().code == Errc::cancelled;
+    if (!started && !interrupted)
         return fail(started.error(), started.error().code == Errc::invalid ? kBadInput : kFailed);
-    std::cout << "listening on " << runtime.address() << std::endl;
-    runtime.wait_for_signal();
-    runtime.stop();
+    if (started) {
+        runtime.wait_for_signal();
+        runtime.stop();
+    }
     // Its handlers go with the runtime; a signal that is sent again must not end what has ended
     // well.
     sigset_t stopping;
@@ -40,14 +44,6 @@ int serve(const Arguments& arguments) {
     for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&stopping, signal);
     ::pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
     return kDone;
-}
-
-/// Opening the store brings its schema up to date; a command's own runtime does just that.
-int migrate(const Arguments& arguments) {
-    return with_node(arguments, [](Node&) -> Result<int> {
-        std::cout << "the store is at this program's schema\n";
-        return kDone;
-    });
 }
 
 }  // namespace annal::cli

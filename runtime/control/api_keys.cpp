@@ -14,6 +14,8 @@ namespace {
 constexpr const char* kSpace = "host.api_keys";
 // Apart from the keys themselves, so that noting a use can never undo a revocation.
 constexpr const char* kUsageSpace = "host.api_key_usage";
+// Of keys whose secret was given, so that two nodes which are given one make one key.
+constexpr const char* kSecretSpace = "host.api_key_secrets";
 constexpr std::size_t kPrefixBytes = 12;
 constexpr std::int64_t kUsageResolutionUs = 60 * kSecondUs;
 
@@ -76,14 +78,12 @@ std::shared_ptr<HostEvent> event_of(const char* action, const ApiKey& key, const
         action, actor.type, actor.id, "api_key", key.id, json::serialize(metadata)});
 }
 
-AppendUnit change_of(const char* action, const ApiKey& key, const Actor& actor) {
-    AppendUnit unit;
+void change(AppendUnit& unit, const char* action, const ApiKey& key, const Actor& actor) {
     unit.project = key.project;
     auto event = event_of(action, key, actor);
     unit.events.push_back(event->draft());
     unit.memory = std::move(event);
     unit.kv.push_back({KvOp::Kind::put, kSpace, key.project, key.id, to_row(key)});
-    return unit;
 }
 
 struct Credentials {
@@ -177,13 +177,50 @@ Task<Result<void>> ApiKeys::load() {
         BOOST_OUTCOME_CO_TRY(ApiKey key, from_row(row));
         put(std::move(key));
     }
-    BOOST_OUTCOME_CO_TRY(const std::vector<KvRow> usage, co_await read_space(store_, kUsageSpace));
+    co_return co_await load_usage("");
+}
+
+/// @param project  empty: of all
+Task<Result<void>> ApiKeys::load_usage(std::string project) {
+    BOOST_OUTCOME_CO_TRY(
+        const std::vector<KvRow> usage, co_await read_space(store_, kUsageSpace, project)
+    );
+    const std::lock_guard lock(mutex_);
     for (const KvRow& row : usage) {
         auto found = by_id_.find({row.project, row.key});
-        if (found != by_id_.end())
-            found->second->key.last_used_at = std::strtoll(row.value.c_str(), nullptr, 10);
+        if (found == by_id_.end()) continue;
+        TimeUs& at = found->second->key.last_used_at;
+        at = std::max<TimeUs>(at, std::strtoll(row.value.c_str(), nullptr, 10));
     }
     co_return ok();
+}
+
+Task<Result<void>> ApiKeys::reload(std::string project) {
+    BOOST_OUTCOME_CO_TRY(
+        const std::vector<KvRow> rows, co_await read_space(store_, kSpace, project)
+    );
+    for (const KvRow& row : rows) {
+        auto key = from_row(row);
+        if (key) {
+            merge(std::move(key.value()));
+        } else {
+            log::error("api_keys.row_damaged", {{"key", row.key}, {"project", row.project}});
+        }
+    }
+    co_return ok();
+}
+
+/// What was read may be older than what this node has done since: keys are never deleted, and one
+/// that was revoked stays so.
+void ApiKeys::merge(ApiKey key) {
+    const std::lock_guard lock(mutex_);
+    auto& entry = by_id_[{key.project, key.id}];
+    if (!entry) {
+        entry = std::make_shared<Entry>(Entry{std::move(key), false});
+        by_hash_[entry->key.hash] = entry;
+    } else if (entry->key.revoked_at == kNoTime) {
+        entry->key.revoked_at = key.revoked_at;
+    }
 }
 
 void ApiKeys::put(ApiKey key) {
@@ -215,7 +252,8 @@ Task<Result<ApiKeys::Created>> ApiKeys::create(
             "unknown scope; known are: " + list,
             "/scopes/" + std::to_string(i)};
     }
-    if (secret.empty()) secret = random_token("sk_live_", 25);
+    const bool given = !secret.empty();
+    if (!given) secret = random_token("sk_live_", 25);
     ApiKey key;
     key.id = random_token("apikey_", 15);
     key.project = std::move(project);
@@ -225,7 +263,12 @@ Task<Result<ApiKeys::Created>> ApiKeys::create(
     key.scopes = std::move(scopes);
     key.created_at = clock_.wall_us();
     key.expires_at = expires_at;
-    AppendUnit unit = change_of("api_key.created", key, actor);
+    AppendUnit unit;
+    if (given)
+        unit.kv.push_back({KvOp::Kind::require_absent, kSecretSpace, key.project, key.hash, ""});
+    change(unit, "api_key.created", key, actor);
+    if (given) unit.kv.push_back({KvOp::Kind::put, kSecretSpace, key.project, key.hash, key.id});
+    board_.put_up(unit, key.project);
     AppendOutcome done = co_await appender_.append(std::move(unit));
     if (!done) co_return done.error();
     put(key);
@@ -234,6 +277,7 @@ Task<Result<ApiKeys::Created>> ApiKeys::create(
 }
 
 Task<Result<void>> ApiKeys::revoke(std::string project, std::string id, Actor actor) {
+    BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
     ApiKey key;
     {
         const std::lock_guard lock(mutex_);
@@ -244,14 +288,20 @@ Task<Result<void>> ApiKeys::revoke(std::string project, std::string id, Actor ac
         key = found->second->key;
     }
     key.revoked_at = clock_.wall_us();
-    AppendUnit unit = change_of("api_key.revoked", key, actor);
+    AppendUnit unit;
+    change(unit, "api_key.revoked", key, actor);
+    board_.put_up(unit, key.project);
     AppendOutcome done = co_await appender_.append(std::move(unit));
     if (!done) co_return done.error();
     put(std::move(key));
     co_return ok();
 }
 
-std::vector<ApiKey> ApiKeys::list(const std::string& project) const {
+Task<Result<std::vector<ApiKey>>> ApiKeys::list(std::string project) {
+    if (board_.has_other_nodes()) {
+        BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
+        BOOST_OUTCOME_CO_TRYV(co_await load_usage(project));
+    }
     std::vector<ApiKey> keys;
     {
         const std::lock_guard lock(mutex_);
@@ -263,7 +313,7 @@ std::vector<ApiKey> ApiKeys::list(const std::string& project) const {
     std::sort(keys.begin(), keys.end(), [](const ApiKey& a, const ApiKey& b) {
         return std::pair(b.created_at, b.id) < std::pair(a.created_at, a.id);
     });
-    return keys;
+    co_return keys;
 }
 
 bool ApiKeys::knows_secret(std::string_view secret) const {
@@ -281,21 +331,26 @@ bool ApiKeys::in_force(const http::Principal& who) const {
     return key.revoked_at == kNoTime && (key.expires_at == kNoTime || key.expires_at > now);
 }
 
-Task<void> ApiKeys::flush_usage() {
+std::vector<AppendUnit> ApiKeys::take_usage() {
     std::vector<AppendUnit> units;
-    {
-        const std::lock_guard lock(mutex_);
-        for (auto& [id, entry] : by_id_) {
-            if (!std::exchange(entry->usage_changed, false)) continue;
-            AppendUnit unit;
-            unit.project = entry->key.project;
-            std::string used = std::to_string(entry->key.last_used_at);
-            unit.kv.push_back(
-                {KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)}
-            );
-            units.push_back(std::move(unit));
-        }
+    const std::lock_guard lock(mutex_);
+    for (auto& [id, entry] : by_id_) {
+        if (!std::exchange(entry->usage_changed, false)) continue;
+        AppendUnit unit;
+        unit.project = entry->key.project;
+        std::string used = std::to_string(entry->key.last_used_at);
+        unit.kv.push_back(
+            {KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)}
+        );
+        units.push_back(std::move(unit));
     }
+    return units;
+}
+
+Task<void> ApiKeys::flush_usage() {
+    // A use that another node saw later must not be overwritten.
+    if (board_.has_other_nodes()) (void)co_await load_usage("");  // at worst it is a minute behind
+    std::vector<AppendUnit> units = take_usage();
     for (AppendUnit& unit : units) {
         AppendOutcome done = co_await appender_.append(std::move(unit));
         if (!done) log::warn("api_keys.usage_not_saved", {{"error", done.error().detail}});
@@ -325,6 +380,12 @@ Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view
 
 Task<Result<http::Principal>> ApiKeys::authenticate(const http::Request& request) {
     BOOST_OUTCOME_CO_TRY(const Credentials credentials, find_credentials(request));
+    if (board_.is_stale()) {
+        BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
+    }
+    if (board_.has_other_nodes() && !knows_secret(credentials.secret)) {
+        BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
+    }
     co_return check(credentials.secret, credentials.id);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/bus/appender.h"
+#include "runtime/bus/noticeboard.h"
 #include "runtime/control/body.h"
 #include "runtime/http/server.h"
 
@@ -31,12 +32,17 @@ struct ApiKey {
 /// unsalted hash is enough) are shown once and stored hashed. Creation and revocation are events of
 /// the project's log, in one commit with the key's row.
 ///
+/// Other nodes: a key that one of them has just made works here at once, and one that it has shut
+/// off does not work here after Noticeboard::kFresh; when that can't be known nobody gets in.
+///
 /// Rows: space "host.api_keys". Threads: any.
 class ApiKeys final : public http::Authenticator {
 public:
-    ApiKeys(EventStore& store, Appender& appender, const Clock& clock)
-        : store_(store), appender_(appender), clock_(clock) {}
+    ApiKeys(EventStore& store, Appender& appender, const Clock& clock, Noticeboard& board)
+        : store_(store), appender_(appender), clock_(clock), board_(board) {}
     [[nodiscard]] Task<Result<void>> load();
+    /// Reads the keys of a project as another node has left them.
+    [[nodiscard]] Task<Result<void>> reload(std::string project);
 
     struct Created {
         ApiKey key;
@@ -44,6 +50,7 @@ public:
     };
     /// @param secret  empty: a new one is made
     /// @error Errc::unprocessable  An unknown scope, no scope, or a name out of bounds.
+    /// @error Errc::conflict       There is a key with `secret` already.
     [[nodiscard]] Task<Result<Created>> create(
         std::string project,
         std::string name,
@@ -54,8 +61,8 @@ public:
     );
     /// Idempotent: revoking a revoked key changes nothing. @error Errc::not_found
     [[nodiscard]] Task<Result<void>> revoke(std::string project, std::string id, Actor actor);
-    /// Newest first.
-    [[nodiscard]] std::vector<ApiKey> list(const std::string& project) const;
+    /// Newest first, with what other nodes have committed; their last uses are known to the minute.
+    [[nodiscard]] Task<Result<std::vector<ApiKey>>> list(std::string project);
     [[nodiscard]] bool knows_secret(std::string_view secret) const;
     /// Whether the key by which `who` came in is neither revoked nor expired; always true for the
     /// node's owner.
@@ -72,10 +79,14 @@ private:
     };
     [[nodiscard]] Result<http::Principal> check(std::string_view secret, std::string_view id);
     void put(ApiKey key);
+    void merge(ApiKey key);
+    [[nodiscard]] Task<Result<void>> load_usage(std::string project);
+    [[nodiscard]] std::vector<AppendUnit> take_usage();
 
     EventStore& store_;
     Appender& appender_;
     const Clock& clock_;
+    Noticeboard& board_;
     mutable std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Entry>> by_hash_;
     std::map<std::pair<std::string, std::string>, std::shared_ptr<Entry>>
@@ -87,8 +98,6 @@ private:
 
 class Projects;
 /// POST and GET /v1/api-keys, DELETE /v1/api-keys/{id}.
-[[nodiscard]] Result<void> add_key_routes(
-    http::Router& router, ApiKeys& keys, const Projects& projects
-);
+[[nodiscard]] Result<void> add_key_routes(http::Router& router, ApiKeys& keys, Projects& projects);
 
 }  // namespace annal::control

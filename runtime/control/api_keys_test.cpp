@@ -17,7 +17,8 @@ struct ApiKeysTest : testing::Test {
     test::FakeStore store{clock};
     test::IoThreads threads;
     Appender appender{store, clock, limits, metrics, threads.executor()};
-    ApiKeys keys{store, appender, clock};
+    Noticeboard board{store, clock, Noticeboard::Nodes::one, threads.executor()};
+    ApiKeys keys{store, appender, clock, board};
 
     ApiKeys::Created create(TimeUs expires_at = kNoTime) {
         std::vector<std::string> scopes{"audit:read"};
@@ -146,13 +147,14 @@ TEST_F(ApiKeysTest, SurviveARestartWithRevocationAndUsage) {
     ASSERT_TRUE(threads.run(keys.revoke("p", revoked.key.id, actor)).has_value());
     ASSERT_TRUE(authenticate({{"x-api-key", kept.secret}}).has_value());
     threads.run(keys.flush_usage());
-    ApiKeys next(store, appender, clock);
+    ApiKeys next(store, appender, clock, board);
     ASSERT_TRUE(threads.run(next.load()).has_value());
     EXPECT_TRUE(authenticate({{"x-api-key", kept.secret}}, &next).has_value());
     EXPECT_FALSE(authenticate({{"x-api-key", revoked.secret}}, &next).has_value());
-    for (const ApiKey& key : next.list("p"))
+    const auto listed = threads.run(next.list("p")).value();
+    for (const ApiKey& key : listed)
         EXPECT_EQ(key.last_used_at, key.id == kept.key.id ? kStart : kNoTime);
-    EXPECT_TRUE(next.list("other").empty());
+    EXPECT_TRUE(threads.run(next.list("other")).value().empty());
 }
 
 TEST_F(ApiKeysTest, WantKnownScopesAndAName) {
@@ -163,6 +165,103 @@ TEST_F(ApiKeysTest, WantKnownScopesAndAName) {
         threads.run(keys.create("p", "x", unknown, kNoTime, actor)).error().pointer, "/scopes/1"
     );
     EXPECT_EQ(threads.run(keys.create("p", "", fine, kNoTime, actor)).error().pointer, "/name");
+}
+
+/// A node among others on one store.
+struct ApiKeyNode {
+    ApiKeyNode(EventStore& store, Appender& appender, const Clock& clock, test::IoThreads& t)
+        : threads(t),
+          board(store, clock, Noticeboard::Nodes::many, t.executor()),
+          keys(store, appender, clock, board) {
+        board.add_reader([this](std::string project) { return keys.reload(std::move(project)); });
+        EXPECT_TRUE(threads.run(board.begin()).has_value());
+        EXPECT_TRUE(threads.run(keys.load()).has_value());
+    }
+    Result<ApiKeys::Created> create(std::string secret = {}) {
+        std::vector<std::string> scopes{"audit:read"};
+        Actor actor{"system", "local"};
+        return threads.run(keys.create("p", "reader", scopes, kNoTime, actor, std::move(secret)));
+    }
+    Result<http::Principal> authenticate(const std::string& secret) {
+        http::Request request;
+        request.headers = {{"x-api-key", secret}};
+        return threads.run(keys.authenticate(request));
+    }
+    test::IoThreads& threads;
+    Noticeboard board;
+    ApiKeys keys;
+};
+
+struct ApiKeysOfNodesTest : testing::Test {
+    ManualClock clock{kStart};
+    Metrics metrics;
+    Limits limits;
+    test::FakeStore store{clock};
+    test::IoThreads threads;
+    Appender appender{store, clock, limits, metrics, threads.executor()};
+    ApiKeyNode a{store, appender, clock, threads}, b{store, appender, clock, threads};
+    Actor actor{"system", "local"};
+};
+
+TEST_F(ApiKeysOfNodesTest, AKeyMadeOnOneWorksOnAnotherAtOnce) {
+    const auto made = a.create().value();
+    EXPECT_EQ(b.authenticate(made.secret).value().key_id, made.key.id);
+    EXPECT_EQ(threads.run(b.keys.list("p")).value().size(), 1U);
+}
+
+TEST_F(ApiKeysOfNodesTest, AKeyRevokedOnOneIsRefusedByAnotherWithinASecond) {
+    const auto made = a.create().value();
+    ASSERT_TRUE(b.authenticate(made.secret).has_value());
+    ASSERT_TRUE(threads.run(a.keys.revoke("p", made.key.id, actor)).has_value());
+    EXPECT_FALSE(a.authenticate(made.secret).has_value());
+    EXPECT_TRUE(b.authenticate(made.secret).has_value()) << "nothing has told it yet";
+    clock.advance(kSecondUs + 1'000);
+    EXPECT_EQ(b.authenticate(made.secret).error().code, Errc::unauthenticated);
+}
+
+TEST_F(ApiKeysOfNodesTest, NobodyGetsInWhileItIsUnknownWhoIsRevoked) {
+    const auto made = a.create().value();
+    ASSERT_TRUE(b.authenticate(made.secret).has_value());
+    clock.advance(kSecondUs + 1'000);
+    store.fail_reads({Errc::unavailable, "gone"});
+    EXPECT_EQ(b.authenticate(made.secret).error().code, Errc::unavailable);
+    EXPECT_TRUE(b.authenticate(made.secret).has_value());
+}
+
+TEST_F(ApiKeysOfNodesTest, WhatOneHasRevokedAnOlderReadDoesNotBringBack) {
+    const auto made = a.create().value();
+    ASSERT_TRUE(b.authenticate(made.secret).has_value());
+    store.hop = true;
+    auto reload = threads.start(b.keys.reload("p"));
+    ASSERT_TRUE(threads.run(b.keys.revoke("p", made.key.id, actor)).has_value());
+    ASSERT_TRUE(reload.get().has_value());
+    EXPECT_FALSE(b.authenticate(made.secret).has_value());
+}
+
+TEST_F(ApiKeysOfNodesTest, OneRevokesWhatAnotherHasJustMade) {
+    const auto made = a.create().value();
+    EXPECT_TRUE(threads.run(b.keys.revoke("p", made.key.id, actor)).has_value());
+    EXPECT_FALSE(b.authenticate(made.secret).has_value());
+}
+
+TEST_F(ApiKeysOfNodesTest, AGivenSecretIsOneKey) {
+    const std::string secret = "sk_live_given_to_all_nodes_00";
+    const auto made = a.create(secret).value();
+    EXPECT_EQ(b.create(secret).error().code, Errc::conflict);
+    EXPECT_EQ(b.authenticate(secret).value().key_id, made.key.id);
+}
+
+TEST_F(ApiKeysOfNodesTest, TheLastUseOfAnyOfThemIsKept) {
+    const auto made = a.create().value();
+    ASSERT_TRUE(a.authenticate(made.secret).has_value());
+    clock.advance(100 * kSecondUs);
+    ASSERT_TRUE(b.authenticate(made.secret).has_value());
+    threads.run(b.keys.flush_usage());
+    threads.run(a.keys.flush_usage());  // saw it earlier
+    for (ApiKeyNode* node : {&a, &b})
+        EXPECT_EQ(
+            threads.run(node->keys.list("p")).value().front().last_used_at, kStart + 100 * kSecondUs
+        );
 }
 
 }  // namespace

@@ -43,7 +43,9 @@ struct HostEvent {
     [[nodiscard]] EventDraft draft() const;
 };
 
-/// Every row of a key space, of all projects: what start-up loads into memory.
-[[nodiscard]] Task<Result<std::vector<KvRow>>> read_space(EventStore& store, std::string space);
+/// Every row of a key space: what start-up loads into memory. @param project  empty: of all
+[[nodiscard]] Task<Result<std::vector<KvRow>>> read_space(
+    EventStore& store, std::string space, std::string project = {}
+);
 
 }  // namespace annal::control

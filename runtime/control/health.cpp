@@ -2,6 +2,7 @@
 
 #include <boost/json.hpp>
 #include <mutex>
+#include <span>
 
 #include "runtime/control/body.h"
 #include "runtime/core/process_metrics.h"
@@ -60,8 +61,9 @@ public:
 
     Task<Result<void>> readyz(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string> reasons = view_.not_ready();
-        if (std::string refusal = view_.appender->refusal(); !refusal.empty())
-            reasons.push_back(std::move(refusal));
+        if (view_.appender != nullptr)
+            if (std::string refusal = view_.appender->refusal(); !refusal.empty())
+                reasons.push_back(std::move(refusal));
         json::object body;
         body["status"] = reasons.empty() ? "ready" : "not ready";
         body["reasons"] = json::array(reasons.begin(), reasons.end());
@@ -105,20 +107,16 @@ private:
     ProcessMetrics process_{*view_.metrics, std::string(version())};
 };
 
-}  // namespace
+/// A route of the node.
+struct Entry {
+    const char *method, *pattern, *scope;
+    Task<Result<void>> (NodeRoutes::*serve)(std::shared_ptr<http::Exchange>);
+};
 
-Result<void> add_node_routes(http::Router& router, NodeView view) {
-    auto routes = std::make_shared<NodeRoutes>(std::move(view));
-    struct Entry {
-        const char *method, *pattern, *scope;
-        Task<Result<void>> (NodeRoutes::*serve)(std::shared_ptr<http::Exchange>);
-    };
-    for (const Entry& entry : std::initializer_list<Entry>{
-             {"GET", "/healthz", "", &NodeRoutes::healthz},
-             {"GET", "/readyz", "", &NodeRoutes::readyz},
-             {"GET", "/metrics", "", &NodeRoutes::metrics},
-             {"GET", "/v1/plugins", "admin", &NodeRoutes::plugins},
-             {"POST", "/v1/clock/confirm", "platform", &NodeRoutes::confirm_clock}}) {
+Result<void> add(
+    http::Router& router, const std::shared_ptr<NodeRoutes>& routes, std::span<const Entry> entries
+) {
+    for (const Entry& entry : entries) {
         auto serve = entry.serve;
         auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) {
             return ((*routes).*serve)(std::move(e));
@@ -128,6 +126,26 @@ Result<void> add_node_routes(http::Router& router, NodeView view) {
         BOOST_OUTCOME_TRYV(router.add(std::move(route)));
     }
     return ok();
+}
+
+constexpr Entry kWatch[] = {
+    {"GET", "/healthz", "", &NodeRoutes::healthz},
+    {"GET", "/readyz", "", &NodeRoutes::readyz},
+    {"GET", "/metrics", "", &NodeRoutes::metrics}};
+constexpr Entry kSteer[] = {
+    {"GET", "/v1/plugins", "admin", &NodeRoutes::plugins},
+    {"POST", "/v1/clock/confirm", "platform", &NodeRoutes::confirm_clock}};
+
+}  // namespace
+
+Result<void> add_watch_routes(http::Router& router, NodeView view) {
+    return add(router, std::make_shared<NodeRoutes>(std::move(view)), kWatch);
+}
+
+Result<void> add_node_routes(http::Router& router, NodeView view) {
+    const auto routes = std::make_shared<NodeRoutes>(std::move(view));
+    BOOST_OUTCOME_TRYV(add(router, routes, kWatch));
+    return add(router, routes, kSteer);
 }
 
 }  // namespace annal::control

@@ -13,7 +13,7 @@ namespace annal::control {
 
 /// What the routes about the node itself report from.
 struct NodeView {
-    Appender* appender = nullptr;
+    Appender* appender = nullptr;  ///< null: not there yet
     Metrics* metrics = nullptr;
     std::function<std::vector<std::string>()>
         not_ready;  ///< reasons beside the appender's; empty: none
@@ -23,8 +23,10 @@ struct NodeView {
     std::function<std::vector<StreamStatus>()> streams;
 };
 
-/// GET /healthz (the process lives), /readyz (it can append, else 503 with the reasons), /metrics,
-/// /v1/plugins, and POST /v1/clock/confirm.
+/// What a node that can't serve yet shows: GET /healthz (the process lives), /readyz (it can
+/// append, else 503 with the reasons) and /metrics.
+[[nodiscard]] Result<void> add_watch_routes(http::Router& router, NodeView view);
+/// The same, and GET /v1/plugins, POST /v1/clock/confirm.
 [[nodiscard]] Result<void> add_node_routes(http::Router& router, NodeView view);
 
 }  // namespace annal::control

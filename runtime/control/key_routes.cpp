@@ -43,7 +43,7 @@ Result<std::vector<std::string>> scopes_of(const json::object& body) {
 
 class KeyRoutes {
 public:
-    KeyRoutes(ApiKeys& keys, const Projects& projects) : keys_(keys), projects_(projects) {}
+    KeyRoutes(ApiKeys& keys, Projects& projects) : keys_(keys), projects_(projects) {}
 
     Task<Result<void>> create(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string_view> known{"name", "scopes", "project_id", "expires_at"};
@@ -53,7 +53,7 @@ public:
         BOOST_OUTCOME_CO_TRY(std::string name, string_member(body, "name", 128));
         BOOST_OUTCOME_CO_TRY(std::vector<std::string> scopes, scopes_of(body));
         const http::Principal& principal = exchange->principal();
-        BOOST_OUTCOME_CO_TRY(std::string project, project_of(body, principal));
+        BOOST_OUTCOME_CO_TRY(std::string project, co_await project_of(body, principal));
         for (const std::string& scope : scopes) {
             if (!principal.may(scope))
                 co_return Error{
@@ -81,8 +81,9 @@ public:
 
     Task<Result<void>> list(std::shared_ptr<http::Exchange> exchange) {
         json::array data;
-        for (const ApiKey& key : keys_.list(exchange->principal().project))
-            data.push_back(to_json(key));
+        std::string project = exchange->principal().project;
+        BOOST_OUTCOME_CO_TRY(const auto keys, co_await keys_.list(std::move(project)));
+        for (const ApiKey& key : keys) data.push_back(to_json(key));
         json::object body;
         body["data"] = std::move(data);
         const json::value value(std::move(body));
@@ -102,33 +103,34 @@ public:
     }
 
 private:
-    [[nodiscard]] Result<std::string> project_of(
+    [[nodiscard]] Task<Result<std::string>> project_of(
         const json::object& body, const http::Principal& principal
-    ) const {
+    ) {
         std::string project = principal.project;
         if (body.contains("project_id")) {
-            BOOST_OUTCOME_TRY(project, string_member(body, "project_id", 64));
+            BOOST_OUTCOME_CO_TRY(project, string_member(body, "project_id", 64));
         }
         if (project != principal.project && !principal.may("platform"))
-            return Error{
+            co_return Error{
                 Errc::denied, "keys of another project need the scope platform", "/project_id"};
         if (project.empty())
-            return Error{Errc::unprocessable, "project_id is missing", "/project_id"};
-        if (!projects_.exists(project))
-            return Error{
+            co_return Error{Errc::unprocessable, "project_id is missing", "/project_id"};
+        BOOST_OUTCOME_CO_TRY(const bool exists, co_await projects_.find(project));
+        if (!exists)
+            co_return Error{
                 Errc::not_found,
                 "there is no project " + project + "; create it with POST /v1/projects",
                 "/project_id"};
-        return project;
+        co_return project;
     }
 
     ApiKeys& keys_;
-    const Projects& projects_;
+    Projects& projects_;
 };
 
 }  // namespace
 
-Result<void> add_key_routes(http::Router& router, ApiKeys& keys, const Projects& projects) {
+Result<void> add_key_routes(http::Router& router, ApiKeys& keys, Projects& projects) {
     auto routes = std::make_shared<KeyRoutes>(keys, projects);
     http::Route create{
         {"POST"},

@@ -28,6 +28,19 @@ Task<Result<void>> Projects::load() {
     co_return ok();
 }
 
+Task<Result<void>> Projects::reload(std::string id) {
+    BOOST_OUTCOME_CO_TRY(auto row, co_await store_.kv_get(kSpace, id, kKey));
+    const std::lock_guard lock(mutex_);
+    if (row) rows_[id] = std::move(*row);
+    co_return ok();
+}
+
+Task<Result<bool>> Projects::find(std::string id) {
+    if (exists(id)) co_return true;
+    BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
+    co_return exists(id);
+}
+
 bool Projects::exists(const std::string& id) const {
     const std::lock_guard lock(mutex_);
     return rows_.contains(id);
@@ -43,6 +56,7 @@ Task<Result<void>> Projects::create(std::string id, std::string name) {
     unit.project = id;
     unit.kv.push_back({KvOp::Kind::require_absent, kSpace, id, kKey, ""});
     unit.kv.push_back({KvOp::Kind::put, kSpace, id, kKey, text});
+    board_.put_up(unit, id);
     AppendOutcome done = co_await appender_.append(std::move(unit));
     if (!done) {
         Error error = done.error();
@@ -76,6 +90,7 @@ Task<Result<void>> Projects::post(std::shared_ptr<http::Exchange> exchange) {
 }
 
 Task<Result<void>> Projects::list(std::shared_ptr<http::Exchange> exchange) {
+    BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
     json::array data;
     {
         const std::lock_guard lock(mutex_);

@@ -56,6 +56,7 @@ public:
 
 private:
     Task<Result<void>> answer(std::shared_ptr<http::Exchange> exchange, std::string key) {
+        BOOST_OUTCOME_CO_TRYV(co_await settings_.catch_up());
         BOOST_OUTCOME_CO_TRY(
             const std::string value, settings_.get(exchange->principal().project, key)
         );

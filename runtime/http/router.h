@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,12 +50,19 @@ public:
     [[nodiscard]] Result<void> add(Route route);
     /// `path` is the raw path of the request target, still percent-encoded.
     [[nodiscard]] Match match(std::string_view method, std::string_view path) const;
+    /// From now on `refusal` is the answer where no route fits, instead of 404 and 405: what a node
+    /// says of everything that it does not serve yet.
+    void refuse_rest(std::function<Problem()> refusal) { refusal_ = std::move(refusal); }
+    [[nodiscard]] std::optional<Problem> refusal() const {
+        return refusal_ ? std::optional(refusal_()) : std::nullopt;
+    }
     [[nodiscard]] const std::vector<std::unique_ptr<Route>>& routes() const { return routes_; }
 
 private:
     struct Node;
     std::vector<std::unique_ptr<Route>> routes_;
     std::unique_ptr<Node> root_;
+    std::function<Problem()> refusal_;
 };
 
 }  // namespace annal::http

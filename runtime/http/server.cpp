@@ -377,6 +377,10 @@ Result<std::string> Server::start(const ServerOptions& options) {
     return bound;
 }
 
+void Server::exchange(const Router& router, Authenticator& authenticator) {
+    state_->hub->exchange(router, authenticator);
+}
+
 Task<void> Server::stop() {
     std::shared_ptr<State> state = state_;
     Task<void> stopped = state->stop(state);

@@ -57,6 +57,9 @@ public:
     /// @error Errc::conflict  The port is in use; the detail names it. @error Errc::invalid  Not an
     /// address.
     [[nodiscard]] Result<std::string> start(const ServerOptions& options);
+    /// Serves other routes from the next requests on. Those before are left to the old ones, which
+    /// must live as long as the server.
+    void exchange(const Router& router, Authenticator& authenticator);
     /// Stops accepting, lets requests in flight end, closes idle connections after a moment and the
     /// rest after the grace.
     [[nodiscard]] Task<void> stop();

@@ -512,15 +512,17 @@ Task<std::optional<Problem>> Session::read_head(Turn& turn) {
 
 void Session::find_renderer(Turn& turn) const {
     if (turn.request_.path.empty()) return;
-    const Match match = hub_->router.match(turn.request_.method, turn.request_.path);
+    const Match match = hub_->router().match(turn.request_.method, turn.request_.path);
     if (match.nearest) turn.handler_ = match.nearest->handler;
 }
 
 Task<std::optional<Problem>> Session::admit(Turn& turn) {
     Request& request = turn.request_;
-    Match match = hub_->router.match(request.method, request.path);
+    const Router& router = hub_->router();
+    Match match = router.match(request.method, request.path);
     if (match.nearest) turn.handler_ = match.nearest->handler;
     if (!match.route) {
+        if (auto refusal = router.refusal()) co_return refusal;
         if (match.allow.empty()) {
             co_return problem(404, "not_found", "there is nothing at " + shorten(request.path));
         }
@@ -549,7 +551,7 @@ Task<std::optional<Problem>> Session::identify(Turn& turn, const Route& route) {
         co_return std::nullopt;
     }
     if (route.scope.empty()) co_return std::nullopt;
-    auto principal = co_await authenticate(hub_->authenticator, turn.request_);
+    auto principal = co_await authenticate(hub_->authenticator(), turn.request_);
     if (!principal) {
         Problem refusal = problem_of(principal.error());
         if (refusal.status == 401) {

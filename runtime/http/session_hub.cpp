@@ -39,10 +39,10 @@ SessionHub::SessionHub(
     const Limits& the_limits,
     Metrics& metrics
 )
-    : router(the_router),
-      authenticator(the_authenticator),
-      clock(the_clock),
+    : clock(the_clock),
       limits(the_limits),
+      router_(&the_router),
+      authenticator_(&the_authenticator),
       metrics_(metrics),
       seconds_(metrics.define(
           MetricKind::histogram,

@@ -33,10 +33,16 @@ public:
         Metrics& metrics
     );
 
-    const Router& router;
-    Authenticator& authenticator;
     const Clock& clock;
     const Limits limits;
+
+    [[nodiscard]] const Router& router() const { return *router_.load(); }
+    [[nodiscard]] Authenticator& authenticator() const { return *authenticator_.load(); }
+    /// For requests from now on.
+    void exchange(const Router& router, Authenticator& authenticator) {
+        authenticator_ = &authenticator;  // first: who sees the new routes must ask the new one
+        router_ = &router;
+    }
 
     std::atomic<bool> stopping{false};  ///< no new requests; those in flight may end
     std::atomic<bool> cut{false};       ///< the grace is over
@@ -78,6 +84,8 @@ private:
     static constexpr std::size_t kStatuses = 600;
     void changed();
 
+    std::atomic<const Router*> router_;
+    std::atomic<Authenticator*> authenticator_;
     Metrics& metrics_;
     Metric& seconds_;
     Metric& bytes_;

@@ -110,6 +110,31 @@ Task<Result<void>> Settings::load() {
     co_return ok();
 }
 
+Task<Result<void>> Settings::reload(std::string project) {
+    for (;;) {
+        std::uint64_t before = 0;
+        {
+            const std::lock_guard lock(mutex_);
+            before = edits_;
+        }
+        auto rows = co_await store_.kv_scan(kSpace, project, "", "", kRowsPerRead);
+        if (!rows) co_return std::move(rows).error();
+        const std::lock_guard lock(mutex_);
+        if (edits_ != before) continue;  // what was read may be older than that
+        const auto begin = values_.lower_bound({project, ""});
+        auto end = begin;
+        while (end != values_.end() && end->first.first == project) ++end;
+        values_.erase(begin, end);
+        for (const KvRow& row : rows.value()) values_[{row.project, row.key}] = row.value;
+        co_return ok();
+    }
+}
+
+Task<Result<void>> Settings::catch_up() {
+    if (board_ == nullptr) co_return ok();
+    co_return co_await board_->catch_up();
+}
+
 Result<std::string> Settings::get(const std::string& project, const std::string& key) const {
     BOOST_OUTCOME_TRY(const Setting* setting, find_setting(key));
     const std::lock_guard lock(mutex_);
@@ -130,6 +155,7 @@ Task<Result<void>> Settings::put(
     auto value = check_value(*setting.value(), json);
     if (!value) co_return std::move(value).error();
     const std::string to = std::move(value).value();
+    BOOST_OUTCOME_CO_TRYV(co_await catch_up());
     std::optional<std::string> stored;
     {
         const std::lock_guard lock(mutex_);
@@ -152,10 +178,12 @@ Task<Result<void>> Settings::put(
     unit.kv.push_back(
         {unset ? KvOp::Kind::erase : KvOp::Kind::put, kSpace, project, key, unset ? "" : to}
     );
+    if (board_ != nullptr) board_->put_up(unit, project);
     auto outcome = co_await appender.append(std::move(unit));
     if (!outcome) co_return std::move(outcome).error();
 
     const std::lock_guard lock(mutex_);
+    ++edits_;
     if (unset)
         values_.erase({project, key});
     else

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/bus/appender.h"
+#include "runtime/bus/noticeboard.h"
 #include "runtime/core/result.h"
 #include "runtime/store/event_store.h"
 
@@ -16,9 +17,16 @@ namespace annal {
 /// together with the event that records them.
 class Settings {
 public:
-    explicit Settings(EventStore& store) : store_(store) {}
+    /// @param board  null: no other node changes them
+    explicit Settings(EventStore& store, Noticeboard* board = nullptr)
+        : store_(store), board_(board) {}
     /// Reads all rows once, before serving.
     [[nodiscard]] Task<Result<void>> load();
+    /// Reads those of a project as another node has left them.
+    [[nodiscard]] Task<Result<void>> reload(std::string project);
+    /// Returns when what other nodes have changed before the call can be had by `get`, which else
+    /// may be behind by Noticeboard::kFresh.
+    [[nodiscard]] Task<Result<void>> catch_up();
 
     /// The value, or the default. @error Errc::not_found  No setting has this name; the detail
     /// lists those that exist.
@@ -41,7 +49,9 @@ public:
 
 private:
     EventStore& store_;
+    Noticeboard* board_;
     mutable std::mutex mutex_;
+    std::uint64_t edits_ = 0;  ///< of this node
     std::map<std::pair<std::string, std::string>, std::string> values_;
 };
 

@@ -120,6 +120,7 @@ struct MonthInfo {
 /// What keeps a store from doing all that it should, in words for people.
 struct StoreHealth {
     std::string refusal;               ///< why appends fail; empty: they do not
+    bool for_good = false;             ///< the refusal does not end by itself
     std::vector<std::string> damaged;  ///< parts of the logs that can't be read, found so far
 };
 

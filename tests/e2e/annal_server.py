@@ -14,11 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import postgres_cluster
+
 SOURCE = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ANNAL_BUILD_DIR", SOURCE / "build" / "dev")).resolve()
 ANNAL = BUILD / "annal"
 PLUGINS = BUILD / "plugins"
 MANIFESTS = SOURCE / "manifests"
+
+# Which store the tests of behaviour are run on; each server has a database of its own then.
+STORE = os.environ.get("ANNAL_TEST_STORE", "sqlite")
+# What all nodes of a database have; made once for all tests.
+KEY_RING = "k1:" + "5a" * 32 + "\n"
 
 BOOTSTRAP_KEY = "sk_live_bootstrap_of_the_tests_000"
 PROJECT = "proj_tests"
@@ -283,9 +290,12 @@ class Client:
 
 
 class Server:
-    """`annal serve` in a folder of its own. Start it, stop it, kill it, start it again on the same data."""
+    """`annal serve` in a folder of its own. Start it, stop it, kill it, start it again on the same data.
 
-    def __init__(self, folder=None, manifests=(), env=None, settings=None, bootstrap=True, defaults=True):
+    With `database` it is a node on that database, a URL; others may be, too.
+    """
+
+    def __init__(self, folder=None, manifests=(), env=None, settings=None, bootstrap=True, defaults=True, database=None):
         self._own_folder = folder is None
         # A short path: the Unix socket's name may have 107 bytes.
         self.folder = Path(folder or tempfile.mkdtemp(prefix="annal-"))
@@ -308,7 +318,18 @@ class Server:
         paths = ([str(MANIFESTS)] if defaults else []) + self.manifests
         if self.manifests or not defaults:
             self.env["ANNAL_MANIFESTS"] = ":".join(paths)
+        if database is None and STORE == "postgres":
+            database = postgres_cluster.shared().create_database()
+        if database is not None:
+            self.use_database(database)
         self.env |= env or {}
+
+    def use_database(self, url):
+        ring = self.folder / "ring"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ring.write_text(KEY_RING)
+        ring.chmod(0o600)
+        self.env |= {"ANNAL_STORE": "postgres", "ANNAL_POSTGRES_URL": url, "ANNAL_MASTER_KEY_FILE": str(ring)}
 
     def use_simulated_disk(self, **more):
         """Puts the data on a disk of tests/power_loss, from the next start on; `more` are its variables without ANNAL_DISK_."""

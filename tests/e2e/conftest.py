@@ -7,8 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import postgres_cluster as clusters  # noqa: E402
 from annal_server import Server  # noqa: E402
-from postgres_cluster import PostgresCluster  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,7 @@ def make_server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def postgres_cluster():
     """One PostgreSQL for all of a file's tests; who stops or freezes clusters makes one."""
-    with PostgresCluster() as cluster:
-        yield cluster
+    return clusters.shared()
 
 
 @pytest.fixture

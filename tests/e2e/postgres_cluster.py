@@ -1,5 +1,6 @@
 """Throw-away PostgreSQL clusters: what tests/support/postgres_cluster.h is to the C++ tests."""
 
+import atexit
 import os
 import random
 import re
@@ -369,3 +370,15 @@ class PostgresCluster:
 
     def _fail(self, what):
         raise PostgresError(f"PostgreSQL in {self.folder}: {what}\n{self.log()[-LOG_TAIL_CHARS:]}")
+
+
+_shared = None
+
+
+def shared():
+    """One cluster for all tests of a run, made when it is first asked for. Who stops, freezes or configures one makes one."""
+    global _shared
+    if _shared is None:
+        _shared = PostgresCluster(["max_connections = 200"])
+        atexit.register(_shared.remove)
+    return _shared

@@ -82,6 +82,21 @@ Error lost_error(std::string_view what) {
         Errc::unavailable, "the connection to PostgreSQL is lost: " + first_line(what), {}, 1'000};
 }
 
+/// libpq's message about a URL without what it repeats of it, where the password may stand.
+std::string without_quotations(const std::string& message) {
+    const std::size_t first = message.find('"'), last = message.rfind('"');
+    if (first == std::string::npos) return message;
+    return message.substr(0, first) + "…" + (last == first ? "" : message.substr(last + 1));
+}
+
+Error unreadable_url(const std::string& why) {
+    return {
+        Errc::invalid,
+        "is no URL of PostgreSQL (" + why +
+            "): write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special in it "
+            "percent-encoded, or host=HOST dbname=DATABASE …"};
+}
+
 /// The caller's words win over ours.
 Result<std::string> connection_words(const Connection::Options& options) {
     std::map<std::string, std::string> words{
@@ -97,11 +112,17 @@ Result<std::string> connection_words(const Connection::Options& options) {
     if (given == nullptr) {
         const std::string why = message == nullptr ? "out of memory" : first_line(message);
         PQfreemem(message);
-        return Error{Errc::invalid, "postgres_url can't be read: " + why};
+        return unreadable_url(without_quotations(why));
     }
     for (const PQconninfoOption* word = given; word->keyword != nullptr; ++word)
         if (word->val != nullptr) words[word->keyword] = word->val;
     PQconninfoFree(given);
+    // A password with a / or an @ in it is read as these, which libpq's messages repeat.
+    const auto port = words.find("port"), host = words.find("host");
+    if (port != words.end() && port->second.find_first_not_of("0123456789,") != std::string::npos)
+        return unreadable_url("the port is no number");
+    if (host != words.end() && host->second.find('@', 1) != std::string::npos)
+        return unreadable_url("the host holds an @");
     std::string text;
     for (const auto& [word, value] : words) {
         text += word + "='";
@@ -275,6 +296,13 @@ Result<std::vector<std::string>> Connection::await_notifications(
     }
     lost_ = true;
     return lost_error("the server closed it");
+}
+
+Result<void> check_url(const std::string& url) {
+    Connection::Options options;
+    options.url = url;
+    BOOST_OUTCOME_TRYV(connection_words(options));
+    return ok();
 }
 
 std::string quoted(std::string_view text) {

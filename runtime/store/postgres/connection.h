@@ -93,6 +93,9 @@ private:
     bool lost_ = false;
 };
 
+/// Whether libpq can read it. @error Errc::invalid  Why not, without anything of the URL, which may
+/// hold a password.
+[[nodiscard]] Result<void> check_url(const std::string& url);
 /// `text` as a literal of SQL. It must hold no NUL.
 [[nodiscard]] std::string quoted(std::string_view text);
 

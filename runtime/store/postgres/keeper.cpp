@@ -9,8 +9,10 @@
 namespace annal::postgres {
 namespace {
 
-constexpr std::chrono::milliseconds kRetryFirst{200}, kRetryMost{10'000};
-constexpr std::chrono::minutes kRound{10};
+constexpr std::chrono::milliseconds kRetryFirst{200};
+constexpr std::chrono::milliseconds kRetryMost{1'000};    // until the database can be used
+constexpr std::chrono::milliseconds kUpkeepMost{10'000};  // where only looking after it fails
+constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
 
 bool is_final(const Error& error) {
     return error.code != Errc::unavailable && error.code != Errc::timeout;
@@ -18,41 +20,42 @@ bool is_final(const Error& error) {
 
 }  // namespace
 
-Keeper::Keeper(const PostgresOptions& options, Partitions& partitions, Watchdog& watchdog)
-    : options_(options), partitions_(partitions), watchdog_(watchdog) {}
+Keeper::Keeper(const PostgresOptions& options, Partitions& partitions)
+    : options_(options), partitions_(partitions) {}
 
 Result<void> Keeper::start() {
-    const auto prepared = prepare();
-    if (prepared.has_error() && is_final(prepared.error())) return prepared.error();
+    BOOST_OUTCOME_TRYV(check_url(options_.url));
+    if (!options_.direct_url.empty()) {
+        BOOST_OUTCOME_TRYV(check_url(options_.direct_url));
+    }
     thread_ = std::thread([this] { run(); });
+    std::unique_lock lock(mutex_);
+    ended_.wait_for(lock, options_.start_patience, [this] { return rounds_ended_ > 0; });
+    if (hopeless_) return Error{Errc::conflict, refusal_};
     return ok();
 }
 
 Result<void> Keeper::prepare() {
-    Connection::Options options;
-    options.url = options_.direct_url.empty() ? options_.url : options_.direct_url;
-    auto opened = Connection::open(options, watchdog_);
-    Result<void> done = ok();
-    if (!opened) {
-        done = opened.error();
-    } else {
-        db_ = std::move(opened.value());
-        if (options_.migrate) {
-            auto report = migrate(*db_);
-            if (!report) {
-                done = report.error();
-            } else if (!report.value().applied.empty()) {
-                log::info("postgres.migrated", {{"version", report.value().version}});
-            }
-        } else {
-            done = check_schema(*db_);
-        }
-        if (done.has_value()) done = look_after();
-    }
+    const auto done = open();
     const std::lock_guard lock(mutex_);
     refusal_ = done.has_error() ? done.error().detail : "";
     ready_ = done.has_value();
+    hopeless_ = done.has_error() && is_final(done.error());
     return done;
+}
+
+Result<void> Keeper::open() {
+    Connection::Options options;
+    options.url = options_.direct_url.empty() ? options_.url : options_.direct_url;
+    db_.reset();
+    BOOST_OUTCOME_TRY(db_, Connection::open(options, watchdog_));
+    if (options_.migrate) {
+        BOOST_OUTCOME_TRY(const auto report, migrate(*db_));
+        if (!report.applied.empty()) log::info("postgres.migrated", {{"version", report.version}});
+    } else {
+        BOOST_OUTCOME_TRYV(check_schema(*db_));
+    }
+    return look_after();
 }
 
 Result<void> Keeper::look_after() {
@@ -72,6 +75,11 @@ Result<void> Keeper::look_after() {
 std::string Keeper::refusal() const {
     const std::lock_guard lock(mutex_);
     return refusal_;
+}
+
+bool Keeper::is_hopeless() const {
+    const std::lock_guard lock(mutex_);
+    return hopeless_;
 }
 
 void Keeper::wake() {
@@ -96,30 +104,40 @@ void Keeper::stop() {
         stopping_ = true;
     }
     wake_.notify_all();
+    watchdog_.expire_all();
     if (thread_.joinable()) thread_.join();
+}
+
+/// The mutex is free while it works.
+void Keeper::round(std::unique_lock<std::mutex>& lock) {
+    woken_ = false;
+    ++rounds_begun_;
+    const bool connected = db_ != nullptr && !db_->is_lost() && ready_;
+    lock.unlock();
+    const auto done = connected ? look_after() : prepare();
+    lock.lock();
+    sound_ = done.has_value();
+    if (done.has_error() && !stopping_) {
+        // An outage is many attempts: it is told when it begins, when it changes, and now and then.
+        const auto now = std::chrono::steady_clock::now();
+        if (done.error().detail != logged_ || now - logged_at_ > kLogAgain) {
+            log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
+            logged_at_ = now;
+        }
+    }
+    logged_ = done.has_error() ? done.error().detail : "";
+    rounds_ended_ = rounds_begun_;
+    ended_.notify_all();
 }
 
 void Keeper::run() {
     auto delay = kRetryFirst;
     std::unique_lock lock(mutex_);
-    bool failed = !ready_;
     while (!stopping_) {
-        const auto pause =
-            failed ? std::chrono::milliseconds(delay) : std::chrono::milliseconds(kRound);
+        round(lock);
+        const auto pause = sound_ ? std::chrono::milliseconds(kRound) : delay;
+        delay = sound_ ? kRetryFirst : std::min(delay * 2, ready_ ? kUpkeepMost : kRetryMost);
         wake_.wait_for(lock, pause, [this] { return stopping_ || woken_; });
-        if (stopping_) return;
-        woken_ = false;
-        ++rounds_begun_;
-        const bool connected = db_ != nullptr && !db_->is_lost() && ready_;
-        lock.unlock();
-        const auto done = connected ? look_after() : prepare();
-        if (done.has_error()) log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
-        lock.lock();
-        failed = done.has_error();
-        sound_ = !failed;
-        delay = failed ? std::min(delay * 2, kRetryMost) : kRetryFirst;
-        rounds_ended_ = rounds_begun_;
-        ended_.notify_all();
     }
 }
 

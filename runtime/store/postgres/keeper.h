@@ -16,34 +16,41 @@ namespace annal::postgres {
 /// its own, the direct one.
 class Keeper {
 public:
-    Keeper(const PostgresOptions& options, Partitions& partitions, Watchdog& watchdog);
+    Keeper(const PostgresOptions& options, Partitions& partitions);
     ~Keeper() { stop(); }
 
-    /// Makes the first attempt in the caller's thread, then goes on in its own.
+    /// Returns when the first attempt is over, or the options' patience.
     /// @error Errc::invalid, Errc::conflict  There is no use in trying again.
     [[nodiscard]] Result<void> start();
     /// Why the database can't be used yet; empty: it can.
     [[nodiscard]] std::string refusal() const;
+    /// The refusal does not end by itself: the database is not for this program.
+    [[nodiscard]] bool is_hopeless() const;
     /// Looks after the database soon.
     void wake();
     /// Waits until a round that began after this call is over. For tests. False: it failed.
     [[nodiscard]] bool settle(std::chrono::milliseconds patience);
+    /// Ends what is under way.
     void stop();
 
 private:
     Result<void> prepare();
+    Result<void> open();
     Result<void> look_after();
+    void round(std::unique_lock<std::mutex>& lock);
     void run();
 
     const PostgresOptions& options_;
     Partitions& partitions_;
-    Watchdog& watchdog_;
+    Watchdog watchdog_;
     std::unique_ptr<Connection> db_;
 
     mutable std::mutex mutex_;
     std::condition_variable wake_, ended_;
-    std::string refusal_ = "the store has not started yet";
-    bool woken_ = false, stopping_ = false, ready_ = false, sound_ = false;
+    std::string refusal_ = "the database is being got ready";
+    std::string logged_;
+    std::chrono::steady_clock::time_point logged_at_{};
+    bool woken_ = false, stopping_ = false, ready_ = false, sound_ = false, hopeless_ = false;
     std::uint64_t rounds_begun_ = 0, rounds_ended_ = 0;
     std::thread thread_;
 };

@@ -102,16 +102,26 @@ Result<MigrationReport> migrate(Connection& db, std::span<const Migration> known
     return report;
 }
 
-Result<void> check_schema(Connection& db) {
+Result<std::vector<std::string_view>> missing_migrations(Connection& db) {
+    db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
     BOOST_OUTCOME_TRY(const auto exist, db.run(kExist));
-    if (!exist.boolean(0, 0))
-        return Error{Errc::conflict, "the database has no tables yet: run `annal migrate`"};
+    std::vector<std::string_view> names;
+    if (!exist.boolean(0, 0)) {
+        for (const Migration& migration : migrations()) names.push_back(migration.name);
+        return names;
+    }
     BOOST_OUTCOME_TRYV(check_generation(db));
     BOOST_OUTCOME_TRY(const auto todo, missing(db, migrations()));
-    if (todo.empty()) return ok();
+    for (const Migration* migration : todo) names.push_back(migration->name);
+    return names;
+}
+
+Result<void> check_schema(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto names, missing_migrations(db));
+    if (names.empty()) return ok();
     return Error{
         Errc::conflict,
-        "the database lacks " + std::string(todo.front()->name) + ": run `annal migrate`"};
+        "the database lacks " + std::string(names.front()) + ": run `annal migrate`"};
 }
 
 }  // namespace annal::postgres

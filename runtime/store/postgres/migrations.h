@@ -37,7 +37,9 @@ struct MigrationReport {
     Connection& db, std::span<const Migration> known = migrations()
 );
 
-/// The same without writing. @error Errc::conflict  And when something is missing.
+/// Names of those that `migrate` would apply, without writing. Errors as there.
+[[nodiscard]] Result<std::vector<std::string_view>> missing_migrations(Connection& db);
+/// @error Errc::conflict  As above, and when something is missing.
 [[nodiscard]] Result<void> check_schema(Connection& db);
 
 }  // namespace annal::postgres

@@ -45,13 +45,12 @@ private:
             failure_ = opened.error();
             retry_at_ = Clock::now() + delay_;
             delay_ = std::min(delay_ * 2, kRetryMost);
-            log::warn(
-                "postgres.connect_failed", {{"pool", pool_.name_}, {"error", failure_.detail}}
-            );
+            pool_.tell(failure_.detail);
             return failure_;
         }
         connection_ = std::move(opened.value());
         delay_ = kRetryFirst;
+        pool_.tell("");
         pool_.connected_.record(++pool_.connections_);
         return connection_.get();
     }
@@ -115,6 +114,18 @@ void Pool::stop() {
     wake_.notify_all();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
+}
+
+/// An outage is many attempts of many threads: it is told when it begins, when its reason changes,
+/// and now and then. Empty: it is over.
+void Pool::tell(const std::string& failure) {
+    const std::lock_guard lock(mutex_);
+    if (failure.empty()) return logged_.clear();
+    const auto now = Clock::now();
+    if (failure == logged_ && now - logged_at_ < kLogAgain) return;
+    logged_ = failure;
+    logged_at_ = now;
+    log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
 }
 
 void Pool::run() {

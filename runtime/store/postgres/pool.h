@@ -59,11 +59,13 @@ public:
 
 private:
     static constexpr std::size_t kJobsMax = 16'384;
-    static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{5'000};
+    static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{1'000};
+    static constexpr std::chrono::minutes kLogAgain{1};
     using Clock = std::chrono::steady_clock;
 
     class ThreadSeat;
     void run();
+    void tell(const std::string& failure);
 
     const std::string name_;
     const Connection::Options options_;
@@ -72,6 +74,8 @@ private:
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};
     std::mutex mutex_;
+    std::string logged_;  ///< why there was no connection, the last time that this was logged
+    Clock::time_point logged_at_{};
     std::condition_variable wake_;
     std::deque<Job> jobs_;
     bool stopping_ = false;

@@ -1,5 +1,6 @@
 #include "runtime/store/postgres/postgres_store.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "runtime/core/log.h"
@@ -8,6 +9,7 @@
 #include "runtime/store/postgres/counting.h"
 #include "runtime/store/postgres/keeper.h"
 #include "runtime/store/postgres/key_space.h"
+#include "runtime/store/postgres/migrations.h"
 #include "runtime/store/postgres/months.h"
 #include "runtime/store/postgres/scan.h"
 #include "runtime/store/postgres/wake_ups.h"
@@ -33,7 +35,7 @@ class PostgresStore final : public EventStore {
 public:
     PostgresStore(const PostgresOptions& options, Metrics& metrics)
         : options_(options),
-          keeper_(options_, partitions_, watchdog_),
+          keeper_(options_, partitions_),
           shared_{
               {},
               options.stamps,
@@ -187,10 +189,11 @@ public:
     StoreHealth health() override {
         StoreHealth health;
         health.refusal = keeper_.refusal();
+        health.for_good = keeper_.is_hopeless();
         if (!health.refusal.empty()) return health;
         {
             const std::lock_guard lock(refusal_mutex_);
-            health.refusal = refusal_;
+            health.refusal = refusal_.empty() ? unreached_ : refusal_;
         }
         if (!health.refusal.empty() && probe_is_due()) probe();
         return health;
@@ -246,7 +249,8 @@ private:
     Task<Result<T>> on(Pool& pool, const Work<T>& work, int attempts = 2) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = pool.post([&result, &work, attempts, done](Pool::Seat& seat) {
+            const bool queued = pool.post([this, &result, &work, attempts, done](Pool::Seat& seat) {
+                bool reached = false;
                 for (int attempt = 0; attempt < attempts; ++attempt) {
                     auto connection = seat.connection();
                     if (!connection) {
@@ -256,8 +260,10 @@ private:
                     Connection& db = *connection.value();
                     db.set_deadline(std::chrono::steady_clock::now() + kLookup);
                     result = work(db);
-                    if (!db.is_lost()) break;
+                    reached = !db.is_lost();
+                    if (reached) break;
                 }
+                set_unreached(reached ? std::string() : result.error().detail);
                 (*done)();
             });
             if (!queued) (*done)();
@@ -284,6 +290,12 @@ private:
         refusal_ = std::move(why);
     }
 
+    /// Whether the server answers at all, as the last call that was no append found out.
+    void set_unreached(std::string why) {
+        const std::lock_guard lock(refusal_mutex_);
+        unreached_ = std::move(why);
+    }
+
     bool probe_is_due() {
         const auto now = std::chrono::steady_clock::now().time_since_epoch();
         const std::int64_t ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
@@ -308,6 +320,7 @@ private:
                 return set_refusal(done.error().detail);
             }
             set_refusal("");
+            set_unreached("");
         });
     }
 
@@ -318,7 +331,7 @@ private:
     AppendShared shared_;
     WakeUps wake_ups_;
     std::mutex refusal_mutex_;
-    std::string refusal_;
+    std::string refusal_, unreached_;
     std::atomic<std::int64_t> probed_ms_{0};
     std::unique_ptr<Pool> appends_, reads_, deliveries_;
 };
@@ -330,6 +343,31 @@ bool settle(EventStore& store, std::chrono::milliseconds patience) {
 }
 
 }  // namespace postgres
+
+Result<void> check_postgres_url(const std::string& url) {
+    return postgres::check_url(url);
+}
+
+Result<PostgresMigration> migrate_postgres(const PostgresOptions& options, bool only_look) {
+    postgres::Watchdog watchdog;
+    postgres::Connection::Options connection;
+    connection.url = options.direct_url.empty() ? options.url : options.direct_url;
+    BOOST_OUTCOME_TRY(const auto db, postgres::Connection::open(connection, watchdog));
+    PostgresMigration done;
+    done.version = postgres::migrations().back().version;
+    if (only_look) {
+        BOOST_OUTCOME_TRY(const auto missing, postgres::missing_migrations(*db));
+        done.missing.assign(missing.begin(), missing.end());
+        return done;
+    }
+    BOOST_OUTCOME_TRY(const auto report, postgres::migrate(*db));
+    for (const auto& migration : postgres::migrations()) {
+        const auto& applied = report.applied;
+        if (std::find(applied.begin(), applied.end(), migration.version) != applied.end())
+            done.applied.emplace_back(migration.name);
+    }
+    return done;
+}
 
 Result<std::unique_ptr<EventStore>> open_postgres_store(
     const PostgresOptions& options, Metrics& metrics

@@ -15,8 +15,17 @@ Watchdog::~Watchdog() {
     thread_.join();
 }
 
+void Watchdog::expire_all() {
+    {
+        const std::lock_guard lock(mutex_);
+        expired_ = true;
+    }
+    wake_.notify_all();
+}
+
 Watchdog::Guard::Guard(Watchdog& dog, int socket, Deadline deadline) : dog_(dog) {
     const std::lock_guard lock(dog_.mutex_);
+    if (dog_.expired_) deadline = Deadline::min();
     entry_ = dog_.watched_.emplace(deadline, socket);
     // The thread looks at the latest when the earliest deadline that it knew of is over: calls that
     // come and go wake nobody.
@@ -34,7 +43,7 @@ void Watchdog::run() {
         const auto now = std::chrono::steady_clock::now();
         next_ = Deadline::max();
         for (auto& [deadline, socket] : watched_) {
-            if (deadline > now) {
+            if (deadline > now && !expired_) {
                 next_ = deadline;
                 break;
             }

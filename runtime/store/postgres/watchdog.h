@@ -21,6 +21,9 @@ public:
     Watchdog(const Watchdog&) = delete;
     Watchdog& operator=(const Watchdog&) = delete;
 
+    /// Ends every call that is watched, and from now on every one as soon as it is.
+    void expire_all();
+
     /// Watches one call on a socket while it lives.
     class Guard {
     public:
@@ -41,7 +44,7 @@ private:
     std::condition_variable wake_;
     std::multimap<Deadline, int> watched_;  ///< socket -1: shut down already
     Deadline next_ = Deadline::max();       ///< when the thread looks again
-    bool stopping_ = false;
+    bool expired_ = false, stopping_ = false;
     std::thread thread_;
 };
 

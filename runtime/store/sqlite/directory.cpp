@@ -1,17 +1,11 @@
 #include "runtime/store/sqlite/directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <optional>
 
-#include "runtime/core/fatal.h"
 #include "runtime/core/log.h"
 #include "runtime/core/time_text.h"
 
@@ -26,35 +20,6 @@ Error failure(const fs::path& path, std::string_view what, int error) {
         Errc::unavailable,
         path.string() + " can't be " + std::string(what) + ": " + std::strerror(error) +
             "; check the path, its owner and the free space"};
-}
-
-/// Makes a folder and those above it, and their names durable: also of one that is there, which a
-/// start before this one may have made without getting that far.
-Result<void> make_durable(const fs::path& folder) {
-    const fs::path parent = folder.has_parent_path() ? folder.parent_path() : ".";
-    std::error_code error;
-    const bool is_new = !fs::exists(folder, error);
-    if (is_new && folder.has_parent_path() && !fs::exists(parent, error)) {
-        BOOST_OUTCOME_TRY(make_durable(parent));
-    }
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-        return failure(folder, "made", errno);
-    }
-    // A folder above the data directory may be closed to this user; then somebody else has made
-    // what is in it.
-    const bool readable = ::access(parent.c_str(), R_OK) == 0;
-    return is_new || readable ? sync_folder(parent) : ok();
-}
-
-Result<void> make_private(const fs::path& folder) {
-    std::error_code error;
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-        return failure(folder, "made", errno);
-    }
-    if (!fs::is_directory(folder, error)) {
-        return failure(folder, "used as a directory", ENOTDIR);
-    }
-    return ok();
 }
 
 template <class Number>
@@ -84,49 +49,14 @@ std::string numbered(SegmentNumber number) {
     return std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') + digits;
 }
 
-std::string holder_of(int lock) {
-    char text[32] = {};
-    const ssize_t size = ::pread(lock, text, sizeof text - 1, 0);
-    std::string pid(text, size > 0 ? static_cast<std::size_t>(size) : 0);
-    pid.erase(std::find(pid.begin(), pid.end(), '\n'), pid.end());
-    return pid.empty() ? "unknown" : pid;
-}
-
 }  // namespace
 
 Result<Directory> Directory::open(const fs::path& root) {
-    BOOST_OUTCOME_TRY(make_durable(fs::absolute(root).lexically_normal()));
-    BOOST_OUTCOME_TRY(make_private(root));
-    const fs::path lock_path = root / "lock";
-    const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock < 0) {
-        return failure(lock_path, "opened", errno);
-    }
-    Directory directory(root, lock);
-    if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
-        return Error{
-            Errc::conflict,
-            root.string() + " is in use by the process with pid " + holder_of(lock) +
-                "; stop it, or choose another data directory"};
-    }
-    const std::string pid = std::to_string(::getpid()) + "\n";
-    if (::ftruncate(lock, 0) != 0 ||
-        ::pwrite(lock, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-        return failure(lock_path, "written", errno);
-    }
+    BOOST_OUTCOME_TRY(auto lock, DirectoryLock::take(root));
     BOOST_OUTCOME_TRY(make_private(root / "segments"));
     BOOST_OUTCOME_TRY(make_private(root / "keys"));
     BOOST_OUTCOME_TRY(sync_folder(root));
-    return directory;
-}
-
-Directory::Directory(Directory&& other) noexcept
-    : root_(std::move(other.root_)), lock_(std::exchange(other.lock_, -1)) {}
-
-Directory::~Directory() {
-    if (lock_ >= 0) {
-        ::close(lock_);
-    }
+    return Directory(root, std::move(lock));
 }
 
 fs::path Directory::keys(Month month) const {
@@ -217,18 +147,6 @@ void Directory::remove_dropped() const {
             );
         }
     }
-}
-
-Result<void> sync_folder(const fs::path& folder) {
-    const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0) {
-        return failure(folder, "opened", errno);
-    }
-    if (::fsync(file) != 0) {
-        fatal("store.fsync_failed", folder.string() + ": " + std::strerror(errno));
-    }
-    ::close(file);
-    return ok();
 }
 
 void remove_database(const fs::path& path) {

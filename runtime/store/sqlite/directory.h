@@ -6,6 +6,7 @@
 
 #include "runtime/core/clock.h"
 #include "runtime/core/result.h"
+#include "runtime/store/directory_lock.h"
 
 namespace annal::sqlite {
 
@@ -28,10 +29,7 @@ public:
     /// by its pid.
     [[nodiscard]] static Result<Directory> open(const std::filesystem::path& root);
     /// Where the files of a directory are, without holding or making anything.
-    [[nodiscard]] static Directory look(const std::filesystem::path& root) { return {root, -1}; }
-    Directory(Directory&& other) noexcept;
-    Directory& operator=(Directory&&) = delete;
-    ~Directory();
+    [[nodiscard]] static Directory look(const std::filesystem::path& root) { return {root, {}}; }
 
     [[nodiscard]] std::filesystem::path control() const { return root_ / "control.db"; }
     [[nodiscard]] std::filesystem::path keys(Month month) const;
@@ -50,15 +48,13 @@ public:
     void remove_dropped() const;
 
 private:
-    Directory(std::filesystem::path root, int lock) : root_(std::move(root)), lock_(lock) {}
+    Directory(std::filesystem::path root, DirectoryLock lock)
+        : root_(std::move(root)), lock_(std::move(lock)) {}
 
     std::filesystem::path root_;
-    int lock_ = -1;
+    DirectoryLock lock_;
 };
 
-/// Makes new names in `folder` durable; a failing fsync ends the process. @error Errc::unavailable
-/// It can't be opened.
-[[nodiscard]] Result<void> sync_folder(const std::filesystem::path& folder);
 /// Removes a database and its -wal and -shm.
 void remove_database(const std::filesystem::path& path);
 
