@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <mutex>
@@ -53,6 +54,7 @@ struct AppendShared {
     Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
     /// Told which projects got events, after the commit.
     std::function<void(const std::set<std::string>&)> appended;
+    std::atomic<std::chrono::steady_clock::time_point> marks_deleted{};  ///< old ones, last
 };
 
 /// Appends units, in as few transactions as can be.
@@ -68,24 +70,28 @@ class Append {
 public:
     /// @param wait  for logs that others are writing; else their units fail with Errc::busy
     Append(Pool::Seat& seat, AppendShared& shared, bool wait)
-        : seat_(seat), shared_(shared), wait_(wait) {}
+        : seat_(seat), shared_(shared), wait_(wait), lock_patience_(shared.times.lock) {}
     /// Gives every unit its outcome.
     void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
 
 private:
     struct Work;
-    enum class End { committed, again, split, unknown, failed };
+    enum class End { committed, again, split, apart, unknown, failed };
 
     void run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes);
+    void run_apart(const Work& work);
     End attempt(Work& work);
     End write(Connection& db, Work& work);
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
     void announce(const Work& work) const;
+    /// Whether this node has to delete old marks of commits now.
+    bool marks_are_due();
 
     Pool::Seat& seat_;
     AppendShared& shared_;
     const bool wait_;
+    std::chrono::milliseconds lock_patience_;
 };
 
 }  // namespace annal::postgres

@@ -95,7 +95,8 @@ std::string take_append_locks(const std::set<std::string>& projects) {
 Result<void> Committed::begin(
     Connection& db, const AppendNeeds& needs, const std::string& settings, bool wait
 ) {
-    std::string begin = "BEGIN;" + settings;
+    // Whatever the database's default is: a snapshot from before the locks would be an old one.
+    std::string begin = "BEGIN ISOLATION LEVEL READ COMMITTED;" + settings;
     begin += "SELECT pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ")";
     if (wait && !needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
     if (!wait && !needs.projects.empty()) {
