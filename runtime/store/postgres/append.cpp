@@ -310,7 +310,9 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     if (state == kLockNotAvailable && independent(work.units).size() > 1) return End::apart;
     // Serialization and deadlocks are nobody's fault; another node may have dropped the month.
     if (state.starts_with("40")) return End::again;
-    return is_about_data(state) ? End::split : End::failed;
+    // More projects than the server has room for locks: fewer may fit.
+    const bool too_many = state == "53200";
+    return too_many || is_about_data(state) ? End::split : End::failed;
 }
 
 void Append::announce(const Work& work) const {
