@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <set>
@@ -49,6 +50,7 @@ struct AppendShared {
     const Clock* stamps = nullptr;  ///< instead of the database's clock, for tests
     Partitions& partitions;
     KnownActions actions;
+    std::atomic<bool> is_silent{false};  ///< the server does not answer others: not worth the wait
     Metric &commits, &commit_seconds, &failures, &unknown_commits;
 };
 
