@@ -352,6 +352,7 @@ class Server:
     def environment(self):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ANNAL_")}
         clean.setdefault("ASAN_OPTIONS", "detect_leaks=1")
+        clean.setdefault("LSAN_OPTIONS", "print_suppressions=0")
         return clean | self.env
 
     def _before_exec(self):

@@ -224,7 +224,8 @@ Append::End Append::attempt(Work& work) {
     }
     Connection& db = *connection.value();
     const auto begin = std::chrono::steady_clock::now();
-    db.set_deadline(begin + shared_.times.statement + kGrace);
+    const auto patience = shared_.is_silent ? kGrace : shared_.times.statement + kGrace;
+    db.set_deadline(begin + patience);
     const End end = write(db, work);
     if (end == End::committed) {
         const auto took = std::chrono::steady_clock::now() - begin;
@@ -305,8 +306,8 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     const std::string state = db.state();
     db.rollback();
     work.failure = error;
-    // Before COMMIT nothing is written: another connection may do it.
-    if (db.is_lost()) return End::again;
+    // Before COMMIT nothing is written: another connection may do it, unless this one was silent.
+    if (db.is_lost()) return db.is_overdue() ? End::failed : End::again;
     if (state == kLockNotAvailable && independent(work.units).size() > 1) return End::apart;
     // Serialization and deadlocks are nobody's fault; another node may have dropped the month.
     if (state.starts_with("40")) return End::again;

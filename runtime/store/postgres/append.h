@@ -70,6 +70,7 @@ struct AppendShared {
     Partitions& partitions;
     KnownActions actions;
     DatabaseClock clock;
+    std::atomic<bool> is_silent{false};  ///< the server does not answer others: not worth the wait
     Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
     /// Told which projects got events, after the commit.
     std::function<void(const std::set<std::string>&)> appended;

@@ -56,6 +56,8 @@ public:
     /// From now on a call that has no answer at `deadline` fails and the connection is lost.
     void set_deadline(Watchdog::Deadline deadline) { deadline_ = deadline; }
 
+    [[nodiscard]] bool is_overdue() const { return std::chrono::steady_clock::now() >= deadline_; }
+
     /// Statements without parameters, one after the other; the answer of the last.
     ///
     /// @error Errc::unavailable  The server can't do it now, or is gone (`is_lost`).

@@ -42,6 +42,7 @@ public:
               partitions_,
               {},
               {},
+              false,
               metrics.define(
                   MetricKind::counter, "annal_store_commits_total", "Transactions made durable."
               ),
@@ -299,6 +300,7 @@ private:
     /// Whether the server answers at all, as the last call that was no append found out.
     void set_unreached(std::string why) {
         const std::lock_guard lock(refusal_mutex_);
+        shared_.is_silent = !why.empty();
         unreached_ = std::move(why);
     }
 

@@ -30,7 +30,7 @@ TEST(SelectionTest, TextOfCallersIsNoPartOfAStatement) {
                 for (const bool tombstones : {false, true}) {
                     Params params;
                     params.text("project");
-                    const auto selection = select(filter, {sealed, tombstones, false}, params);
+                    const auto selection = select(filter, {sealed, tombstones}, params);
                     EXPECT_EQ(all_of(selection).find("hostile"), std::string::npos);
                     EXPECT_EQ(all_of(selection).find("DROP"), std::string::npos);
                     EXPECT_GT(params.size(), 1U);
@@ -50,7 +50,7 @@ TEST(SelectionTest, TextThatCanNotBeStoredIsNotSent) {
             EXPECT_TRUE(select(filter, {}, params).nothing);
             EXPECT_EQ(params.size(), 1U);
             // A stream still has to see what was deleted.
-            const auto stream = select(filter, {false, true, false}, params);
+            const auto stream = select(filter, {false, true}, params);
             EXPECT_FALSE(stream.nothing);
             EXPECT_EQ(stream.rest, "t.deleted");
             EXPECT_EQ(params.size(), 1U);
