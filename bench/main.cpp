@@ -1,7 +1,8 @@
 // Measures Annal on the machine it runs on, from outside, through HTTP: one JSON line a scenario,
 // each beside what the machine does without Annal in the same minutes.
 //
-//     annal_bench --program build/release/annal --folder DIR [--events N] [--seed N] [SCENARIO…]
+//     annal_bench --program build/release/annal --folder DIR [--events N] [--seed N]
+//         [--store sqlite|postgres] [SCENARIO…]
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -42,8 +43,10 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
     };
     machine(setting);
     {
-        const bool filled = std::filesystem::exists(setting.data_dir());
-        const ServerProcess server(setting.program, setting.data_dir());
+        const bool filled = setting.store->has_events();
+        const ServerProcess server(
+            setting.program, setting.data_dir(), setting.store->environment()
+        );
         if (!filled) fill(setting, server);
         for (const Named& scenario : kScenarios) {
             if (!wanted(scenario.name)) continue;
@@ -63,6 +66,7 @@ int main(int argc, char** argv) {
     CLI::App app("Measures Annal through its REST API; one JSON line a scenario");
     annal::bench::Setting setting;
     std::vector<std::string> scenarios;
+    std::string store = "sqlite";
     app.add_option("--program", setting.program, "The annal binary")
         ->required()
         ->check(CLI::ExistingFile);
@@ -70,6 +74,9 @@ int main(int argc, char** argv) {
            "--folder", setting.folder, "Where to work; a folder with data in it is used again"
     )
         ->required();
+    app.add_option("--store", store, "Below the server: sqlite, or a throw-away PostgreSQL")
+        ->check(CLI::IsMember({"sqlite", "postgres"}))
+        ->capture_default_str();
     app.add_option("--events", setting.events, "Events that are there before anything is measured")
         ->capture_default_str();
     app.add_option("--seed", setting.seed, "Of the events")->capture_default_str();
@@ -82,5 +89,8 @@ int main(int argc, char** argv) {
     setting.program = std::filesystem::absolute(setting.program);
     setting.folder = std::filesystem::absolute(setting.folder);
     std::filesystem::create_directories(setting.folder);
+    const auto compared = store == "sqlite" ? annal::bench::compared_sqlite(setting.folder)
+                                            : annal::bench::compared_postgres(setting.folder);
+    setting.store = compared.get();
     return annal::bench::run(setting, scenarios);
 }

@@ -5,7 +5,6 @@
 #include <thread>
 #include <vector>
 
-#include "bench/reference.h"
 #include "bench/report.h"
 #include "bench/scenarios.h"
 
@@ -94,7 +93,6 @@ struct Read {
     std::vector<std::string> requests;
     double rate;
     double budget_ms;
-    const char* reference;  ///< SQL on the newest indexed segment; null: none
 };
 
 void measure_read(const Setting& setting, const ServerProcess& server, const Read& read) {
@@ -111,14 +109,10 @@ void measure_read(const Setting& setting, const ServerProcess& server, const Rea
         .add("p50_ms", result.percentile(0.5))
         .add("p99_ms", result.percentile(0.99))
         .add("failed_requests", static_cast<double>(result.failed));
-    if (read.reference) {
+    if (auto times = setting.store->select_times(read.name)) {
         LoadResult reference;
-        reference.latencies_ms = select_times_ms(
-            newest_indexed_segment(setting.data_dir()),
-            read.reference,
-            read.budget_ms > 10 ? 5 : 400
-        );
-        line.add("reference", "the same rows by SQL from one segment, in process")
+        reference.latencies_ms = std::move(times->ms);
+        line.add("reference", times->what)
             .add("reference_p50_ms", reference.percentile(0.5))
             .add("reference_p99_ms", reference.percentile(0.99));
     }
@@ -134,44 +128,22 @@ void measure_read(const Setting& setting, const ServerProcess& server, const Rea
 void reads(const Setting& setting, const ServerProcess& server) {
     const auto deep = deep_pages(server);
     const std::string rare(EventSource::kRareUser);
+    const double page = setting.store->page_budget_ms();
     const std::vector<Read> all{
-        {"http_floor", {request_head("GET", "/healthz", ServerProcess::key())}, 200, 0, nullptr},
-        {"newest_page", {list("")}, 200, 2, "SELECT * FROM events ORDER BY key DESC LIMIT 50"},
-        {"deep_page",
-         deep,
-         200,
-         2,
-         "SELECT * FROM events WHERE key < (SELECT max(key) - 100000 FROM events)"
-         " ORDER BY key DESC LIMIT 50"},
-        {"rare_user",
-         {list("&user=" + rare)},
-         200,
-         2,
-         "SELECT * FROM events WHERE user_id = 'usr_0000rarelyseen' ORDER BY key DESC LIMIT 50"},
-        {"absent_user", {list("&user=usr_nobody")}, 200, 2, nullptr},
-        {"busy_user", {list("&user=" + EventSource::user(0))}, 200, 2, nullptr},
-        {"namespace", {list("&type=auth.*")}, 200, 2, nullptr},
+        {"http_floor", {request_head("GET", "/healthz", ServerProcess::key())}, 200, 0},
+        {"newest_page", {list("")}, 200, page},
+        {"deep_page", deep, 200, page},
+        {"rare_user", {list("&user=" + rare)}, 200, page},
+        {"absent_user", {list("&user=usr_nobody")}, 200, page},
+        {"busy_user", {list("&user=" + EventSource::user(0))}, 200, page},
+        {"namespace", {list("&type=auth.*")}, 200, page},
         {"organization_and_action",
          {list("&organization=" + EventSource::organization(7) + "&type=user.updated")},
          50,
-         0,
-         nullptr},
-        {"q_common",
-         {list("&q=second%20factor")},
-         50,
-         200,
-         "SELECT * FROM events WHERE description LIKE '%second factor%' ORDER BY key DESC LIMIT "
-         "50"},
-        {"q_rare",
-         {list("&q=tgt_00ab"), list("&q=tgt_7fe1"), list("&q=tgt_c0de")},
-         4,
-         200,
-         "SELECT * FROM events WHERE target_id LIKE '%tgt_00ab%' ORDER BY key DESC LIMIT 50"},
-        {"q_absent",
-         {list("&q=nowhere%20to%20be%20found")},
-         4,
-         200,
-         "SELECT * FROM events WHERE description LIKE '%nowhere to be found%'"},
+         0},
+        {"q_common", {list("&q=second%20factor")}, 50, 200},
+        {"q_rare", {list("&q=tgt_00ab"), list("&q=tgt_7fe1"), list("&q=tgt_c0de")}, 4, 200},
+        {"q_absent", {list("&q=nowhere%20to%20be%20found")}, 4, 200},
     };
     const double cpu_before = server.cpu_seconds();
     Load load(setting, server);
@@ -187,7 +159,7 @@ void reads(const Setting& setting, const ServerProcess& server) {
 
 void exports(const Setting& setting, const ServerProcess& server) {
     constexpr int kRows = 100'000;
-    const double shell = shell_csv_rate(newest_indexed_segment(setting.data_dir()), kRows);
+    const auto reference = setting.store->export_rate(kRows);
     for (const std::string format : {"csv", "jsonl"}) {
         LoadPlan plan;
         plan.requests = 3;
@@ -205,13 +177,15 @@ void exports(const Setting& setting, const ServerProcess& server) {
         Line line("export_" + format);
         line.add("rows", kRows)
             .add("rows_per_s", rate)
-            .add("reference", "the sqlite3 shell's CSV output of one segment")
-            .add("reference_per_s", shell)
-            .add("ratio", rate / shell)
+            .add("reference", reference.what)
+            .add("reference_per_s", reference.per_second)
+            .add("ratio", rate / reference.per_second)
             .add("server_cpu_us_per_event", (server.cpu_seconds() - cpu_before) * 1e6 / 3 / kRows)
             .add("resident_grown_mib", grown)
             .add("failed_requests", static_cast<double>(result.failed))
-            .budget("ratio >= 0.5 and <= 32 MiB", rate / shell >= 0.5 && grown <= 32);
+            .budget(
+                "ratio >= 0.5 and <= 32 MiB", rate / reference.per_second >= 0.5 && grown <= 32
+            );
     }
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "bench/compared_store.h"
 #include "bench/event_source.h"
 #include "bench/server_process.h"
 
@@ -17,6 +18,7 @@ struct Setting {
     std::filesystem::path folder;   ///< made for the run; the reference files stand beside the data
     std::int64_t events = 10'000'000;
     std::uint64_t seed = 1;
+    ComparedStore* store = nullptr;
 
     [[nodiscard]] std::filesystem::path data_dir() const { return folder / "data"; }
 };

@@ -44,11 +44,9 @@ void stream(const Setting& setting) {
     std::filesystem::create_directories(manifests);
     write_manifest(manifests / "stream.yaml", output);
     const auto shipped = setting.program.parent_path() / "manifests";
-    const ServerProcess server(
-        setting.program,
-        setting.data_dir(),
-        {{"ANNAL_MANIFESTS", shipped.string() + ":" + manifests.string()}}
-    );
+    auto environment = setting.store->environment();
+    environment["ANNAL_MANIFESTS"] = shipped.string() + ":" + manifests.string();
+    const ServerProcess server(setting.program, setting.data_dir(), environment);
     while (server.metric("annal_stream_delivered_events_total") == 0)
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const auto start = std::chrono::steady_clock::now();

@@ -20,9 +20,11 @@ constexpr const char* kEraseEvents =
 constexpr const char* kMark =
     "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
     "NOTHING";
+// By key: a ctid means something in one table only.
 constexpr const char* kDeleteMarks =
-    "DELETE FROM commit_marks WHERE ctid = ANY(ARRAY(SELECT ctid FROM commit_marks WHERE at < "
-    "clock_timestamp() - interval '15 minutes' LIMIT 20000 FOR UPDATE SKIP LOCKED))";
+    "DELETE FROM commit_marks d USING (SELECT project_id, mark FROM commit_marks WHERE at < "
+    "clock_timestamp() - interval '15 minutes' LIMIT 20000 FOR UPDATE SKIP LOCKED) a WHERE "
+    "d.project_id = a.project_id AND d.mark = a.mark";
 
 std::string view(const KeyName& name) {
     return {reinterpret_cast<const char*>(name.data()), name.size()};
