@@ -13,6 +13,15 @@ CREATE TABLE event_batches (
 );
 CREATE INDEX event_batches_time ON event_batches (project_id, last_at);
 
+-- One row for each commit without events, which has no batch to show for it: whoever got no answer to such a commit looks
+-- here. Kept for minutes.
+CREATE TABLE commit_marks (
+    project_id text COLLATE "C" NOT NULL,
+    mark       uuid NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (project_id, mark)
+);
+
 -- The lowest readable seq of a log of which something has been dropped.
 CREATE TABLE project_log (
     project_id text COLLATE "C" NOT NULL PRIMARY KEY,

@@ -228,6 +228,7 @@ const std::vector<Entry>& entries() {
         {"limits.idle_timeout", "", duration(&Limits::idle_timeout_ms)},
         {"limits.scan_budget", "", duration(&Limits::scan_budget_ms)},
         {"limits.drain_timeout", "", duration(&Limits::drain_timeout_ms)},
+        {"limits.lease_ms", "", number(&Limits::lease_ms, 100, 3'600'000)},
         {"limits.tails", "", number(&Limits::tails_max, 1, 100'000)},
         {"limits.tail_heartbeat", "", duration(&Limits::tail_heartbeat_ms)},
         {"limits.tail_buffer", "", size(&Limits::tail_buffer_bytes_max)},

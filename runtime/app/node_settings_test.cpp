@@ -97,6 +97,7 @@ TEST_F(NodeSettingsTest, EveryLimitIsRead) {
         "  connections: 5\n  header_bytes: 2048\n  export_rows: 7\n  header_timeout: 8ms\n"
         "  body_timeout: 9ms\n  body_rate: 10\n  write_timeout: 11ms\n  write_rate: 12\n"
         "  idle_timeout: 13ms\n  scan_budget: 14ms\n  drain_timeout: 15ms\n"
+        "  lease_ms: 160\n"
     );
     ASSERT_TRUE(settings.has_value()) << settings.error().detail;
     const Limits& l = settings.value().limits;
@@ -115,6 +116,18 @@ TEST_F(NodeSettingsTest, EveryLimitIsRead) {
     EXPECT_EQ(l.idle_timeout_ms, 13U);
     EXPECT_EQ(l.scan_budget_ms, 14U);
     EXPECT_EQ(l.drain_timeout_ms, 15U);
+    EXPECT_EQ(l.lease_ms, 160U);
+}
+
+TEST_F(NodeSettingsTest, ALeaseLastsFromATenthOfASecondToAnHour) {
+    for (const char* good : {"100", "3600000"}) {
+        EXPECT_TRUE(read(std::string("limits: {lease_ms: ") + good + "}\n").has_value()) << good;
+    }
+    for (const char* bad : {"99", "3600001", "15s", "-1", "''"}) {
+        const std::string text = errors(std::string("limits: {lease_ms: ") + bad + "}\n");
+        EXPECT_NE(text.find("limits.lease_ms: must be a number from 100"), std::string::npos)
+            << bad << ": " << text;
+    }
 }
 
 TEST_F(NodeSettingsTest, ARateOfZeroAsksForNone) {

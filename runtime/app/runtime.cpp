@@ -25,6 +25,7 @@
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
 #include "runtime/control/setting_routes.h"
+#include "runtime/core/crypto.h"
 #include "runtime/core/fatal.h"
 #include "runtime/core/run_task_impl.h"
 #include "runtime/core/time_text.h"
@@ -477,6 +478,7 @@ void Runtime::State::add_instance(const Manifest& manifest, std::string& errors)
 }
 
 Result<void> Runtime::State::load_plugins() {
+    environment.node = random_token("node_", 16);
     environment.store = store.get();
     environment.appender = appender.get();
     environment.settings = project_settings.get();

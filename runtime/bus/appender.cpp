@@ -13,7 +13,7 @@
 #include <map>
 #include <mutex>
 
-#include "runtime/bus/clock_guard.h"
+#include "runtime/core/clock_guard.h"
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 
@@ -68,6 +68,13 @@ struct Pending {
     std::size_t bytes = 0;
     std::unique_ptr<Waiter> waiter;
 };
+using Queue = std::deque<Pending>;
+
+/// Projects of which one append is under way at a time. A project always has the same lane.
+struct Lane {
+    Queue queue;
+    bool running = false;
+};
 
 struct Subscription {
     std::string project;
@@ -83,7 +90,9 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
         : store(s),
           clock(c),
           limits(l),
-          guard(c),
+          guard(c.wall_us(), c.monotonic_us()),
+          lanes(std::max<std::size_t>(1, s.append_lanes())),
+          held_max(std::max<std::size_t>(1, lanes.size() / 2)),
           strand(asio::make_strand(e)),
           events_total(
               m.define(MetricKind::counter, "annal_append_events_total", "Events made durable.")
@@ -135,10 +144,15 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
 
     std::mutex mutex;  // guards what follows, up to the strand
     ClockGuard guard;
-    std::deque<Pending> queue;
+    std::vector<Lane> lanes;
+    // Projects whose log another node is writing: what they have to append waits for it apart, so
+    // that it holds up no lane.
+    std::map<std::string, Queue> held;
+    std::deque<std::string> held_turns;
+    std::size_t held_running = 0;
+    const std::size_t held_max;
     std::map<std::string, std::size_t> project_bytes;
     std::size_t bytes = 0, requests = 0;  // waiting for or in a commit
-    bool running = false;
     std::list<Subscription> subscriptions;
 
     asio::strand<asio::any_io_executor> strand;
@@ -155,18 +169,33 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
     Metric& refused_queue;
     Metric& refused_clock;
 
+    std::optional<std::int64_t> clock_jump();
     std::optional<Error> refuse(const AppendUnit& unit, std::size_t weight);
     void enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter);
     std::optional<Error> accept(Pending& pending);
-    std::vector<Pending> take();
+    std::vector<Pending> take(Lane& lane);
+    static std::vector<Pending> take(Queue& queue);
+    void hold(std::vector<Pending>& batch, std::vector<AppendOutcome>& outcomes);
     void settle(std::vector<Pending>& batch, std::vector<AppendOutcome> outcomes);
     void show_queue();
     void wake(const std::vector<std::string>& projects);
-    Task<void> run();
+    void wake_foreign(std::vector<std::string> projects);
+    template <class Wanted>
+    void wake_if(const Wanted& wanted);
+    [[nodiscard]] bool is_idle() const;
+    Task<std::vector<AppendOutcome>> commit(std::vector<Pending>& batch, bool wait);
+    Task<void> run(Lane& lane);
+    Task<void> run_held();
 };
 
+/// Of the clock that stamps events, when it is this node's. With the mutex held.
+std::optional<std::int64_t> Appender::State::clock_jump() {
+    if (store.guards_clock()) return std::nullopt;
+    return guard.check(clock.wall_us(), clock.monotonic_us());
+}
+
 std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t weight) {
-    if (auto jump = guard.check()) {
+    if (auto jump = clock_jump()) {
         refused_clock.record(1);
         return Error{
             Errc::unavailable,
@@ -207,25 +236,38 @@ void Appender::State::enqueue(AppendUnit unit, std::unique_ptr<Waiter> waiter) {
 
 /// Takes `pending` over, or says why not and leaves it as it is.
 std::optional<Error> Appender::State::accept(Pending& pending) {
-    bool start = false;
+    Lane* start = nullptr;
     {
         const std::lock_guard lock(mutex);
         if (auto refusal = refuse(pending.unit, pending.bytes)) return refusal;
-        project_bytes[pending.unit.project] += pending.bytes;
+        const std::string& project = pending.unit.project;
+        project_bytes[project] += pending.bytes;
         bytes += pending.bytes;
         ++requests;
-        queue.push_back(std::move(pending));
         show_queue();
-        start = !std::exchange(running, true);
+        if (auto waiting = held.find(project); waiting != held.end()) {
+            waiting->second.push_back(std::move(pending));
+            return std::nullopt;
+        }
+        Lane& lane = lanes[std::hash<std::string>{}(project) % lanes.size()];
+        lane.queue.push_back(std::move(pending));
+        if (!std::exchange(lane.running, true)) start = &lane;
     }
-    if (start) asio::co_spawn(strand, run(), asio::detached);
+    if (start != nullptr) asio::co_spawn(strand, run(*start), asio::detached);
     return std::nullopt;
 }
 
-std::vector<Pending> Appender::State::take() {
+std::vector<Pending> Appender::State::take(Lane& lane) {
+    const std::lock_guard lock(mutex);
+    std::vector<Pending> batch = take(lane.queue);
+    if (batch.empty()) lane.running = false;
+    return batch;
+}
+
+/// With the mutex held.
+std::vector<Pending> Appender::State::take(Queue& queue) {
     std::vector<Pending> batch;
     std::size_t events = 0, weight = 0;
-    const std::lock_guard lock(mutex);
     while (!queue.empty()) {
         const Pending& next = queue.front();
         const bool fits = events + next.unit.events.size() <= kCommitEventsMax &&
@@ -236,8 +278,47 @@ std::vector<Pending> Appender::State::take() {
         batch.push_back(std::move(queue.front()));
         queue.pop_front();
     }
-    if (batch.empty()) running = false;
     return batch;
+}
+
+/// Puts units whose log another node is writing aside, to be waited for. They stay in order: what
+/// else their projects append queues up behind them.
+void Appender::State::hold(std::vector<Pending>& batch, std::vector<AppendOutcome>& outcomes) {
+    const auto is_busy = [](const AppendOutcome& outcome) {
+        return outcome.has_error() && outcome.error().code == Errc::busy;
+    };
+    if (std::none_of(outcomes.begin(), outcomes.end(), is_busy)) return;
+    std::vector<Pending> rest;
+    std::vector<AppendOutcome> answers;
+    std::size_t starts = 0;
+    {
+        const std::lock_guard lock(mutex);
+        for (std::size_t i = 0; i < batch.size(); ++i) {
+            if (!is_busy(outcomes[i])) {
+                rest.push_back(std::move(batch[i]));
+                answers.push_back(std::move(outcomes[i]));
+                continue;
+            }
+            const std::string project = batch[i].unit.project;
+            auto [queue, is_new] = held.try_emplace(project);
+            queue->second.push_back(std::move(batch[i]));
+            if (is_new) held_turns.push_back(project);
+        }
+        // What came while the commit was under way stands in the lanes.
+        for (Lane& lane : lanes) {
+            Queue staying;
+            for (Pending& pending : lane.queue) {
+                auto queue = held.find(pending.unit.project);
+                (queue == held.end() ? staying : queue->second).push_back(std::move(pending));
+            }
+            lane.queue = std::move(staying);
+        }
+        starts = std::min(held_max - held_running, held_turns.size());
+        held_running += starts;
+    }
+    batch = std::move(rest);
+    outcomes = std::move(answers);
+    for (std::size_t i = 0; i < starts; ++i) asio::co_spawn(strand, run_held(), asio::detached);
 }
 
 /// With the mutex held.
@@ -289,34 +370,89 @@ void Appender::State::settle(std::vector<Pending>& batch, std::vector<AppendOutc
 }
 
 void Appender::State::wake(const std::vector<std::string>& projects) {
-    if (projects.empty()) return;
+    if (!projects.empty())
+        wake_if([&](const std::string& project) {
+            return project.empty() || std::binary_search(projects.begin(), projects.end(), project);
+        });
+}
+
+void Appender::State::wake_foreign(std::vector<std::string> projects) {
+    if (projects.empty()) return wake_if([](const std::string&) { return true; });
+    std::sort(projects.begin(), projects.end());
+    wake(projects);
+}
+
+template <class Wanted>
+void Appender::State::wake_if(const Wanted& wanted) {
     std::vector<std::function<void()>> wakes;
     {
         const std::lock_guard lock(mutex);
-        for (const Subscription& s : subscriptions) {
-            if (s.project.empty() ||
-                std::binary_search(projects.begin(), projects.end(), s.project))
-                wakes.push_back(s.wake);
-        }
+        for (const Subscription& s : subscriptions)
+            if (wanted(s.project)) wakes.push_back(s.wake);
     }
     for (const auto& call : wakes) call();
 }
 
-Task<void> Appender::State::run() {
+/// With the mutex held.
+bool Appender::State::is_idle() const {
+    const auto runs = [](const Lane& lane) { return lane.running; };
+    return requests == 0 && std::none_of(lanes.begin(), lanes.end(), runs);
+}
+
+/// One call of the store.
+/// @param wait  for logs that other nodes are writing
+Task<std::vector<AppendOutcome>> Appender::State::commit(std::vector<Pending>& batch, bool wait) {
+    std::vector<AppendUnit> units;
+    units.reserve(batch.size());
+    for (Pending& pending : batch) units.push_back(std::move(pending.unit));
+    const std::int64_t begin = clock.monotonic_us();
+    std::span<const AppendUnit> view(units);
+    Task<std::vector<AppendOutcome>> call = wait ? store.append(view) : store.append_free(view);
+    std::vector<AppendOutcome> outcomes = co_await std::move(call);
+    commit_seconds.record(static_cast<double>(clock.monotonic_us() - begin) / kSecondUs);
+    units_per_commit.record(static_cast<double>(batch.size()));
+    for (std::size_t i = 0; i < batch.size(); ++i) batch[i].unit = std::move(units[i]);
+    co_return outcomes;
+}
+
+Task<void> Appender::State::run(Lane& lane) {
     auto self = shared_from_this();
     for (;;) {
-        std::vector<Pending> batch = take();
+        std::vector<Pending> batch = take(lane);
         if (batch.empty()) co_return;
-        std::vector<AppendUnit> units;
-        units.reserve(batch.size());
-        for (Pending& pending : batch) units.push_back(std::move(pending.unit));
-        const std::int64_t begin = clock.monotonic_us();
-        std::span<const AppendUnit> view(units);
-        std::vector<AppendOutcome> outcomes = co_await store.append(view);
-        commit_seconds.record(static_cast<double>(clock.monotonic_us() - begin) / kSecondUs);
-        units_per_commit.record(static_cast<double>(batch.size()));
-        for (std::size_t i = 0; i < batch.size(); ++i) batch[i].unit = std::move(units[i]);
+        std::vector<AppendOutcome> outcomes = co_await commit(batch, false);
+        hold(batch, outcomes);
         settle(batch, std::move(outcomes));
+    }
+}
+
+/// Takes turns among the projects that are held, one call each.
+Task<void> Appender::State::run_held() {
+    auto self = shared_from_this();
+    for (;;) {
+        std::string project;
+        std::vector<Pending> batch;
+        {
+            const std::lock_guard lock(mutex);
+            if (held_turns.empty()) {
+                --held_running;
+                co_return;
+            }
+            project = std::move(held_turns.front());
+            held_turns.pop_front();
+            batch = take(held[project]);
+        }
+        if (!batch.empty()) {
+            std::vector<AppendOutcome> outcomes = co_await commit(batch, true);
+            settle(batch, std::move(outcomes));
+        }
+        const std::lock_guard lock(mutex);
+        auto queue = held.find(project);
+        if (queue->second.empty()) {
+            held.erase(queue);
+        } else {
+            held_turns.push_back(project);
+        }
     }
 }
 
@@ -327,7 +463,16 @@ Appender::Appender(
     Metrics& metrics,
     asio::any_io_executor executor
 )
-    : state_(std::make_shared<State>(store, clock, limits, metrics, executor)) {}
+    : state_(std::make_shared<State>(store, clock, limits, metrics, executor)) {
+    std::weak_ptr<State> weak = state_;
+    store.on_foreign_append([weak](const std::vector<std::string>& projects) {
+        auto state = weak.lock();
+        if (!state) return;
+        asio::post(state->strand, [weak, projects] {
+            if (auto still = weak.lock()) still->wake_foreign(projects);
+        });
+    });
+}
 
 Appender::~Appender() = default;
 
@@ -372,14 +517,15 @@ std::shared_ptr<void> Appender::subscribe(std::string project, std::function<voi
 }
 
 void Appender::confirm_clock() {
+    state_->store.confirm_clock();
     const std::lock_guard lock(state_->mutex);
-    state_->guard.confirm();
+    state_->guard.confirm(state_->clock.wall_us(), state_->clock.monotonic_us());
     log::warn("clock.confirmed");
 }
 
 std::string Appender::refusal() const {
     const std::lock_guard lock(state_->mutex);
-    auto jump = state_->guard.check();
+    auto jump = state_->clock_jump();
     if (!jump) return {};
     return "the wall clock jumped forward by " + std::to_string(*jump / kSecondUs) +
            " s and has not been confirmed";
@@ -390,7 +536,7 @@ Task<void> Appender::drain() {
     for (;;) {
         {
             const std::lock_guard lock(state_->mutex);
-            if (!state_->running) co_return;
+            if (state_->is_idle()) co_return;
         }
         timer.expires_after(std::chrono::milliseconds(2));
         co_await timer.async_wait(asio::use_awaitable);

@@ -21,6 +21,7 @@ struct Limits {
     std::uint32_t export_rows_max = 100'000;
     std::uint32_t scan_budget_ms = 2'000;  ///< one list request
     std::uint32_t drain_timeout_ms = 10'000;
+    std::uint32_t lease_ms = 15'000;           ///< a stream's, unless it is renewed before
     std::uint32_t tails_max = 1'000;           ///< live tails of the node
     std::uint32_t tail_heartbeat_ms = 15'000;  ///< a tail that had nothing to say for so long
     std::uint64_t tail_buffer_bytes_max = 4ULL << 20;  ///< newest events kept for a project's tails

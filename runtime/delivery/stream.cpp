@@ -16,6 +16,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/backoff.h"
+#include "runtime/delivery/lease_holder.h"
 #include "runtime/plugin/call.h"
 
 namespace annal {
@@ -137,6 +138,17 @@ void report(
     if (wake) wake();
 }
 
+/// Ends an attempt that the sink does not hear of.
+void refuse(Shipment& shipment) {
+    constexpr std::string_view kWhy = "the lease ran out before the batch was sent";
+    annal_error error{};
+    error.struct_size = sizeof(error);
+    error.code = ANNAL_UNAVAILABLE;
+    error.text_len = kWhy.size();
+    kWhy.copy(error.text, kWhy.size());
+    report(&shipment, ANNAL_RETRY, nullptr, 0, &error);
+}
+
 }  // namespace
 
 struct Stream::State : std::enable_shared_from_this<Stream::State> {
@@ -151,11 +163,25 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
           environment(e),
           strand(asio::make_strand(*e.executor)),
           sink_executor(pool.get_executor()),
-          signal(strand) {
-        status.name = sink->manifest().instance + "/" + trigger.name;
+          signal(strand),
+          name(sink->manifest().instance + "/" + trigger.name),
+          subscription("stream." + name + "." + trigger.project),
+          lease(
+              *e.store,
+              *e.clock,
+              strand,
+              {trigger.project,
+               subscription,
+               e.node,
+               std::chrono::milliseconds(e.limits->lease_ms)},
+              [this] {
+                  woken = true;
+                  signal.cancel();
+              }
+          ) {
+        status.name = name;
         status.project = trigger.project;
         status.state = "starting";
-        subscription = "stream." + status.name + "." + trigger.project;
         filter.actions = trigger.patterns;
         const bool everything =
             std::any_of(trigger.patterns.begin(), trigger.patterns.end(), [](const auto& p) {
@@ -186,6 +212,12 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
             MetricKind::gauge,
             "annal_stream_blocked",
             "1 while the stream waits for somebody to mend its destination.",
+            labels
+        );
+        standby_gauge = &e.metrics->define(
+            MetricKind::gauge,
+            "annal_stream_standby",
+            "1 while another node delivers the stream.",
             labels
         );
         delivered_total = &e.metrics->define(
@@ -225,7 +257,10 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     bool woken = false;         // on the strand
     std::atomic<bool> stopping{false};
     std::atomic<bool> running{false};
-    std::string subscription;
+    std::atomic<bool> leasing{false};
+    const std::string name;
+    const std::string subscription;
+    LeaseHolder lease;
     Filter filter;
     std::shared_ptr<void> wakes;
 
@@ -240,6 +275,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Metric* lag_gauge = nullptr;
     Metric* lag_seconds_gauge = nullptr;
     Metric* blocked_gauge = nullptr;
+    Metric* standby_gauge = nullptr;
     Metric* delivered_total = nullptr;
     Metric* attempt_seconds = nullptr;
     std::array<Metric*, 4> outcomes{};
@@ -263,33 +299,86 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
         woken = false;
     }
 
-    /// A failure's delay: wake-ups by appends do not shorten it, stopping does.
+    /// A failure's delay: wake-ups by appends do not shorten it, stopping and losing the lease do.
     Task<void> back_off(std::chrono::milliseconds delay) {
         const auto until = std::chrono::steady_clock::now() + delay;
-        while (!stopping && std::chrono::steady_clock::now() < until) {
+        while (!stopping && !lease.is_lost() && std::chrono::steady_clock::now() < until) {
             signal.expires_at(until);
             boost::system::error_code ignored;
             co_await signal.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         }
     }
 
-    void set_state(const char* state, std::string error = {}) {
-        blocked_gauge->record(state == std::string_view("blocked") ? 1 : 0);
+    void set_state(std::string state, std::string error = {}) {
+        blocked_gauge->record(state == "blocked" ? 1 : 0);
+        standby_gauge->record(state == "standby" ? 1 : 0);
         const std::lock_guard lock(mutex);
-        status.state = state;
+        status.state = std::move(state);
         status.last_error = std::move(error);
     }
 
     Task<void> run();
+    Task<void> keep_lease();
+    Task<bool> take_lease();
+    Task<bool> hold_lease();
+    void stand_by();
+    Task<void> deliver();
     Task<Result<void>> find_start();
     Task<Result<Seq>> destination_position();
     Task<bool> step();
     Task<void> ship(std::shared_ptr<Shipment> shipment);
     Task<Result<std::shared_ptr<Shipment>>> encode(EventBatch events);
     Task<Attempt> attempt(std::shared_ptr<Shipment> shipment, std::uint32_t number);
-    Task<void> commit(Seq to);
+    Task<bool> commit(Seq to);
     Task<void> measure();
 };
+
+Task<void> Stream::State::keep_lease() {
+    auto self = shared_from_this();
+    co_await lease.keep();
+    leasing = false;
+}
+
+/// Begins a tenure as soon as the lease can be had. False when stopping.
+Task<bool> Stream::State::take_lease() {
+    while (!stopping && !lease.begin()) {
+        if (!lease.trouble().empty()) {
+            set_state("retrying", "no lease: " + lease.trouble());
+        } else if (lease.is_elsewhere()) {
+            stand_by();
+        }
+        signal.expires_after(kPollInterval);
+        boost::system::error_code ignored;
+        co_await signal.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    co_return !stopping;
+}
+
+/// Before each send and commit: waits while the lease has run out and may still be renewed. False:
+/// the tenure is over, or the stream is stopping and the store does not answer.
+Task<bool> Stream::State::hold_lease() {
+    if (lease.is_valid()) co_return true;
+    const StreamStatus before = status;  // written on the strand only
+    while (!lease.is_lost() && !lease.is_valid() && !(stopping && !lease.trouble().empty())) {
+        set_state("retrying", "the lease ran out and is not renewed yet: " + lease.trouble());
+        signal.expires_after(std::chrono::milliseconds(100));
+        boost::system::error_code ignored;
+        co_await signal.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    if (lease.is_valid()) set_state(before.state, before.last_error);
+    co_return lease.is_valid();
+}
+
+/// What this node knew of the log and the destination is the other node's to say now.
+void Stream::State::stand_by() {
+    if (status.state == "standby") return;
+    log::info("stream.standby", {{"stream", name}, {"project", trigger.project}});
+    set_state("standby");
+    lag_gauge->record(0);
+    lag_seconds_gauge->record(0);
+    const std::lock_guard lock(mutex);
+    status.lag_events = 0;
+}
 
 Task<Result<Seq>> Stream::State::destination_position() {
     if (!ANNAL_HAS(&table(), annal_sink_v1, position)) co_return kNoSeq;
@@ -326,28 +415,37 @@ Task<Result<void>> Stream::State::find_start() {
     if (start == kNoSeq && trigger.from == EventsTrigger::From::latest) start = state.head_seq;
     cursor = stored;
     scanned = std::max(start, held);
-    if (scanned > cursor) co_await commit(scanned);
+    lacking_since = kNoTime;
+    if (scanned > cursor) (void)co_await commit(scanned);  // also if not, what is held is not sent
     co_return ok();
 }
 
-Task<void> Stream::State::commit(Seq to) {
+/// False: the cursor is where it was, and may not be this node's to move any more.
+Task<bool> Stream::State::commit(Seq to) {
     for (std::uint32_t failures = 0;; ++failures) {
+        const bool held = co_await hold_lease();
+        if (!held) co_return false;
         AppendUnit unit;
         unit.project = trigger.project;
-        unit.cursors.push_back({subscription, to});
+        unit.cursors.push_back({subscription, to, lease.fence()});
         AppendOutcome outcome = co_await environment.appender->append(std::move(unit));
         if (outcome.has_value()) break;
         log::warn(
             "stream.cursor_commit_failed",
             {{"stream", status.name}, {"error", outcome.error().detail}}
         );
-        if (stopping) co_return;  // sent, but not recorded: the promise's one duplicate
+        if (outcome.error().code == Errc::conflict) {
+            lease.drop();
+            co_return false;
+        }
+        if (stopping) co_return false;  // sent, but not recorded: the promise's one duplicate
         co_await back_off(backoff(failures + 1, random_u64()));
     }
     cursor = to;
+    cursor_gauge->record(static_cast<double>(to));
     const std::lock_guard lock(mutex);
     status.cursor_seq = to;
-    cursor_gauge->record(static_cast<double>(to));
+    co_return true;
 }
 
 Task<Result<std::shared_ptr<Shipment>>> Stream::State::encode(EventBatch events) {
@@ -403,7 +501,9 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
     d.done = &report;
     Call::Options options = Shipment::options(trigger.project);
     options.deadline_us = deadline;
-    options.cancelled = [state = shared_from_this()] { return state->stopping.load(); };
+    options.cancelled = [state = shared_from_this()] {
+        return state->stopping || state->lease.is_lost();
+    };
     shipment->attempt_call = std::make_shared<Call>(std::move(options));
     d.call = shipment->attempt_call->open();
     {
@@ -415,6 +515,8 @@ Task<Attempt> Stream::State::attempt(std::shared_ptr<Shipment> shipment, std::ui
         };
     }
     asio::post(sink_executor, [state = shared_from_this(), shipment] {
+        // It may have waited for a thread for longer than the lease lasted.
+        if (!state->lease.is_valid()) return refuse(*shipment);
         state->table().send(state->sink->self(), &shipment->delivery);
     });
     // A sink that misses its deadline still holds the batch: nothing else may be sent before it
@@ -446,12 +548,15 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
     const auto& events = shipment->events.events;
     lacking_since = events.front().created_at;
     for (std::uint32_t number = 1;; ++number) {
+        const bool held = co_await hold_lease();
+        if (!held) co_return;
         const std::int64_t begin = environment.clock->monotonic_us();
         Attempt result = co_await attempt(shipment, number);
         const std::int64_t took = environment.clock->monotonic_us() - begin;
         attempt_seconds->record(static_cast<double>(took) / kSecondUs);
         outcomes[static_cast<std::size_t>(result.outcome)]->record(1);
         if (result.outcome == Attempt::Outcome::delivered) break;
+        if (lease.is_lost()) co_return;
         const bool blocked = result.outcome != Attempt::Outcome::retry;
         log::warn(
             blocked ? "stream.blocked" : "stream.retry",
@@ -465,12 +570,13 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
         set_state(blocked ? "blocked" : "retrying", result.detail);
         co_await measure();  // the lag grows while nothing gets through: that is when it matters
         co_await back_off(backoff(blocked ? 20 : number, random_u64()));
-        if (stopping) co_return;
+        if (stopping || lease.is_lost()) co_return;
     }
     set_state("active");
     lacking_since = events.back().created_at;
     delivered_total->record(static_cast<double>(events.size()));
-    co_await commit(shipment->last_seq);
+    (void)co_await commit(shipment->last_seq);
+    if (lease.is_lost()) co_return;
     scanned = std::max(cursor, shipment->last_seq);
 }
 
@@ -494,7 +600,7 @@ Task<bool> Stream::State::step() {
     const bool exhausted = got.exhausted;
     if (got.batch.events.empty()) {
         scanned = std::max(scanned, got.scanned);
-        if (scanned - cursor >= kIdleMoveSeqs) co_await commit(scanned);
+        if (scanned - cursor >= kIdleMoveSeqs) (void)co_await commit(scanned);  // or later
         co_return !exhausted;
     }
     const std::size_t scanned_events = got.batch.events.size();
@@ -524,9 +630,9 @@ Task<void> Stream::State::measure() {
     status.lag_events = lag;
 }
 
-Task<void> Stream::State::run() {
-    auto self = shared_from_this();
-    for (std::uint32_t failures = 1; !stopping; ++failures) {
+/// One tenure, from the cursor that it finds; what it leaves behind is the next one's to find.
+Task<void> Stream::State::deliver() {
+    for (std::uint32_t failures = 1; !stopping && !lease.is_lost(); ++failures) {
         auto found = co_await find_start();
         if (found) break;
         log::error(
@@ -537,21 +643,35 @@ Task<void> Stream::State::run() {
         );
         co_await back_off(backoff(failures, random_u64()));
     }
-    if (!stopping) {
+    if (!stopping && !lease.is_lost()) {
         set_state("active");
         log::info(
             "stream.started",
             {{"stream", status.name}, {"project", trigger.project}, {"after_seq", scanned}}
         );
     }
-    while (!stopping) {
+    while (!stopping && !lease.is_lost()) {
         const bool more = co_await step();
+        if (lease.is_lost()) break;
         co_await measure();
         if (!more && !stopping) co_await pause(kPollInterval);
     }
-    if (scanned > cursor) co_await commit(scanned);
+    if (!lease.is_lost() && scanned > cursor) (void)co_await commit(scanned);  // the last chance
+}
+
+Task<void> Stream::State::run() {
+    auto self = shared_from_this();
+    for (;;) {
+        const bool ours = co_await take_lease();
+        if (!ours) break;
+        co_await deliver();
+        if (stopping) break;
+        log::warn("stream.lease_lost", {{"stream", name}, {"project", trigger.project}});
+        stand_by();
+    }
     set_state("stopped");
     running = false;
+    lease.leave();
 }
 
 Stream::Stream(
@@ -570,6 +690,8 @@ void Stream::start() {
         if (auto state = weak.lock()) state->wake();
     });
     state_->running = true;
+    state_->leasing = true;
+    asio::co_spawn(state_->strand, state_->keep_lease(), asio::detached);
     asio::co_spawn(state_->strand, state_->run(), asio::detached);
 }
 
@@ -577,7 +699,7 @@ Task<void> Stream::stop() {
     state_->wakes.reset();
     state_->stopping = true;
     asio::steady_timer timer(co_await asio::this_coro::executor);
-    while (state_->running) {
+    while (state_->running || state_->leasing) {
         state_->wake();
         timer.expires_after(std::chrono::milliseconds(5));
         co_await timer.async_wait(asio::use_awaitable);

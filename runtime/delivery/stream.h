@@ -17,7 +17,7 @@ namespace annal {
 struct StreamStatus {
     std::string name;  ///< "<instance>/<trigger>"
     std::string project;
-    std::string state;  ///< starting, active, retrying, blocked, stopped
+    std::string state;  ///< starting, active, retrying, blocked, standby, stopped
     Seq cursor_seq = kNoSeq;
     std::int64_t lag_events = 0;
     std::string last_error;  ///< empty: the last delivery succeeded
@@ -25,6 +25,11 @@ struct StreamStatus {
 
 /// An ordered subscription of one project to one sink instance: scan → encode → send → commit the
 /// cursor, one batch in flight.
+///
+/// Of the nodes that share a store one delivers: the holder of the lease with the subscription's
+/// name. The others stand by and take over when it ends. Every move of the cursor carries the
+/// lease's fence, so a node that lost it without knowing moves nothing; it drops what it has in
+/// hand and stands by.
 ///
 /// The cursor is durable and never passes an event that the destination has not acknowledged. A
 /// retry sends the identical bytes. What the destination says it holds already (`position`) is not
@@ -44,7 +49,7 @@ public:
     ~Stream();
 
     void start();
-    /// Ends after the delivery in flight, whose outcome is still committed.
+    /// Ends after the delivery in flight, whose outcome is still committed, and releases the lease.
     [[nodiscard]] Task<void> stop();
     [[nodiscard]] StreamStatus status() const;
 

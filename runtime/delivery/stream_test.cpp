@@ -184,7 +184,40 @@ struct StreamTest : testing::Test {
     bool shows(const std::string& line) {
         return ("\n" + host.metrics.render()).find("\n" + line + "\n") != std::string::npos;
     }
-    Seq committed() { return host.run(host.store.cursor("p", "stream.memory/all.p")).value(); }
+    void answer_kept(std::uint32_t verdict) {
+        {
+            const std::lock_guard lock(to.mutex);
+            --to.in_send;
+        }
+        to.kept->done(to.kept->d, verdict, nullptr, 0, nullptr);
+    }
+    bool in_state(const std::string& state) {
+        return eventually([&] { return stream->status().state == state; });
+    }
+    /// What another node would be told.
+    Lease ask_as_other(std::chrono::milliseconds ttl = 10min) {
+        return host.run(host.store.lease({"p", kSubscription, "other", ttl})).value();
+    }
+    void release(const std::string& owner) {
+        ASSERT_TRUE(host.run(host.store.release_lease("p", kSubscription, owner)).has_value());
+    }
+    /// As if this node had slept through the end of its lease.
+    Lease give_lease_to_other() {
+        for (;;) {
+            release(host.environment.node);
+            const Lease lease = ask_as_other();
+            if (lease.mine) return lease;  // else the stream was quicker
+        }
+    }
+    AppendOutcome move_as_other(Seq to_seq, std::int64_t fence) {
+        AppendUnit unit;
+        unit.project = "p";
+        unit.cursors.push_back({kSubscription, to_seq, fence});
+        return host.run(host.appender.append(std::move(unit)));
+    }
+    static constexpr const char* kSubscription = "stream.memory/all.p";
+    static constexpr const char* kLabels = "{project=\"p\",stream=\"memory/all\"}";
+    Seq committed() { return host.run(host.store.cursor("p", kSubscription)).value(); }
 };
 
 TEST_F(StreamTest, DeliversTheBacklogThenWhatFollowsInOrder) {
@@ -347,6 +380,150 @@ TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
     append(1);
     ASSERT_TRUE(eventually([&] { return to.seqs.size() == 4; }));
     EXPECT_EQ(to.seqs, range(0, 3));
+}
+
+TEST_F(StreamTest, StandsByWhileAnotherNodeHasTheLease) {
+    host.limits.lease_ms = 300;
+    ASSERT_TRUE(ask_as_other().mine);
+    append(3);
+    start();
+    ASSERT_TRUE(in_state("standby"));
+    append(2);
+    std::this_thread::sleep_for(300ms);
+    EXPECT_TRUE(to.payloads.empty());
+    EXPECT_EQ(committed(), kNoSeq);
+    EXPECT_TRUE(shows("annal_stream_standby" + std::string(kLabels) + " 1"));
+    EXPECT_TRUE(shows("annal_stream_lag_events" + std::string(kLabels) + " 0"));
+    release("other");
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 5; }));
+    ASSERT_TRUE(in_state("active"));
+    EXPECT_TRUE(shows("annal_stream_standby" + std::string(kLabels) + " 0"));
+    stop();
+    EXPECT_EQ(committed(), 4);
+}
+
+TEST_F(StreamTest, TakesOverBehindTheOtherNodesCursor) {
+    host.limits.lease_ms = 300;
+    append(6);
+    const Lease other = ask_as_other();
+    start();
+    ASSERT_TRUE(in_state("standby"));
+    // What it did before it was gone, and after this stream had begun to wait.
+    ASSERT_TRUE(move_as_other(2, other.fence).has_value());
+    EXPECT_TRUE(to.payloads.empty());
+    ASSERT_EQ(ask_as_other(1ms).fence, other.fence);  // its last renewal
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    EXPECT_EQ(to.seqs, range(3, 5));
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 5; }));
+    EXPECT_FALSE(move_as_other(5, other.fence).has_value());
+}
+
+// It has not heard yet that the lease is another's: the next renewal is five seconds away.
+TEST_F(StreamTest, AStaleOwnersCommitIsRefusedAndItSendsNothingMore) {
+    append(15);
+    to.keep_next = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.kept != nullptr; }));
+    const Lease other = give_lease_to_other();
+    ASSERT_TRUE(move_as_other(3, other.fence).has_value());
+    answer_kept(ANNAL_DELIVERED);
+    ASSERT_TRUE(in_state("standby"));
+    append(5);
+    std::this_thread::sleep_for(300ms);
+    EXPECT_EQ(to.payloads.size(), 1U);
+    EXPECT_EQ(committed(), 3);
+    EXPECT_EQ(stream->status().state, "standby");
+    stop();
+    EXPECT_EQ(ask_as_other().fence, other.fence) << "stopping ends nobody else's lease";
+}
+
+TEST_F(StreamTest, ABatchIsNotTriedAgainAfterTheLeaseWasLost) {
+    host.limits.lease_ms = 300;
+    append(4);
+    to.keep_next = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.kept != nullptr; }));
+    const Lease other = give_lease_to_other();
+    const auto asked = host.store.leases_asked.load();
+    ASSERT_TRUE(eventually([&] { return host.store.leases_asked >= asked + 2; }));
+    answer_kept(ANNAL_RETRY);
+    ASSERT_TRUE(in_state("standby"));
+    std::this_thread::sleep_for(700ms);  // longer than the first back-off
+    EXPECT_EQ(to.payloads.size(), 1U);
+    // When the lease comes back, so does the batch: as the cursor says, not as it was in hand.
+    ASSERT_TRUE(move_as_other(1, other.fence).has_value());
+    release("other");
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 2; }));
+    EXPECT_EQ(to.seqs, range(2, 3));
+    EXPECT_EQ(to.overlaps, 0U);
+}
+
+TEST_F(StreamTest, RenewsItsLeaseWhileASlowSinkWorks) {
+    host.limits.lease_ms = 2'000;
+    append(2);
+    to.keep_next = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.kept != nullptr; }));
+    const auto asked = host.store.leases_asked.load();
+    ASSERT_TRUE(eventually([&] { return host.store.leases_asked >= asked + 4; }));
+    EXPECT_FALSE(ask_as_other().mine);
+    answer_kept(ANNAL_DELIVERED);
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 1; }));
+    EXPECT_EQ(to.payloads.size(), 1U);
+}
+
+TEST_F(StreamTest, SendsNothingWhileItsLeaseHasRunOut) {
+    host.limits.lease_ms = 300;
+    append(1);
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 0; }));
+    host.store.fail_leases(Error{Errc::unavailable, "the store is away"}, INT32_MAX);
+    std::this_thread::sleep_for(600ms);
+    append(3);
+    ASSERT_TRUE(in_state("retrying"));
+    ASSERT_TRUE(eventually([&] {
+        return stream->status().last_error.find("the store is away") != std::string::npos;
+    }));
+    EXPECT_EQ(to.payloads.size(), 1U);
+    host.store.fail_leases({}, 0);
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 4; }));
+    EXPECT_EQ(to.seqs, range(0, 3));
+    ASSERT_TRUE(in_state("active"));
+}
+
+TEST_F(StreamTest, ALeaseThatRanOutUnderAnAttemptHoldsBackItsCommitOnly) {
+    host.limits.lease_ms = 300;
+    append(2);
+    to.keep_next = true;
+    start();
+    ASSERT_TRUE(eventually([&] { return to.kept != nullptr; }));
+    host.store.fail_leases(Error{Errc::unavailable, "the store is away"}, INT32_MAX);
+    std::this_thread::sleep_for(600ms);
+    answer_kept(ANNAL_DELIVERED);
+    ASSERT_TRUE(in_state("retrying"));
+    EXPECT_EQ(committed(), kNoSeq);
+    host.store.fail_leases({}, 0);
+    // Nobody took the lease meanwhile: nothing is sent twice.
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 1; }));
+    EXPECT_EQ(to.payloads.size(), 1U);
+}
+
+TEST_F(StreamTest, ReleasesItsLeaseWhenItStops) {
+    append(1);
+    start();
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 0; }));
+    EXPECT_FALSE(ask_as_other().mine);
+    stop();
+    EXPECT_TRUE(ask_as_other().mine);
+}
+
+TEST_F(StreamTest, StopsWhileTheStoreGrantsNoLease) {
+    host.store.fail_leases(Error{Errc::unavailable, "the store is away"}, INT32_MAX);
+    append(1);
+    start();
+    ASSERT_TRUE(in_state("retrying"));
+    stop();
+    EXPECT_TRUE(to.payloads.empty());
 }
 
 }  // namespace

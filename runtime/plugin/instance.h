@@ -26,6 +26,8 @@ class HttpClient;
 
 /// What host services reach. One per runtime; outlives every instance.
 struct HostEnvironment {
+    /// This process among all that share its store: the owner of its leases. Made at start.
+    std::string node;
     EventStore* store = nullptr;
     Appender* appender = nullptr;
     Settings* settings = nullptr;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -155,6 +156,28 @@ public:
     /// then unknown.
     [[nodiscard]] virtual Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units
     ) = 0;
+
+    /// As `append`, but does not wait for other nodes: a unit whose log another node is writing at
+    /// this moment fails, and the others are not delayed by it.
+    /// @error Errc::busy  Nothing of the unit was written; `append` would have waited.
+    [[nodiscard]] virtual Task<std::vector<AppendOutcome>> append_free(
+        std::span<const AppendUnit> units
+    );
+    /// How many appends can be under way at once with profit. The units of one project must not be
+    /// in two of them: which comes first would be left to chance.
+    [[nodiscard]] virtual std::size_t append_lanes() const { return 1; }
+    /// The store stamps events by a clock of its own and refuses appends (Errc::unavailable) when
+    /// that clock has jumped forward by more than a minute, until `confirm_clock`. False: callers
+    /// watch the node's clock.
+    [[nodiscard]] virtual bool guards_clock() const { return false; }
+    /// Takes the store's clock as it is now for right.
+    virtual void confirm_clock() {}
+    /// Calls `appended` when other nodes have appended to these projects; with none named: perhaps
+    /// to any. A hint, late by some milliseconds and now and then missing. Called on a thread of
+    /// the store's until it is closed; must only post. At most one, set before the first append.
+    virtual void on_foreign_append(
+        std::function<void(const std::vector<std::string>& projects)> /*appended*/
+    ) {}
 
     /// Events in seq order, ascending or descending. Bounded: at most kScanWindowSeqs rows are
     /// looked at one by one, and the budget holds; so a page may be short or empty without being

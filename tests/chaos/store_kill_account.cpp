@@ -39,7 +39,12 @@ std::vector<std::string> KillAccount::problems(const std::filesystem::path& dire
         say("the store does not open: " + opened.error().detail);
         return std::exchange(problems_, {});
     }
-    EventStore& store = *opened.value();
+    auto found = problems(*opened.value());
+    opened.value()->close();
+    return found;
+}
+
+std::vector<std::string> KillAccount::problems(EventStore& store) {
     std::map<std::string, Log> logs;
     for (int p = 0; p < 3; ++p) {
         const std::string project = KillUnit::project_of(p);
@@ -49,7 +54,6 @@ std::vector<std::string> KillAccount::problems(const std::filesystem::path& dire
         check_caller(store, caller, logs[KillUnit::project_of(caller)]);
         check_keys(store, caller, logs[KillUnit::project_of(caller)]);
     }
-    store.close();
     return std::exchange(problems_, {});
 }
 
@@ -102,7 +106,7 @@ void KillAccount::check_caller(EventStore& store, int caller, const Log& log) {
     const auto row = run_task(store.kv_get("plugin.chaos", project, std::to_string(caller)));
     const auto cursor = run_task(store.cursor(project, "chaos" + std::to_string(caller)));
     if (row.has_error() || cursor.has_error()) {
-        return say("control.db can't be read");
+        return say("the row or the cursor can't be read");
     }
     const std::int64_t committed = row.value() ? std::atoll(row.value()->c_str()) : 0;
     if (cursor.value() != (committed == 0 ? kNoSeq : committed)) {

@@ -22,6 +22,8 @@ public:
     /// or in another order; holes; what commits together and is not together; keys that were
     /// forgotten. Empty: all is well.
     [[nodiscard]] std::vector<std::string> problems(const std::filesystem::path& directory);
+    /// The same of a store that is open.
+    [[nodiscard]] std::vector<std::string> problems(EventStore& store);
 
 private:
     struct Log {

@@ -101,15 +101,6 @@ std::vector<std::string> environment(const std::string& home) {
     return {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=" + home};
 }
 
-/// Whom a server runs as when this process is root, which PostgreSQL refuses to be.
-std::optional<Identity> unprivileged() {
-    if (::geteuid() != 0) return std::nullopt;
-    for (const char* name : {"postgres", "nobody"}) {
-        if (const passwd* user = ::getpwnam(name)) return Identity{user->pw_uid, user->pw_gid};
-    }
-    throw std::runtime_error("neither a user postgres nor nobody");
-}
-
 int memory_file() {
     const int file = ::memfd_create("psql", MFD_CLOEXEC);
     if (file < 0) throw std::runtime_error("no memory file for psql");
@@ -204,9 +195,17 @@ void remove_segment(const std::string& pid_file) {
 
 }  // namespace
 
+std::optional<Identity> server_identity() {
+    if (::geteuid() != 0) return std::nullopt;
+    for (const char* name : {"postgres", "nobody"}) {
+        if (const passwd* user = ::getpwnam(name)) return Identity{user->pw_uid, user->pw_gid};
+    }
+    throw std::runtime_error("neither a user postgres nor nobody");
+}
+
 // --- The cluster's life
 
-PostgresCluster::PostgresCluster(PostgresOptions options) : identity_(unprivileged()) {
+PostgresCluster::PostgresCluster(PostgresOptions options) : identity_(server_identity()) {
     if (identity_ && ::chown(folder().c_str(), identity_->uid, identity_->gid) != 0) {
         fail("cannot give the folder away");
     }

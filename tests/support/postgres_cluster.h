@@ -16,6 +16,9 @@
 
 namespace annal::test {
 
+/// Whom servers run as when this process is root, which they refuse to be; else nothing.
+[[nodiscard]] std::optional<Identity> server_identity();
+
 struct PostgresOptions {
     /// Lines of postgresql.conf that come after the cluster's own and override them: "fsync = on".
     std::vector<std::string> settings;

@@ -27,6 +27,7 @@ namespace annal::test {
 class TestHost {
 public:
     TestHost() {
+        environment.node = "node-of-this-test";
         environment.store = &store;
         environment.appender = &appender;
         environment.settings = &settings;

@@ -1,6 +1,8 @@
 #include "runtime/store/postgres/append.h"
 
 #include <algorithm>
+#include <thread>
+#include <utility>
 
 #include "runtime/core/json_text.h"
 #include "runtime/core/log.h"
@@ -11,13 +13,19 @@ namespace annal::postgres {
 namespace {
 
 constexpr int kAttemptsMax = 8;
+constexpr std::string_view kLockNotAvailable = "55P03";
+/// For a lock that was waited for already.
+constexpr std::chrono::milliseconds kLockAgain{1'000};
+constexpr std::chrono::milliseconds kResolvePause{100};
+constexpr std::chrono::minutes kMarkLookedFor{5};  // less than marks are kept
+constexpr std::chrono::minutes kMarksEvery{1};
 constexpr std::chrono::milliseconds kGrace{5'000};  // for the network, on top of the server's limit
 
-std::string settings_of(const AppendTimes& times) {
+std::string settings_of(const AppendTimes& times, std::chrono::milliseconds lock) {
     const auto ms = [](std::chrono::milliseconds time) { return std::to_string(time.count()); };
     // A database whose default is not to wait for the disk must wait here.
     return "SET LOCAL statement_timeout = " + ms(times.statement) +
-           ";SET LOCAL lock_timeout = " + ms(times.lock) +
+           ";SET LOCAL lock_timeout = " + ms(lock) +
            ";SET LOCAL idle_in_transaction_session_timeout = " + ms(times.idle) +
            ";SELECT set_config('synchronous_commit', 'on', true) WHERE "
            "current_setting('synchronous_commit') = 'off';";
@@ -67,6 +75,46 @@ Result<void> move_cursors(const Committed& committed, Cursors& moved, const Appe
     return ok();
 }
 
+/// The units in groups that have no project in common, each in the order given.
+std::vector<std::vector<std::size_t>> independent(const std::vector<const AppendUnit*>& units) {
+    struct Group {
+        std::set<std::string> projects;
+        std::vector<std::size_t> units;
+    };
+    std::vector<Group> groups;
+    for (std::size_t i = 0; i < units.size(); ++i) {
+        AppendNeeds needs;
+        needs.add(*units[i]);
+        Group joined{std::move(needs.projects), {}};
+        std::erase_if(groups, [&](Group& group) {
+            const bool shares = std::any_of(
+                group.projects.begin(),
+                group.projects.end(),
+                [&](const std::string& project) { return joined.projects.contains(project); }
+            );
+            if (!shares) return false;
+            joined.projects.merge(group.projects);
+            joined.units.insert(joined.units.end(), group.units.begin(), group.units.end());
+            return true;
+        });
+        joined.units.push_back(i);
+        std::sort(joined.units.begin(), joined.units.end());
+        groups.push_back(std::move(joined));
+    }
+    std::vector<std::vector<std::size_t>> out;
+    for (Group& group : groups) out.push_back(std::move(group.units));
+    return out;
+}
+
+Error clock_error(std::int64_t jump_us) {
+    return {
+        Errc::unavailable,
+        "the database's clock jumped forward by " + std::to_string(jump_us / kSecondUs) +
+            " s; set it right, or confirm it with `annal clock confirm` on each node",
+        {},
+        30'000};
+}
+
 bool is_about_data(std::string_view state) {
     // Data exceptions, constraints, limits of the program: they belong to one unit, not to all.
     return state.starts_with("22") || state.starts_with("23") || state.starts_with("54");
@@ -85,13 +133,26 @@ void KnownActions::add(const std::set<Entry>& entries) {
     entries_.insert(entries.begin(), entries.end());
 }
 
+std::optional<std::int64_t> DatabaseClock::check(TimeUs now) {
+    const std::int64_t monotonic_us = SystemClock().monotonic_us();
+    const std::lock_guard lock(mutex_);
+    if (!guard_) guard_.emplace(now, monotonic_us);
+    return guard_->check(now, monotonic_us);
+}
+
+void DatabaseClock::confirm() {
+    const std::lock_guard lock(mutex_);
+    guard_.reset();
+}
+
 /// Units that share a transaction, and how far they have come.
 struct Append::Work {
     std::vector<const AppendUnit*> units;
     std::vector<AppendOutcome*> outcomes;
     AppendNeeds needs;
     std::vector<AppendRows::Batch> batches;  ///< what COMMIT would make visible
-    std::string transaction;
+    CommitMark mark;                         ///< likewise, when there is no batch
+    std::chrono::steady_clock::time_point commit_began{};
     Error failure;
 
     void fail(const Error& error) {
@@ -114,7 +175,9 @@ void Append::run(std::span<const AppendUnit> units, std::span<AppendOutcome> out
 }
 
 void Append::run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes) {
-    Work work{std::move(units), std::move(outcomes), {}, {}, {}, {}};
+    Work work;
+    work.units = std::move(units);
+    work.outcomes = std::move(outcomes);
     for (const AppendUnit* unit : work.units) work.needs.add(*unit);
     End end = End::again;
     for (int i = 0; i < kAttemptsMax && end == End::again; ++i) {
@@ -122,6 +185,7 @@ void Append::run_valid(std::vector<const AppendUnit*> units, std::vector<AppendO
         if (end == End::unknown) end = resolve(work);
     }
     if (end == End::committed) return;
+    if (end == End::apart) return run_apart(work);
     if (end == End::split && work.units.size() > 1) {
         const auto half = static_cast<std::ptrdiff_t>(work.units.size() / 2);
         run_valid(
@@ -135,6 +199,21 @@ void Append::run_valid(std::vector<const AppendUnit*> units, std::vector<AppendO
     }
     shared_.failures.record(1);
     work.fail(work.failure);
+}
+
+// Somebody has held a lock for long: that must be the loss of its project alone.
+void Append::run_apart(const Work& work) {
+    const auto patience = std::exchange(lock_patience_, kLockAgain);
+    for (const auto& group : independent(work.units)) {
+        std::vector<const AppendUnit*> units;
+        std::vector<AppendOutcome*> outcomes;
+        for (const std::size_t i : group) {
+            units.push_back(work.units[i]);
+            outcomes.push_back(work.outcomes[i]);
+        }
+        run_valid(std::move(units), std::move(outcomes));
+    }
+    lock_patience_ = patience;
 }
 
 Append::End Append::attempt(Work& work) {
@@ -158,14 +237,22 @@ Append::End Append::attempt(Work& work) {
 
 Append::End Append::write(Connection& db, Work& work) {
     Committed committed(shared_.stamps);
-    static const std::string settings = settings_of(shared_.times);
-    if (auto begun = committed.begin(db, work.needs, settings); begun.has_error())
+    const std::string settings = settings_of(shared_.times, lock_patience_);
+    if (auto begun = committed.begin(db, work.needs, settings, wait_); begun.has_error())
         return failed(db, work, begun.error());
+    const auto jump =
+        shared_.stamps == nullptr ? shared_.clock.check(committed.now()) : std::nullopt;
+    if (jump) return failed(db, work, clock_error(*jump));
     AppendRows rows(committed);
     StagedUnits staged;
     Cursors moved;
     const Month key_month = month_of(std::max(committed.now(), committed.floor()));
     for (std::size_t i = 0; i < work.units.size(); ++i) {
+        if (committed.is_busy(*work.units[i])) {
+            shared_.busy.record(1);
+            *work.outcomes[i] = Error{Errc::busy, "another node is writing this log"};
+            continue;
+        }
         UnitPlanner planner(committed, staged, committed.now(), committed.floor());
         auto plan = planner.plan(*work.units[i]);
         if (!plan) {
@@ -194,17 +281,25 @@ Append::End Append::write(Connection& db, Work& work) {
             return failed(db, work, made.error());
         return End::again;
     }
-    auto written = rows.write(db, shared_.actions);
-    if (!written) return failed(db, work, written.error());
+    if (auto written = rows.write(db, shared_.actions, marks_are_due()); written.has_error())
+        return failed(db, work, written.error());
     work.batches = rows.batches();
-    work.transaction = std::move(written.value());
+    work.mark = rows.mark();
+    work.commit_began = std::chrono::steady_clock::now();
     if (auto done = db.run("COMMIT"); done.has_error()) {
-        if (!db.is_lost()) return failed(db, work, done.error());
-        work.failure = done.error();
-        return End::unknown;
+        // The connection may turn out to be lost only now: then the answer was not the server's.
+        const End end = failed(db, work, done.error());
+        return db.is_lost() ? End::unknown : end;
     }
     shared_.actions.add(rows.actions());
+    announce(work);
     return End::committed;
+}
+
+bool Append::marks_are_due() {
+    const auto now = std::chrono::steady_clock::now();
+    auto last = shared_.marks_deleted.load();
+    return now - last >= kMarksEvery && shared_.marks_deleted.compare_exchange_strong(last, now);
 }
 
 Append::End Append::failed(Connection& db, Work& work, const Error& error) {
@@ -213,9 +308,18 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     work.failure = error;
     // Before COMMIT nothing is written: another connection may do it, unless this one was silent.
     if (db.is_lost()) return db.is_overdue() ? End::failed : End::again;
+    if (state == kLockNotAvailable && independent(work.units).size() > 1) return End::apart;
     // Serialization and deadlocks are nobody's fault; another node may have dropped the month.
     if (state.starts_with("40")) return End::again;
-    return is_about_data(state) ? End::split : End::failed;
+    // More projects than the server has room for locks: fewer may fit.
+    const bool too_many = state == "53200";
+    return too_many || is_about_data(state) ? End::split : End::failed;
+}
+
+void Append::announce(const Work& work) const {
+    std::set<std::string> projects;
+    for (const AppendRows::Batch& batch : work.batches) projects.insert(batch.project);
+    if (shared_.appended && !projects.empty()) shared_.appended(projects);
 }
 
 // The locks are free again when the server has ended the first transaction, one way or the other.
@@ -229,17 +333,21 @@ Append::End Append::resolve(Work& work) {
         "in time to tell how it ended; repeat the request with the same idempotency key",
         {},
         1'000};
-    while (std::chrono::steady_clock::now() < end) {
+    // A process that was stopped for longer comes too late to find its mark.
+    const auto last = std::min(end, work.commit_began + kMarkLookedFor);
+    while (std::chrono::steady_clock::now() < last) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-            end - std::chrono::steady_clock::now()
+            last - std::chrono::steady_clock::now()
         );
         auto connection = seat_.connection_within(left);
         if (!connection) break;
         Connection& db = *connection.value();
         db.set_deadline(end);
-        const auto committed = was_committed(db, work.needs, work.batches, work.transaction);
+        const auto committed = was_committed(db, work.needs, work.batches, work.mark);
         db.rollback();
+        if (committed.has_value() && committed.value()) announce(work);
         if (committed.has_value()) return committed.value() ? End::committed : End::again;
+        std::this_thread::sleep_for(kResolvePause);
     }
     work.failure = unknown;
     return End::failed;

@@ -2,13 +2,16 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "runtime/core/clock_guard.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/committed.h"
 #include "runtime/store/postgres/partitions.h"
@@ -44,14 +47,34 @@ private:
     std::set<Entry> entries_;
 };
 
+/// Watches the database's clock, which stamps the events, against this node's monotonic one.
+///
+/// Threads: any.
+class DatabaseClock {
+public:
+    /// How far it has jumped forward since it was read before, when that is more than a minute and
+    /// has not been confirmed.
+    [[nodiscard]] std::optional<std::int64_t> check(TimeUs now);
+    /// What it says next is right.
+    void confirm();
+
+private:
+    std::mutex mutex_;
+    std::optional<ClockGuard> guard_;
+};
+
 /// What all append connections of a node share.
 struct AppendShared {
     AppendTimes times;
     const Clock* stamps = nullptr;  ///< instead of the database's clock, for tests
     Partitions& partitions;
     KnownActions actions;
+    DatabaseClock clock;
     std::atomic<bool> is_silent{false};  ///< the server does not answer others: not worth the wait
-    Metric &commits, &commit_seconds, &failures, &unknown_commits;
+    Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
+    /// Told which projects got events, after the commit.
+    std::function<void(const std::set<std::string>&)> appended;
+    std::atomic<std::chrono::steady_clock::time_point> marks_deleted{};  ///< old ones, last
 };
 
 /// Appends units, in as few transactions as can be.
@@ -65,22 +88,30 @@ struct AppendShared {
 /// Threads: one at a time.
 class Append {
 public:
-    Append(Pool::Seat& seat, AppendShared& shared) : seat_(seat), shared_(shared) {}
+    /// @param wait  for logs that others are writing; else their units fail with Errc::busy
+    Append(Pool::Seat& seat, AppendShared& shared, bool wait)
+        : seat_(seat), shared_(shared), wait_(wait), lock_patience_(shared.times.lock) {}
     /// Gives every unit its outcome.
     void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
 
 private:
     struct Work;
-    enum class End { committed, again, split, unknown, failed };
+    enum class End { committed, again, split, apart, unknown, failed };
 
     void run_valid(std::vector<const AppendUnit*> units, std::vector<AppendOutcome*> outcomes);
+    void run_apart(const Work& work);
     End attempt(Work& work);
     End write(Connection& db, Work& work);
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
+    void announce(const Work& work) const;
+    /// Whether this node has to delete old marks of commits now.
+    bool marks_are_due();
 
     Pool::Seat& seat_;
     AppendShared& shared_;
+    const bool wait_;
+    std::chrono::milliseconds lock_patience_;
 };
 
 }  // namespace annal::postgres

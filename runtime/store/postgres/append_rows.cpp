@@ -1,5 +1,7 @@
 #include "runtime/store/postgres/append_rows.h"
 
+#include "runtime/core/crypto.h"
+
 namespace annal::postgres {
 namespace {
 
@@ -15,47 +17,46 @@ constexpr const char* kEraseEvents =
     "stones AS (INSERT INTO tombstones SELECT project_id, seq FROM gone ON CONFLICT DO NOTHING) "
     "UPDATE event_months SET epoch = epoch + 1 WHERE month IN (SELECT "
     "date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM gone)";
-constexpr const char* kEraseKv =
-    "DELETE FROM kv USING unnest($1::text[], $2::text[], $3::text[]) a(space, project_id, key) "
-    "WHERE kv.project_id = a.project_id AND kv.space = a.space AND kv.key = a.key";
+constexpr const char* kMark =
+    "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
+    "NOTHING";
+constexpr const char* kDeleteMarks =
+    "DELETE FROM commit_marks WHERE ctid = ANY(ARRAY(SELECT ctid FROM commit_marks WHERE at < "
+    "clock_timestamp() - interval '15 minutes' LIMIT 20000 FOR UPDATE SKIP LOCKED))";
 
 std::string view(const KeyName& name) {
     return {reinterpret_cast<const char*>(name.data()), name.size()};
 }
 
-/// One INSERT among others of the same statement.
-class Inserts {
+std::vector<Array> columns(std::initializer_list<Array::Of> types) {
+    return {types.begin(), types.end()};
+}
+
+using Of = Array::Of;
+
+}  // namespace
+
+/// Several INSERTs that make one statement: one round trip, whatever is written.
+class AppendRows::Inserts {
 public:
-    /// `values`: what follows INSERT INTO, with `$1`, `$2` … for `arrays`.
-    void add(
-        const std::string& table,
-        std::vector<std::pair<Array*, const char*>> arrays,
-        const char* rest
-    ) {
-        std::string from;
-        for (auto& [array, type] : arrays) {
-            params_.array(*array);
-            from +=
-                (from.empty() ? "$" : ", $") + std::to_string(params_.size()) + "::" + type + "[]";
-        }
-        add("INSERT INTO " + table + " SELECT * FROM unnest(" + from + ") " + rest);
+    /// @param rows  columns of equal length; none: nothing to insert
+    void add(const std::string& table, std::vector<Array> rows, const std::string& rest = {}) {
+        if (rows.front().size() == 0) return;
+        const std::string values = unnest(rows, params_);
+        add("INSERT INTO " + table + " SELECT * FROM " + values + rest);
     }
     void add(const std::string& statement) {
         statements_ += (statements_.empty() ? "WITH i" : ", i") + std::to_string(++count_) +
                        " AS (" + statement + ")";
     }
     [[nodiscard]] Params& params() { return params_; }
-    [[nodiscard]] std::string text() const {
-        return statements_ + " SELECT pg_current_xact_id()::text";
-    }
+    [[nodiscard]] std::string text() const { return statements_ + " SELECT 1"; }
 
 private:
     Params params_;
     std::string statements_;
     int count_ = 0;
 };
-
-}  // namespace
 
 bool AppendRows::empty() const {
     return sealed_.empty() && open_.empty() && keys_.empty() && kv_.empty() && cursors_.empty() &&
@@ -64,6 +65,7 @@ bool AppendRows::empty() const {
 
 void AppendRows::add(PlannedUnit&& plan, Month month) {
     const AppendUnit& unit = *plan.unit;
+    mark_.project = unit.project;
     if (!plan.sealed.events.empty()) {
         add_events(plan);
         month = month_of(plan.sealed.last_at);
@@ -121,160 +123,147 @@ void AppendRows::seal_all() {
     open_.clear();
 }
 
-Result<std::string> AppendRows::write(Connection& db, const KnownActions& known) {
-    seal_all();
-    Inserts inserts;
-    Array batch_project(Array::Of::text), first(Array::Of::int8), last(Array::Of::int8),
-        last_at(Array::Of::int8), digest(Array::Of::bytea), prev(Array::Of::bytea);
+void AppendRows::insert_log(Inserts& inserts) {
+    auto rows = columns({Of::text, Of::int8, Of::int8, Of::int8, Of::bytea, Of::bytea});
     for (const Batch& batch : sealed_) {
-        batch_project.text(batch.project);
-        first.number(batch.first_seq);
-        last.number(batch.last_seq);
-        last_at.number(batch.last_at);
-        digest.bytes(batch.digest);
-        prev.bytes(batch.prev_digest);
+        rows[0].text(batch.project);
+        rows[1].number(batch.first_seq);
+        rows[2].number(batch.last_seq);
+        rows[3].number(batch.last_at);
+        rows[4].bytes(batch.digest);
+        rows[5].bytes(batch.prev_digest);
     }
-    if (!sealed_.empty()) {
-        inserts.add(
-            "event_batches",
-            {{&batch_project, "text"},
-             {&first, "bigint"},
-             {&last, "bigint"},
-             {&last_at, "bigint"},
-             {&digest, "bytea"},
-             {&prev, "bytea"}},
-            ""
-        );
-        inserts.add(events_.insert_statement(inserts.params()));
-    }
-    Array begin_project(Array::Of::text), begin_month(Array::Of::text), begin_seq(Array::Of::int8);
-    for (const auto& [at, seq] : begins_) {
-        begin_project.text(at.first);
-        begin_month.text(month_text(at.second));
-        begin_seq.number(seq);
-    }
-    if (!begins_.empty()) {
-        Params& params = inserts.params();
-        params.array(begin_project).array(begin_month).array(begin_seq);
-        const std::size_t n = params.size();
-        inserts.add(
-            "INSERT INTO project_months SELECT p, m::date, s FROM unnest($" +
-            std::to_string(n - 2) + "::text[], $" + std::to_string(n - 1) + "::text[], $" +
-            std::to_string(n) + "::bigint[]) r(p, m, s)"
-        );
-    }
-    for (const Month month : months_) {
-        if (committed_.newest_month() && month <= *committed_.newest_month()) continue;
-        inserts.add(
-            "INSERT INTO event_months (month) VALUES ('" + month_text(month) +
-            "') ON CONFLICT DO NOTHING"
-        );
-    }
-    Array action_project(Array::Of::text), action_month(Array::Of::text), action(Array::Of::text);
-    for (const auto& entry : actions_) {
-        if (known.has(entry)) continue;
-        action_project.text(std::get<0>(entry));
-        action_month.text(month_text(std::get<1>(entry)));
-        action.text(std::get<2>(entry));
-    }
-    if (action.size() > 0) {
-        Params& params = inserts.params();
-        params.array(action_project).array(action_month).array(action);
-        const std::size_t n = params.size();
-        inserts.add(
-            "INSERT INTO project_actions SELECT p, m::date, a FROM unnest($" +
-            std::to_string(n - 2) + "::text[], $" + std::to_string(n - 1) + "::text[], $" +
-            std::to_string(n) + "::text[]) r(p, m, a) ON CONFLICT DO NOTHING"
-        );
-    }
-    Array key_project(Array::Of::text), key_month(Array::Of::text), key_name(Array::Of::bytea),
-        content(Array::Of::bytea), receipts(Array::Of::bytea);
-    for (const auto& [name, key] : keys_) {
-        key_project.text(key.project);
-        key_month.text(month_text(key.month));
-        key_name.bytes(view(name));
-        content.bytes(key.record.content);
-        receipts.bytes(encode_receipts(key.record.receipts));
-    }
-    if (!keys_.empty()) {
-        Params& params = inserts.params();
-        params.array(key_project).array(key_month).array(key_name).array(content).array(receipts);
-        const std::size_t n = params.size();
-        inserts.add(
-            "INSERT INTO idempotency_keys SELECT p, m::date, k, c, r FROM unnest($" +
-            std::to_string(n - 4) + "::text[], $" + std::to_string(n - 3) + "::text[], $" +
-            std::to_string(n - 2) + "::bytea[], $" + std::to_string(n - 1) + "::bytea[], $" +
-            std::to_string(n) +
-            "::bytea[]) t(p, m, k, c, r) ON CONFLICT (project_id, month, name) DO UPDATE SET "
-            "content = excluded.content, receipts = excluded.receipts"
-        );
-    }
-    Array cursor_project(Array::Of::text), cursor_name(Array::Of::text),
-        cursor_seq(Array::Of::int8);
-    for (const auto& [name, seq] : cursors_) {
-        cursor_project.text(name.first);
-        cursor_name.text(name.second);
-        cursor_seq.number(seq);
-    }
-    if (!cursors_.empty()) {
-        inserts.add(
-            "leases (project_id, name, cursor_seq)",
-            {{&cursor_project, "text"}, {&cursor_name, "text"}, {&cursor_seq, "bigint"}},
-            "ON CONFLICT (project_id, name) DO UPDATE SET cursor_seq = excluded.cursor_seq"
-        );
-    }
-    Array put_space(Array::Of::text), put_project(Array::Of::text), put_key(Array::Of::text),
-        put_value(Array::Of::bytea);
-    for (const auto& [name, value] : kv_) {
-        if (!value) continue;
-        put_project.text(std::get<1>(name));
-        put_space.text(std::get<0>(name));
-        put_key.text(std::get<2>(name));
-        put_value.bytes(std::string_view(*value));
-    }
-    if (put_key.size() > 0) {
-        inserts.add(
-            "kv",
-            {{&put_project, "text"},
-             {&put_space, "text"},
-             {&put_key, "text"},
-             {&put_value, "bytea"}},
-            "ON CONFLICT (project_id, space, key) DO UPDATE SET value = excluded.value"
-        );
-    }
-    std::string statement = inserts.text();
-    BOOST_OUTCOME_TRY(const auto rows, db.run(statement, inserts.params()));
-    BOOST_OUTCOME_TRYV(write_kv(db));
-    if (!erased_.empty()) {
-        BOOST_OUTCOME_TRYV(erase(db));
-    }
-    return std::string(rows.text(0, 0).view());
+    inserts.add(
+        "event_batches (project_id, first_seq, last_seq, last_at, digest, prev_digest)",
+        std::move(rows)
+    );
+    if (!sealed_.empty()) inserts.add(events_.insert_statement(inserts.params()));
 }
 
-Result<void> AppendRows::write_kv(Connection& db) {
-    Array spaces(Array::Of::text), projects(Array::Of::text), keys(Array::Of::text);
+void AppendRows::insert_months(Inserts& inserts) const {
+    auto begins = columns({Of::text, Of::date, Of::int8});
+    for (const auto& [at, seq] : begins_) {
+        begins[0].text(at.first);
+        begins[1].date(at.second);
+        begins[2].number(seq);
+    }
+    inserts.add("project_months (project_id, month, first_seq)", std::move(begins));
+    auto months = columns({Of::date});
+    for (const Month month : months_)
+        if (!committed_.newest_month() || month > *committed_.newest_month()) months[0].date(month);
+    inserts.add("event_months (month)", std::move(months), " ON CONFLICT DO NOTHING");
+}
+
+void AppendRows::insert_actions(Inserts& inserts, const KnownActions& known) const {
+    auto rows = columns({Of::text, Of::date, Of::text});
+    for (const auto& entry : actions_) {
+        if (known.has(entry)) continue;
+        rows[0].text(std::get<0>(entry));
+        rows[1].date(std::get<1>(entry));
+        rows[2].text(std::get<2>(entry));
+    }
+    inserts.add(
+        "project_actions (project_id, month, action)", std::move(rows), " ON CONFLICT DO NOTHING"
+    );
+}
+
+void AppendRows::insert_keys(Inserts& inserts) const {
+    auto rows = columns({Of::text, Of::date, Of::bytea, Of::bytea, Of::bytea});
+    for (const auto& [name, key] : keys_) {
+        rows[0].text(key.project);
+        rows[1].date(key.month);
+        rows[2].bytes(view(name));
+        rows[3].bytes(key.record.content);
+        rows[4].bytes(encode_receipts(key.record.receipts));
+    }
+    inserts.add(
+        "idempotency_keys (project_id, month, name, content, receipts)",
+        std::move(rows),
+        " ON CONFLICT (project_id, month, name) DO UPDATE SET content = excluded.content, "
+        "receipts = excluded.receipts"
+    );
+}
+
+void AppendRows::insert_cursors(Inserts& inserts) const {
+    auto rows = columns({Of::text, Of::text, Of::int8});
+    for (const auto& [name, seq] : cursors_) {
+        rows[0].text(name.first);
+        rows[1].text(name.second);
+        rows[2].number(seq);
+    }
+    inserts.add(
+        "leases (project_id, name, cursor_seq)",
+        std::move(rows),
+        " ON CONFLICT (project_id, name) DO UPDATE SET cursor_seq = excluded.cursor_seq"
+    );
+}
+
+void AppendRows::insert_kv(Inserts& inserts) const {
+    auto rows = columns({Of::text, Of::text, Of::text, Of::bytea});
+    for (const auto& [name, value] : kv_) {
+        if (!value) continue;
+        rows[0].text(std::get<1>(name));
+        rows[1].text(std::get<0>(name));
+        rows[2].text(std::get<2>(name));
+        rows[3].bytes(std::string_view(*value));
+    }
+    inserts.add(
+        "kv (project_id, space, key, value)",
+        std::move(rows),
+        " ON CONFLICT (project_id, space, key) DO UPDATE SET value = excluded.value"
+    );
+}
+
+Result<void> AppendRows::write(Connection& db, const KnownActions& known, bool delete_marks) {
+    seal_all();
+    Inserts inserts;
+    if (sealed_.empty()) {
+        random_bytes(mark_.id);
+        inserts.params().text(mark_.project).bytes(mark_.id);
+        inserts.add(kMark);
+    }
+    if (delete_marks) inserts.add(kDeleteMarks);
+    insert_log(inserts);
+    insert_months(inserts);
+    insert_actions(inserts, known);
+    insert_keys(inserts);
+    insert_cursors(inserts);
+    insert_kv(inserts);
+    BOOST_OUTCOME_TRYV(db.run(inserts.text(), inserts.params()));
+    BOOST_OUTCOME_TRYV(erase_kv(db));
+    return erase_events(db);
+}
+
+Result<void> AppendRows::erase_kv(Connection& db) const {
+    auto rows = columns({Of::text, Of::text, Of::text});
     for (const auto& [name, value] : kv_) {
         if (value) continue;
-        spaces.text(std::get<0>(name));
-        projects.text(std::get<1>(name));
-        keys.text(std::get<2>(name));
+        rows[0].text(std::get<0>(name));
+        rows[1].text(std::get<1>(name));
+        rows[2].text(std::get<2>(name));
     }
-    if (keys.size() == 0) return ok();
+    if (rows[0].size() == 0) return ok();
     Params params;
-    params.array(spaces).array(projects).array(keys);
-    BOOST_OUTCOME_TRYV(db.run(kEraseKv, params));
+    const std::string gone = unnest(rows, params);
+    BOOST_OUTCOME_TRYV(db.run(
+        "DELETE FROM kv USING " + gone +
+            " a(space, project_id, key) WHERE kv.project_id = a.project_id AND kv.space = a.space "
+            "AND kv.key = a.key",
+        params
+    ));
     return ok();
 }
 
 // A statement of its own: it has to see the events that the transaction added.
-Result<void> AppendRows::erase(Connection& db) {
-    Array projects(Array::Of::text), seqs(Array::Of::int8);
+Result<void> AppendRows::erase_events(Connection& db) const {
+    if (erased_.empty()) return ok();
+    auto rows = columns({Of::text, Of::int8});
     for (const auto& [project, seq] : erased_) {
-        projects.text(project);
-        seqs.number(seq);
+        rows[0].text(project);
+        rows[1].number(seq);
     }
     Params params;
-    params.array(projects).array(seqs);
+    params.array(rows[0]).array(rows[1]);
     BOOST_OUTCOME_TRYV(db.run(kEraseEvents, params));
     return ok();
 }
@@ -283,18 +272,17 @@ Result<bool> was_committed(
     Connection& db,
     const AppendNeeds& needs,
     const std::vector<AppendRows::Batch>& batches,
-    const std::string& transaction
+    const CommitMark& mark
 ) {
     std::string begin = "BEGIN; SET LOCAL lock_timeout = '10s'";
     if (!needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
     BOOST_OUTCOME_TRYV(db.run(begin));
     if (batches.empty()) {
-        Params id;
-        id.text(transaction);
-        BOOST_OUTCOME_TRY(const auto rows, db.run("SELECT pg_xact_status($1::text::xid8)", id));
-        const std::string_view status = rows.text(0, 0).view();
-        if (status == "committed" || status == "aborted") return status == "committed";
-        return Error{Errc::timeout, "the transaction has not ended yet"};
+        // Waits for the end of a transaction that has inserted it.
+        Params params;
+        params.text(mark.project).bytes(mark.id);
+        BOOST_OUTCOME_TRY(const auto rows, db.run(kMark, params));
+        return rows.changed() == 0;
     }
     const AppendRows::Batch& first = batches.front();
     Params key;

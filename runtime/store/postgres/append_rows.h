@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
@@ -11,6 +12,13 @@
 #include "runtime/store/postgres/event_rows.h"
 
 namespace annal::postgres {
+
+/// A row of commit_marks: it tells whether a transaction without events was committed. Numbers of
+/// transactions can't: a crash that loses one lets its number be given again.
+struct CommitMark {
+    std::string project;
+    std::array<std::uint8_t, 16> id{};
+};
 
 /// The rows that the planned units of one transaction write.
 class AppendRows {
@@ -24,8 +32,9 @@ public:
     [[nodiscard]] const std::set<KnownActions::Entry>& actions() const { return actions_; }
     [[nodiscard]] bool empty() const;
 
-    /// Writes everything within the open transaction. @return  the transaction's id
-    [[nodiscard]] Result<std::string> write(Connection& db, const KnownActions& known);
+    /// Writes everything within the open transaction.
+    /// @param delete_marks  and deletes the marks that nobody will look for any more
+    [[nodiscard]] Result<void> write(Connection& db, const KnownActions& known, bool delete_marks);
 
     /// The first of each project: it tells whether the transaction was committed.
     struct Batch {
@@ -35,8 +44,11 @@ public:
         Digest digest{}, prev_digest{};
     };
     [[nodiscard]] const std::vector<Batch>& batches() const { return sealed_; }
+    /// Written when there is no batch.
+    [[nodiscard]] const CommitMark& mark() const { return mark_; }
 
 private:
+    class Inserts;
     /// Events of a project that share a row of event_batches.
     struct Open {
         Batch batch;
@@ -46,10 +58,17 @@ private:
     void add_events(const PlannedUnit& plan);
     void seal(const std::string& project, Open& open);
     void seal_all();
-    [[nodiscard]] Result<void> erase(Connection& db);
-    [[nodiscard]] Result<void> write_kv(Connection& db);
+    void insert_log(Inserts& inserts);
+    void insert_months(Inserts& inserts) const;
+    void insert_actions(Inserts& inserts, const KnownActions& known) const;
+    void insert_keys(Inserts& inserts) const;
+    void insert_cursors(Inserts& inserts) const;
+    void insert_kv(Inserts& inserts) const;
+    [[nodiscard]] Result<void> erase_kv(Connection& db) const;
+    [[nodiscard]] Result<void> erase_events(Connection& db) const;
 
     Committed& committed_;
+    CommitMark mark_;
     EventRows events_;
     std::map<std::string, Open> open_;
     std::map<std::string, LogHead> heads_;  ///< after the batches that are sealed
@@ -69,13 +88,13 @@ private:
 };
 
 /// Whether a transaction whose COMMIT had no answer was committed: takes the append locks, which
-/// waits until it has ended, and looks for its batches; one without events is asked for by its id.
+/// waits until it has ended, and looks for its batches; for its mark when it had none.
 /// Leaves a transaction open. @error  It could not be found out now.
 [[nodiscard]] Result<bool> was_committed(
     Connection& db,
     const AppendNeeds& needs,
     const std::vector<AppendRows::Batch>& batches,
-    const std::string& transaction
+    const CommitMark& mark
 );
 
 }  // namespace annal::postgres

@@ -40,6 +40,18 @@ Digest digest_of(const std::string& bytes) {
     return digest;
 }
 
+/// "unnest('{…}'::bigint[]) k"
+std::string locks_of(const std::set<std::string>& projects) {
+    std::set<std::int64_t> locks;
+    for (const std::string& project : projects) locks.insert(append_lock(project));
+    std::string list;
+    for (const std::int64_t lock : locks) {
+        if (!list.empty()) list += ',';
+        list += std::to_string(lock);
+    }
+    return "unnest('{" + list + "}'::bigint[]) k";
+}
+
 std::string_view view(const KeyName& name) {
     return {reinterpret_cast<const char*>(name.data()), name.size()};
 }
@@ -77,23 +89,23 @@ std::int64_t append_lock(std::string_view project) {
 }
 
 std::string take_append_locks(const std::set<std::string>& projects) {
-    std::set<std::int64_t> locks;
-    for (const std::string& project : projects) locks.insert(append_lock(project));
-    std::string list;
-    for (const std::int64_t lock : locks) {
-        if (!list.empty()) list += ',';
-        list += std::to_string(lock);
-    }
-    return "SELECT pg_advisory_xact_lock(k) FROM unnest('{" + list + "}'::bigint[]) k";
+    return "SELECT pg_advisory_xact_lock(k) FROM " + locks_of(projects);
 }
 
 Result<void> Committed::begin(
-    Connection& db, const AppendNeeds& needs, const std::string& settings
+    Connection& db, const AppendNeeds& needs, const std::string& settings, bool wait
 ) {
-    std::string begin = "BEGIN;" + settings;
+    // Whatever the database's default is: a snapshot from before the locks would be an old one.
+    std::string begin = "BEGIN ISOLATION LEVEL READ COMMITTED;" + settings;
     begin += "SELECT pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ")";
-    if (!needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
-    BOOST_OUTCOME_TRYV(db.run(begin));
+    if (wait && !needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
+    if (!wait && !needs.projects.empty()) {
+        begin += ";SELECT k FROM " + locks_of(needs.projects) +
+                 " WHERE NOT pg_try_advisory_xact_lock(k)";
+    }
+    BOOST_OUTCOME_TRY(const auto busy, db.run(begin));
+    if (!wait && !needs.projects.empty())
+        for (std::size_t i = 0; i < busy.size(); ++i) busy_.insert(busy.integer(i, 0));
     BOOST_OUTCOME_TRY(read_heads(db, needs));
     if (!needs.keys.empty()) {
         BOOST_OUTCOME_TRY(read_keys(db, needs));
@@ -194,6 +206,15 @@ Result<void> Committed::read_cursors(Connection& db, const AppendNeeds& needs) {
             rows.integer(i, 2), seq};
     }
     return ok();
+}
+
+bool Committed::is_busy(const AppendUnit& unit) const {
+    if (busy_.empty()) return false;
+    AppendNeeds needs;
+    needs.add(unit);
+    return std::any_of(needs.projects.begin(), needs.projects.end(), [&](const auto& project) {
+        return busy_.contains(append_lock(project));
+    });
 }
 
 LogHead Committed::head(const std::string& project) {

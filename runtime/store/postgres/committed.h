@@ -36,9 +36,12 @@ public:
     /// The locks come first and each read has a snapshot of its own after them, so that what it
     /// sees is what the last holder committed.
     /// @param settings  statements that belong to the beginning of every transaction
+    /// @param wait      for locks that others hold; else they are left to `is_busy`
     [[nodiscard]] Result<void> begin(
-        Connection& db, const AppendNeeds& needs, const std::string& settings
+        Connection& db, const AppendNeeds& needs, const std::string& settings, bool wait
     );
+    /// Another transaction has the lock of a project that `unit` needs.
+    [[nodiscard]] bool is_busy(const AppendUnit& unit) const;
 
     [[nodiscard]] LogHead head(const std::string& project) override;
     [[nodiscard]] Result<std::optional<KeyRecord>> key(const KeyName& name) override;
@@ -67,6 +70,7 @@ private:
     const Clock* const stamps_;
     TimeUs now_ = 0, floor_ = 0;
     std::optional<Month> newest_month_;
+    std::set<std::int64_t> busy_;  ///< locks
     std::map<std::string, LogHead> heads_;
     std::map<KeyName, KeyRecord> keys_;
     std::map<KvName, std::string> kv_;
@@ -78,7 +82,7 @@ private:
 [[nodiscard]] std::int64_t append_lock(std::string_view project);
 /// Held shared by every append, alone by who closes a month.
 inline constexpr std::int64_t kMonthBarrier = 4'711'000'000'000'000'003;
-/// "SELECT pg_advisory_xact_lock(…) …" for these projects, in order.
+/// "SELECT pg_advisory_xact_lock(…) …" for these projects, in an order that all nodes keep.
 [[nodiscard]] std::string take_append_locks(const std::set<std::string>& projects);
 
 }  // namespace annal::postgres

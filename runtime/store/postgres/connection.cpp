@@ -1,8 +1,10 @@
 #include "runtime/store/postgres/connection.h"
 
 #include <libpq-fe.h>
+#include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
 #include <pqxx/pqxx>
@@ -143,10 +145,24 @@ void stay_lost(pqxx::connection& connection) {
 
 }  // namespace
 
+namespace {
+
+/// Keeps what comes.
+struct Receiver final : pqxx::notification_receiver {
+    Receiver(pqxx::connection_base& connection, const std::string& channel)
+        : notification_receiver(connection, channel) {}
+    void operator()(const std::string& payload, int /*backend*/) override {
+        payloads.push_back(payload);
+    }
+    std::vector<std::string> payloads;
+};
+
+}  // namespace
+
 struct Connection::Session {
     explicit Session(const std::string& words) : connection(words) { stay_lost(connection); }
     pqxx::connection connection;
-    std::unique_ptr<pqxx::notification_receiver> receiver;  ///< gone before the connection
+    std::unique_ptr<Receiver> receiver;  ///< gone before the connection
 };
 
 bool Rows::is_null(std::size_t row, int column) const {
@@ -200,6 +216,7 @@ Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Wat
 template <class Call>
 Result<Rows> Connection::call(const Call& call) {
     if (lost_) return lost_error("it was lost before");
+    state_.clear();
     try {
         const Watchdog::Guard guard(watchdog_, session_->connection.sock(), deadline_);
         pqxx::nontransaction work(session_->connection);
@@ -248,30 +265,38 @@ void Connection::rollback() {
     state_ = cause;
 }
 
-Result<std::vector<std::string>> Connection::await_notifications(
-    const std::string& channel, std::chrono::milliseconds patience
-) {
-    struct Receiver final : pqxx::notification_receiver {
-        Receiver(pqxx::connection_base& connection, const std::string& name)
-            : notification_receiver(connection, name) {}
-        void operator()(const std::string& payload, int /*backend*/) override {
-            payloads.push_back(payload);
-        }
-        std::vector<std::string> payloads;
-    };
+Result<void> Connection::listen(const std::string& channel) {
     if (lost_) return lost_error("it was lost before");
     try {
-        if (!session_->receiver)
-            session_->receiver = std::make_unique<Receiver>(session_->connection, channel);
-        auto& receiver = static_cast<Receiver&>(*session_->receiver);
-        receiver.payloads.clear();
-        const auto us = std::chrono::duration_cast<std::chrono::microseconds>(patience).count();
-        session_->connection.await_notification(us / 1'000'000, us % 1'000'000);
-        return std::move(receiver.payloads);
+        const Watchdog::Guard guard(watchdog_, session_->connection.sock(), deadline_);
+        session_->receiver = std::make_unique<Receiver>(session_->connection, channel);
+        return ok();
     } catch (const std::exception& e) {
         lost_ = true;
         return lost_error(e.what());
     }
+}
+
+Result<std::vector<std::string>> Connection::await_notifications(
+    int wake, std::chrono::milliseconds patience
+) {
+    if (lost_) return lost_error("it was lost before");
+    try {
+        session_->connection.get_notifs();
+        auto& payloads = session_->receiver->payloads;
+        if (payloads.empty()) {
+            std::array<pollfd, 2> wait{
+                pollfd{session_->connection.sock(), POLLIN, 0}, pollfd{wake, POLLIN, 0}};
+            ::poll(wait.data(), wait.size(), static_cast<int>(patience.count()));
+            session_->connection.get_notifs();
+        }
+        if (session_->connection.is_open()) return std::exchange(payloads, {});
+    } catch (const std::exception& e) {
+        lost_ = true;
+        return lost_error(e.what());
+    }
+    lost_ = true;
+    return lost_error("the server closed it");
 }
 
 Result<void> check_url(const std::string& url) {

@@ -73,10 +73,13 @@ public:
     [[nodiscard]] bool is_lost() const { return lost_; }
     /// SQLSTATE of the last error; empty when the server did not give one.
     [[nodiscard]] const std::string& state() const { return state_; }
-    /// Waits at most `patience` for notifications. @error Errc::unavailable  The connection is
+    /// From now on `await_notifications` hears this channel. One channel a connection.
+    [[nodiscard]] Result<void> listen(const std::string& channel);
+    /// The payloads that have come: at once when there are any, else when there are, or `wake` (a
+    /// descriptor) can be read, or `patience` is over. @error Errc::unavailable  The connection is
     /// lost.
     [[nodiscard]] Result<std::vector<std::string>> await_notifications(
-        const std::string& channel, std::chrono::milliseconds patience
+        int wake, std::chrono::milliseconds patience
     );
 
 private:

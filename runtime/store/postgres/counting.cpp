@@ -148,7 +148,7 @@ private:
     Result<bool> count_part(const MonthPart& part, SeqRange left, std::int64_t& count) {
         Params params;
         params.text(project_);
-        const auto selection = select(filter_, {part.sealed, false, false}, params);
+        const auto selection = select(filter_, {part.sealed, false}, params);
         if (selection.nothing) return true;
         const std::string rest =
             " AND " + (selection.rest.empty() ? std::string("NOT t.deleted") : selection.rest);

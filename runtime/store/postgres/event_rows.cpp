@@ -12,57 +12,44 @@ std::string make_columns() {
     return list;
 }
 
-std::string parameter(Params& params, Array& values, const char* type) {
-    params.array(values);
-    return "$" + std::to_string(params.size()) + "::" + type + "[]";
-}
+enum Fixed : std::size_t { kProject, kSeq, kCreatedAt, kOccurredAt, kId, kLeaf, kSalt, kTexts };
+constexpr const char* kFixedNames = "project_id, seq, created_at, occurred_at, id, leaf, salt";
 
 }  // namespace
 
-EventRows::EventRows()
-    : project_(Array::Of::text),
-      seq_(Array::Of::int8),
-      created_at_(Array::Of::timestamptz),
-      occurred_at_(Array::Of::int8),
-      id_(Array::Of::uuid),
-      leaf_(Array::Of::bytea),
-      salt_(Array::Of::bytea),
-      columns_(kColumns, Array(Array::Of::text)) {}
+EventRows::EventRows() {
+    using Of = Array::Of;
+    for (const Of type :
+         {Of::text, Of::int8, Of::timestamptz, Of::int8, Of::uuid, Of::bytea, Of::bytea})
+        columns_.emplace_back(type);
+    for (std::size_t c = 0; c < kColumns; ++c) columns_.emplace_back(Of::text);
+}
 
 void EventRows::add(
     const std::string& project, const SealedEvent& sealed, const EventDraft& draft
 ) {
-    project_.text(project);
-    seq_.number(sealed.seq);
-    created_at_.time(sealed.created_at);
+    columns_[kProject].text(project);
+    columns_[kSeq].number(sealed.seq);
+    columns_[kCreatedAt].time(sealed.created_at);
     if (draft.occurred_at == kNoTime) {
-        occurred_at_.null();
+        columns_[kOccurredAt].null();
     } else {
-        occurred_at_.number(draft.occurred_at);
+        columns_[kOccurredAt].number(draft.occurred_at);
     }
-    id_.bytes(sealed.id.bytes);
-    leaf_.bytes(sealed.leaf);
-    salt_.bytes(sealed.salt);
-    for (std::size_t c = 0; c < kColumns; ++c) columns_[c].text(draft.columns[c]);
+    columns_[kId].bytes(sealed.id.bytes);
+    columns_[kLeaf].bytes(sealed.leaf);
+    columns_[kSalt].bytes(sealed.salt);
+    for (std::size_t c = 0; c < kColumns; ++c) columns_[kTexts + c].text(draft.columns[c]);
 }
 
 std::string EventRows::insert_statement(Params& params) {
-    std::string names = "project_id, seq, created_at, occurred_at, id, leaf, salt";
-    std::string arrays = parameter(params, project_, "text");
-    arrays += ", " + parameter(params, seq_, "bigint");
-    arrays += ", " + parameter(params, created_at_, "timestamptz");
-    arrays += ", " + parameter(params, occurred_at_, "bigint");
-    arrays += ", " + parameter(params, id_, "uuid");
-    arrays += ", " + parameter(params, leaf_, "bytea");
-    arrays += ", " + parameter(params, salt_, "bytea");
+    std::string names = kFixedNames;
     for (std::size_t c = 0; c < kColumns; ++c) {
         names += ", ";
         names += name(static_cast<Column>(c));
-        arrays += ", " + parameter(params, columns_[c], "text");
     }
-    const std::string version = std::to_string(kSealVersion);
-    return "INSERT INTO audit_events (" + names + ", version) SELECT r.*, " + version +
-           " FROM unnest(" + arrays + ") r(" + names + ")";
+    return "INSERT INTO audit_events (" + names + ", version) SELECT r.*, " +
+           std::to_string(kSealVersion) + " FROM " + unnest(columns_, params) + " r";
 }
 
 const std::string& event_columns() {

@@ -14,13 +14,11 @@ class EventRows {
 public:
     EventRows();
     void add(const std::string& project, const SealedEvent& sealed, const EventDraft& draft);
-    [[nodiscard]] std::size_t size() const { return seq_.size(); }
     /// "INSERT INTO audit_events (…) SELECT … FROM unnest(…)"; its parameters are added to
     /// `params`.
     [[nodiscard]] std::string insert_statement(Params& params);
 
 private:
-    Array project_, seq_, created_at_, occurred_at_, id_, leaf_, salt_;
     std::vector<Array> columns_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/core/json_text.h"
+
 namespace annal::postgres {
 namespace {
 
@@ -67,7 +69,8 @@ Result<void> Reading::begin(std::chrono::milliseconds patience) {
 }
 
 Result<LogView> Reading::begin(const std::string& project, std::chrono::milliseconds patience) {
-    if (project.find('\0') != std::string::npos) return LogView{};
+    // No project has such a name.
+    if (project.find('\0') != std::string::npos || !is_utf8(project)) return LogView{};
     db_.set_deadline(std::chrono::steady_clock::now() + patience + kGrace);
     BOOST_OUTCOME_TRY(
         const auto rows, db_.run(begin_statement(patience) + ";" + view_statement(project))

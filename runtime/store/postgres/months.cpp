@@ -41,15 +41,17 @@ std::string hide_statements(const std::string& month) {
            ";DELETE FROM month_counts WHERE month = " + month + ";COMMIT";
 }
 
-// The last batch of each log stays: it is its head.
+// The last batch of each log stays: it is its head. By keys: a ctid means something in one table
+// only.
 constexpr const char* kPruneBatches =
-    "DELETE FROM event_batches WHERE ctid = ANY(ARRAY(SELECT b.ctid FROM project_log l JOIN "
+    "DELETE FROM event_batches d USING (SELECT b.project_id, b.first_seq FROM project_log l JOIN "
     "event_batches b ON b.project_id = l.project_id AND b.last_seq < l.first_seq WHERE EXISTS "
     "(SELECT 1 FROM event_batches n WHERE n.project_id = b.project_id AND n.first_seq > "
-    "b.first_seq) LIMIT 10000))";
+    "b.first_seq) LIMIT 10000) a WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq";
 constexpr const char* kPruneTombstones =
-    "DELETE FROM tombstones WHERE ctid = ANY(ARRAY(SELECT t.ctid FROM project_log l JOIN "
-    "tombstones t ON t.project_id = l.project_id AND t.seq < l.first_seq LIMIT 10000))";
+    "DELETE FROM tombstones d USING (SELECT t.project_id, t.seq FROM project_log l JOIN tombstones "
+    "t ON t.project_id = l.project_id AND t.seq < l.first_seq LIMIT 10000) a WHERE d.project_id = "
+    "a.project_id AND d.seq = a.seq";
 
 struct MonthState {
     Month month;

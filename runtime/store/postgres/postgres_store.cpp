@@ -12,6 +12,7 @@
 #include "runtime/store/postgres/migrations.h"
 #include "runtime/store/postgres/months.h"
 #include "runtime/store/postgres/scan.h"
+#include "runtime/store/postgres/wake_ups.h"
 #include "runtime/store/suspend.h"
 
 namespace annal {
@@ -24,9 +25,9 @@ Error overloaded() {
     return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
 }
 
-Connection::Options connection_options(const PostgresOptions& options) {
+Connection::Options connection_options(const std::string& url) {
     Connection::Options made;
-    made.url = options.url;
+    made.url = url;
     return made;
 }
 
@@ -39,6 +40,7 @@ public:
               {},
               options.stamps,
               partitions_,
+              {},
               {},
               false,
               metrics.define(
@@ -59,7 +61,18 @@ public:
                   "annal_postgres_unknown_commits_total",
                   "Commits whose connection broke before their answer, so that their end had to be "
                   "found out."
-              )},
+              ),
+              metrics.define(
+                  MetricKind::counter,
+                  "annal_postgres_busy_logs_total",
+                  "Requests that had to wait since another node was writing their log."
+              ),
+              [this](const std::set<std::string>& projects) { wake_ups_.note(projects); }},
+          wake_ups_(
+              connection_options(options.direct_url.empty() ? options.url : options.direct_url),
+              watchdog_,
+              metrics
+          ),
           appends_(pool("append", options.append_connections, metrics)),
           reads_(pool("read", options.read_connections, metrics)),
           deliveries_(pool("delivery", options.delivery_connections, metrics)) {
@@ -72,17 +85,21 @@ public:
     bool settle(std::chrono::milliseconds patience) { return keeper_.settle(patience); }
 
     Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units) override {
-        std::vector<AppendOutcome> outcomes(units.size(), AppendOutcome(overloaded()));
-        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = appends_->post([this, units, &outcomes, done](Pool::Seat& seat) {
-                Append(seat, shared_).run(units, outcomes);
-                note(outcomes);
-                (*done)();
-            });
-            if (!queued) (*done)();
-        };
-        co_await suspend(std::move(start));
-        co_return outcomes;
+        return append(units, true);
+    }
+
+    Task<std::vector<AppendOutcome>> append_free(std::span<const AppendUnit> units) override {
+        return append(units, false);
+    }
+
+    std::size_t append_lanes() const override { return options_.append_connections; }
+
+    bool guards_clock() const override { return options_.stamps == nullptr; }
+
+    void confirm_clock() override { shared_.clock.confirm(); }
+
+    void on_foreign_append(std::function<void(const std::vector<std::string>&)> appended) override {
+        wake_ups_.on_appended(std::move(appended));
     }
 
     Task<Result<ScanPage>> scan(ScanRequest request) override {
@@ -190,6 +207,7 @@ public:
 
     void close() override {
         keeper_.stop();
+        wake_ups_.stop();
         appends_->stop();
         reads_->stop();
         deliveries_->stop();
@@ -197,6 +215,21 @@ public:
 
 private:
     static constexpr std::int64_t kProbeEveryMs = 500;
+
+    Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units, bool wait) {
+        std::vector<AppendOutcome> outcomes(units.size(), AppendOutcome(overloaded()));
+        std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
+            const bool queued =
+                appends_->post([this, units, wait, &outcomes, done](Pool::Seat& seat) {
+                    Append(seat, shared_, wait).run(units, outcomes);
+                    note(outcomes);
+                    (*done)();
+                });
+            if (!queued) (*done)();
+        };
+        co_await suspend(std::move(start));
+        co_return outcomes;
+    }
 
     template <class T>
     using Work = std::function<Result<T>(Connection&)>;
@@ -208,7 +241,12 @@ private:
             return Error{Errc::unavailable, refusal, {}, 1'000};
         };
         return std::make_unique<Pool>(
-            name, connections, connection_options(options_), std::move(prepare), watchdog_, metrics
+            name,
+            connections,
+            connection_options(options_.url),
+            std::move(prepare),
+            watchdog_,
+            metrics
         );
     }
 
@@ -299,6 +337,7 @@ private:
     Partitions partitions_;
     Keeper keeper_;
     AppendShared shared_;
+    WakeUps wake_ups_;
     std::mutex refusal_mutex_;
     std::string refusal_, unreached_;
     std::atomic<std::int64_t> probed_ms_{0};

@@ -10,6 +10,7 @@ namespace annal::postgres {
 namespace {
 
 constexpr std::uint32_t kChunkFirst = 1'000, kChunkMost = 50'000;
+constexpr std::size_t kActionsMost = 256;
 constexpr std::chrono::milliseconds kStatementPatience{5'000};
 
 /// A page on its way.
@@ -66,55 +67,158 @@ Result<void> take_rows(
     return ok();
 }
 
-/// A chunk of what the driver gives, of which those that match are taken.
-Result<void> take_matches(
-    Walk& walk, Month month, SeqRange& range, const Selection& selection, const Params& params
-) {
-    const std::size_t wanted = walk.limit - walk.page.batch.events.size();
-    const std::string order = walk.order();
-    const std::string statement =
-        "WITH c AS MATERIALIZED (SELECT t.seq, (" + selection.rest +
-        ") AS hit FROM audit_events t WHERE " + within_month("t", month) + within("t", range) +
-        selection.time + selection.driver + " ORDER BY t.seq" + order + " LIMIT " +
-        std::to_string(walk.chunk) + "), h AS (SELECT seq FROM c WHERE hit ORDER BY seq" + order +
-        " LIMIT " + std::to_string(wanted) + ") SELECT (SELECT count(*) FROM c), (SELECT " +
-        (walk.request.newest_first ? "min" : "max") + "(seq) FROM c), " + event_columns() +
-        " FROM (SELECT 1) one LEFT JOIN (h JOIN audit_events e ON " + within_month("e", month) +
-        " AND e.seq = h.seq) ON true ORDER BY e.seq" + order;
-    BOOST_OUTCOME_TRY(const auto rows, walk.db.run(statement, params));
-    const auto looked_at = static_cast<std::uint32_t>(rows.integer(0, 0));
-    walk.rows += looked_at;
-    if (!rows.is_null(0, 2))
-        for (std::size_t i = 0; i < rows.size(); ++i)
-            read_event(rows, i, 2, walk.request.project, walk.page.batch);
-    if (walk.is_full()) {
-        walk.move_on(range, walk.page.batch.events.back().seq);
-    } else if (looked_at == walk.chunk) {
-        walk.move_on(range, rows.integer(0, 1));
-    } else {
-        walk.finish(range);
+/// Where the rows of a chunk come from.
+enum class Source {
+    log,      ///< the log itself, or the index of one value
+    actions,  ///< the index of actions, for several of them
+    search,   ///< the trigram index of a sealed month
+};
+
+/// The actions of a month that a filter lets through.
+Result<std::vector<std::string>> actions_of(Walk& walk, Month month) {
+    Params params;
+    params.text(walk.request.project).text(month_text(month));
+    BOOST_OUTCOME_TRY(
+        const auto rows,
+        walk.db.run(
+            "SELECT action FROM project_actions WHERE project_id = $1::text AND month = "
+            "$2::text::date",
+            params
+        )
+    );
+    const Filter& filter = walk.request.filter;
+    std::vector<std::string> actions;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const std::string_view action = rows.text(i, 0).view();
+        const bool wanted = filter.actions.empty() || matches_any(filter.actions, action);
+        const bool begins = !filter.action_prefix || action.starts_with(*filter.action_prefix);
+        if (wanted && begins) actions.emplace_back(action);
     }
-    walk.chunk = std::min(walk.chunk * 8, kChunkMost);
-    return ok();
+    return actions;
 }
 
-Result<void> walk_month(Walk& walk, const MonthPart& part, SeqRange range) {
-    Params params;
-    params.text(walk.request.project);
-    const auto selection =
-        select(walk.request.filter, {part.sealed, walk.request.tombstones, false}, params);
-    if (selection.nothing) {
-        walk.finish(range);
+/// One month's part of a walk.
+class MonthWalk {
+public:
+    MonthWalk(Walk& walk, const MonthPart& part, SeqRange range)
+        : walk_(walk), part_(part), range_(range) {
+        params_.text(walk.request.project);
+        selection_ = select(walk.request.filter, {part.sealed, walk.request.tombstones}, params_);
+    }
+
+    Result<void> run() {
+        if (selection_.nothing) {
+            walk_.finish(range_);
+            return ok();
+        }
+        do {
+            BOOST_OUTCOME_TRYV(
+                selection_.rest.empty() ? take_rows(walk_, part_.month, range_, selection_, params_)
+                                        : take_matches()
+            );
+        } while (!range_.empty() && !walk_.is_over());
         return ok();
     }
-    do {
-        BOOST_OUTCOME_TRYV(
-            selection.rest.empty() ? take_rows(walk, part.month, range, selection, params)
-                                   : take_matches(walk, part.month, range, selection, params)
-        );
-    } while (!range.empty() && !walk.is_over());
-    return ok();
-}
+
+private:
+    /// What is common is found in the newest rows; what is not is worth an index.
+    Result<void> choose_source() {
+        if (chunks_++ != 1 || !selection_.driver.empty() || walk_.request.tombstones) return ok();
+        const Filter& filter = walk_.request.filter;
+        if (part_.sealed && filter.text && is_searchable(*filter.text)) {
+            source_ = Source::search;
+            params_.text(search_pattern(*filter.text));
+        } else if (!filter.actions.empty() || filter.action_prefix) {
+            BOOST_OUTCOME_TRY(const auto actions, actions_of(walk_, part_.month));
+            if (actions.size() > kActionsMost) return ok();
+            source_ = Source::actions;
+            Array array(Array::Of::text);
+            for (const std::string& action : actions) array.text(action);
+            params_.array(array);
+            // Of each action so many.
+            walk_.chunk = std::max<std::uint32_t>(200, static_cast<std::uint32_t>(walk_.limit));
+        }
+        return ok();
+    }
+
+    [[nodiscard]] std::string chunk_of_log() const {
+        return "SELECT t.seq, (" + selection_.rest + ") AS hit FROM audit_events t WHERE " +
+               within_month("t", part_.month) + within("t", range_) + selection_.time +
+               selection_.driver + ends();
+    }
+
+    [[nodiscard]] std::string chunk_of_actions() const {
+        return "SELECT t.seq, (" + selection_.rest + ") AS hit FROM unnest(" + last_param() +
+               "::text[]) a(name) CROSS JOIN LATERAL (SELECT * FROM audit_events t WHERE " +
+               within_month("t", part_.month) + within("t", range_) + selection_.time +
+               " AND t.action = a.name" + ends() + ") t" + ends();
+    }
+
+    // No order and no limit inside: they would tempt the planner to walk the log after all.
+    [[nodiscard]] std::string chunk_of_search() const {
+        return "SELECT f.seq, f.hit FROM (SELECT t.seq, (" + selection_.rest +
+               ") AS hit FROM audit_events t WHERE " + within_month("t", part_.month) +
+               within("t", range_) + selection_.time + " AND " + searched_text("t") + " LIKE " +
+               last_param() + "::text OFFSET 0) f ORDER BY f.seq" + walk_.order() + " LIMIT " +
+               std::to_string(walk_.chunk);
+    }
+
+    [[nodiscard]] std::string ends() const {
+        return std::string(" ORDER BY t.seq") + walk_.order() + " LIMIT " +
+               std::to_string(walk_.chunk);
+    }
+
+    [[nodiscard]] std::string last_param() const { return "$" + std::to_string(params_.size()); }
+
+    [[nodiscard]] std::string chunk() const {
+        switch (source_) {
+            case Source::actions:
+                return chunk_of_actions();
+            case Source::search:
+                return chunk_of_search();
+            default:
+                return chunk_of_log();
+        }
+    }
+
+    /// A chunk of what the source gives, of which those that match are taken.
+    Result<void> take_matches() {
+        BOOST_OUTCOME_TRYV(choose_source());
+        const std::size_t wanted = walk_.limit - walk_.page.batch.events.size();
+        const std::string order = walk_.order();
+        const std::string statement =
+            "WITH c AS MATERIALIZED (" + chunk() +
+            "), h AS (SELECT seq FROM c WHERE hit ORDER BY seq" + order + " LIMIT " +
+            std::to_string(wanted) + ") SELECT (SELECT count(*) FROM c), (SELECT " +
+            (walk_.request.newest_first ? "min" : "max") + "(seq) FROM c), " + event_columns() +
+            " FROM (SELECT 1) one LEFT JOIN (h JOIN audit_events e ON " +
+            within_month("e", part_.month) + " AND e.seq = h.seq) ON true ORDER BY e.seq" + order;
+        BOOST_OUTCOME_TRY(const auto rows, walk_.db.run(statement, params_));
+        const auto looked_at = static_cast<std::uint32_t>(rows.integer(0, 0));
+        walk_.rows += looked_at;
+        if (!rows.is_null(0, 2)) {
+            for (std::size_t i = 0; i < rows.size(); ++i)
+                read_event(rows, i, 2, walk_.request.project, walk_.page.batch);
+        }
+        if (walk_.is_full()) {
+            walk_.move_on(range_, walk_.page.batch.events.back().seq);
+        } else if (looked_at == walk_.chunk) {
+            walk_.move_on(range_, rows.integer(0, 1));
+        } else {
+            walk_.finish(range_);
+        }
+        walk_.chunk = std::min(walk_.chunk * 8, kChunkMost);
+        return ok();
+    }
+
+    Walk& walk_;
+    const MonthPart& part_;
+    SeqRange range_;
+    Params params_;
+    Selection selection_;
+    Source source_ = Source::log;
+    int chunks_ = 0;
+};
 
 SeqRange intersection(const SeqRange& a, const SeqRange& b) {
     return {std::max(a.first, b.first), std::min(a.last, b.last)};
@@ -149,7 +253,7 @@ Result<ScanPage> scan_page(Connection& db, const ScanRequest& request) {
     for (const MonthPart& part : parts) {
         const SeqRange own = intersection(part.range, range);
         if (own.empty()) continue;
-        BOOST_OUTCOME_TRYV(walk_month(walk, part, own));
+        BOOST_OUTCOME_TRYV(MonthWalk(walk, part, own).run());
         const Seq end = request.newest_first ? range.first : range.last;
         walk.page.exhausted = walk.page.scanned == end;
         if (walk.is_over()) break;

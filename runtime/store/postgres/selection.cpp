@@ -92,19 +92,8 @@ void add_actions(const Filter& filter, Conditions& out) {
     if (!any.empty()) out.add("(" + any + ")");
 }
 
-/// A LIKE pattern that contains `needle` literally, its ASCII letters in lower case.
-std::string like_pattern(std::string_view needle) {
-    std::string lower, pattern = "%";
-    append_ascii_lower(lower, needle);
-    for (const char c : lower) {
-        if (c == '%' || c == '_' || c == '\\') pattern += '\\';
-        pattern += c;
-    }
-    return pattern + "%";
-}
-
 void add_text(const Filter& filter, Conditions& out) {
-    const std::string pattern = out.text(like_pattern(*filter.text));
+    const std::string pattern = out.text(search_pattern(*filter.text));
     std::string any;
     for (const Column c : kSearchedColumns)
         any += (any.empty() ? "" : " OR ") + ("lower(" + column(c)) + ") LIKE " + pattern;
@@ -158,6 +147,26 @@ std::string within(const std::string& table, const SeqRange& range) {
            std::to_string(range.last);
 }
 
+std::string search_pattern(std::string_view needle) {
+    std::string lower, pattern = "%";
+    append_ascii_lower(lower, needle);
+    for (const char c : lower) {
+        if (c == '%' || c == '_' || c == '\\') pattern += '\\';
+        pattern += c;
+    }
+    return pattern + "%";
+}
+
+bool is_searchable(std::string_view needle) {
+    int run = 0;
+    for (const char c : needle) {
+        const char low = ascii_lower(c);
+        run = (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') ? run + 1 : 0;
+        if (run == 3) return true;
+    }
+    return false;
+}
+
 std::string searched_text(const std::string& table) {
     std::string text;
     for (const Column c : kSearchedColumns) {
@@ -183,7 +192,7 @@ Selection select(const Filter& filter, const Search& search, Params& params) {
         out.rest = "t.deleted";
         return out;
     }
-    if (!search.tombstones && !search.alone) {
+    if (!search.tombstones) {
         for (const Column c : kDrivers) {
             auto& value = left.equals[static_cast<std::size_t>(c)];
             if (!value || !is_indexed(c, search.sealed)) continue;

@@ -19,7 +19,6 @@ struct Selection {
 struct Search {
     bool sealed = false;
     bool tombstones = false;  ///< deleted events appear, whatever the filter
-    bool alone = false;       ///< every condition row by row
 };
 
 /// Parameters of the conditions are added to `params`.
@@ -29,6 +28,10 @@ struct Search {
 [[nodiscard]] std::string within_month(const std::string& table, Month month);
 /// " AND t.seq BETWEEN …"
 [[nodiscard]] std::string within(const std::string& table, const SeqRange& range);
+/// A LIKE pattern for `searched_text` that finds every event that `needle` is in, and few others.
+[[nodiscard]] std::string search_pattern(std::string_view needle);
+/// Whether a trigram index can find it: three letters or digits in a row.
+[[nodiscard]] bool is_searchable(std::string_view needle);
 /// The text that a trigram index of a sealed month is about, over the columns of `table`.
 [[nodiscard]] std::string searched_text(const std::string& table);
 /// Columns that have an index while a month is open; a sealed one has an index for each column

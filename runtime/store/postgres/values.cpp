@@ -47,7 +47,7 @@ std::string format_month(Month month, const char* format) {
 
 }  // namespace
 
-Array::Array(Of type) : bytes_(kHeaderBytes, '\0') {
+Array::Array(Of type) : type_(type), bytes_(kHeaderBytes, '\0') {
     put32(bytes_.data(), 1);
     put32(bytes_.data() + 8, static_cast<std::uint32_t>(type));
     put32(bytes_.data() + 16, 1);
@@ -82,6 +82,31 @@ Array& Array::time(TimeUs at) {
     return number(at - kEpochUs);
 }
 
+Array& Array::date(Month month) {
+    ++count_;
+    append32(bytes_, 4);
+    const std::int64_t days = (start_of(month) - kEpochUs) / kDayUs;
+    append32(bytes_, static_cast<std::uint32_t>(days));
+    return *this;
+}
+
+std::string_view Array::type() const {
+    switch (type_) {
+        case Of::bytea:
+            return "bytea[]";
+        case Of::int8:
+            return "bigint[]";
+        case Of::date:
+            return "date[]";
+        case Of::timestamptz:
+            return "timestamptz[]";
+        case Of::uuid:
+            return "uuid[]";
+        default:
+            return "text[]";
+    }
+}
+
 const std::string& Array::encoded() {
     put32(bytes_.data() + 4, has_null_ ? 1 : 0);
     put32(bytes_.data() + 12, count_);
@@ -108,6 +133,16 @@ Params& Params::time(TimeUs at) {
 
 Params& Params::array(Array& value) {
     return text(value.encoded());
+}
+
+std::string unnest(std::vector<Array>& arrays, Params& params) {
+    std::string list;
+    for (Array& array : arrays) {
+        params.array(array);
+        list += (list.empty() ? "$" : ", $") + std::to_string(params.size()) + "::";
+        list += array.type();
+    }
+    return "unnest(" + list + ")";
 }
 
 TimeUs within_timestamp(TimeUs at) {

@@ -19,6 +19,7 @@ public:
         bytea = 17,
         int8 = 20,
         text = 25,
+        date = 1082,
         timestamptz = 1184,
         uuid = 2950
     };
@@ -33,11 +34,15 @@ public:
     Array& bytes(std::string_view value);
     Array& bytes(std::span<const std::uint8_t> value);
     Array& time(TimeUs at);
+    Array& date(Month month);  ///< its first day
     [[nodiscard]] std::size_t size() const { return count_; }
+    /// "text[]"
+    [[nodiscard]] std::string_view type() const;
     /// Good until the array changes.
     [[nodiscard]] const std::string& encoded();
 
 private:
+    Of type_;
     std::string bytes_;
     std::uint32_t count_ = 0;
     bool has_null_ = false;
@@ -60,6 +65,9 @@ public:
 private:
     std::vector<std::string> values_;
 };
+
+/// "unnest($3::text[], $4::bigint[])": the arrays side by side, added to `params`.
+[[nodiscard]] std::string unnest(std::vector<Array>& arrays, Params& params);
 
 /// `at` within what timestamptz can hold: claims beyond it are compared as if they were at its
 /// edge.

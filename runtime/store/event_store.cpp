@@ -1,0 +1,13 @@
+#include "runtime/store/event_store.h"
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "runtime/core/task_impl.h"
+
+namespace annal {
+
+Task<std::vector<AppendOutcome>> EventStore::append_free(std::span<const AppendUnit> units) {
+    return append(units);
+}
+
+}  // namespace annal

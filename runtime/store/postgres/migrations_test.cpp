@@ -1,0 +1,136 @@
+#include "runtime/store/postgres/migrations.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "runtime/store/postgres/postgres_store.h"
+#include "tests/support/postgres_cluster.h"
+
+namespace annal::postgres {
+namespace {
+
+class MigrationsTest : public testing::Test {
+protected:
+    std::unique_ptr<Connection> connect() {
+        Connection::Options options;
+        options.url = url_;
+        auto opened = Connection::open(options, dog_);
+        EXPECT_TRUE(opened.has_value());
+        return std::move(opened.value());
+    }
+    std::string sql(const std::string& statements) {
+        return test::shared_cluster().sql(url_, statements);
+    }
+    /// What a store says that is opened over the database.
+    Result<void> open(bool migrate) {
+        annal::PostgresOptions options;
+        options.url = url_;
+        options.migrate = migrate;
+        auto store = open_postgres_store(options, metrics_);
+        if (!store) return store.error();
+        return ok();
+    }
+
+    const std::string url_ = test::shared_cluster().create_database();
+    Metrics metrics_;
+    Watchdog dog_;
+};
+
+TEST_F(MigrationsTest, AreAppliedOnceByOneOfManyNodes) {
+    std::atomic<std::size_t> applied = 0;
+    std::atomic<int> newest = 0;
+    std::vector<std::thread> nodes;
+    for (int i = 0; i < 8; ++i) {
+        nodes.emplace_back([&] {
+            auto db = connect();
+            const auto report = migrate(*db);
+            ASSERT_TRUE(report.has_value()) << report.error().detail;
+            applied += report.value().applied.size();
+            newest = report.value().version;
+        });
+    }
+    for (std::thread& node : nodes) node.join();
+    EXPECT_EQ(applied, migrations().size());
+    EXPECT_EQ(newest, migrations().back().version);
+    EXPECT_EQ(sql("SELECT count(*) FROM schema_migrations"), std::to_string(migrations().size()));
+    EXPECT_TRUE(check_schema(*connect()).has_value());
+}
+
+TEST_F(MigrationsTest, AllOrNothing) {
+    auto db = connect();
+    const std::vector<Migration> broken{
+        {1, "0001_good.sql", "CREATE TABLE good (n int)"},
+        {2, "0002_bad.sql", "CREATE TABLE bad (n no_such_type)"}};
+    const auto report = migrate(*db, broken);
+    ASSERT_TRUE(report.has_error());
+    EXPECT_NE(report.error().detail.find("0002_bad.sql"), std::string::npos)
+        << report.error().detail;
+    EXPECT_EQ(sql("SELECT to_regclass('good') IS NULL"), "t");
+    EXPECT_EQ(sql("SELECT to_regclass('schema_migrations') IS NULL"), "t");
+    EXPECT_TRUE(migrate(*db).has_value()) << "the connection is as good as before";
+}
+
+TEST_F(MigrationsTest, OneThatWasMissingIsAppliedLater) {
+    auto db = connect();
+    ASSERT_TRUE(migrate(*db, migrations().first(1)).has_value());
+    EXPECT_EQ(check_schema(*db).error().code, Errc::conflict);
+    EXPECT_EQ(open(false).error().code, Errc::conflict);
+    const auto report = migrate(*db);
+    ASSERT_TRUE(report.has_value());
+    EXPECT_EQ(report.value().applied.size(), migrations().size() - 1);
+    EXPECT_TRUE(check_schema(*db).has_value());
+    EXPECT_TRUE(open(false).has_value());
+}
+
+TEST_F(MigrationsTest, AnEmptyDatabaseIsNoSchema) {
+    const auto checked = check_schema(*connect());
+    ASSERT_TRUE(checked.has_error());
+    EXPECT_EQ(checked.error().code, Errc::conflict);
+    EXPECT_NE(checked.error().detail.find("annal migrate"), std::string::npos);
+}
+
+TEST_F(MigrationsTest, OneThatWasChangedAfterwardsIsAConflict) {
+    ASSERT_TRUE(migrate(*connect()).has_value());
+    std::vector<Migration> changed(migrations().begin(), migrations().end());
+    const std::string other = std::string(changed[1].sql) + "-- one more word";
+    changed[1].sql = other;
+    const auto report = migrate(*connect(), changed);
+    ASSERT_TRUE(report.has_error());
+    EXPECT_EQ(report.error().code, Errc::conflict);
+    EXPECT_NE(report.error().detail.find(std::string(changed[1].name)), std::string::npos);
+    // Likewise when the database is what differs, and for a whole store.
+    sql("UPDATE schema_migrations SET checksum = 'another' WHERE version = 1");
+    EXPECT_EQ(migrate(*connect()).error().code, Errc::conflict);
+    EXPECT_EQ(check_schema(*connect()).error().code, Errc::conflict);
+    for (const bool migrates : {true, false})
+        EXPECT_EQ(open(migrates).error().code, Errc::conflict);
+}
+
+TEST_F(MigrationsTest, ANewerDatabaseIsLeftAsItIs) {
+    ASSERT_TRUE(migrate(*connect()).has_value());
+    sql("INSERT INTO schema_migrations (version, name, checksum) VALUES (9999, 'later.sql', 'x')");
+    const auto report = migrate(*connect());
+    ASSERT_TRUE(report.has_value()) << report.error().detail;
+    EXPECT_TRUE(report.value().applied.empty());
+    EXPECT_EQ(report.value().version, 9999);
+    EXPECT_TRUE(check_schema(*connect()).has_value());
+    EXPECT_TRUE(open(true).has_value());
+}
+
+TEST_F(MigrationsTest, ADatabaseForNewerRuntimesIsAConflict) {
+    ASSERT_TRUE(migrate(*connect()).has_value());
+    sql("UPDATE schema_compatibility SET oldest_runtime = " + std::to_string(kRuntimeGeneration + 1)
+    );
+    const auto report = migrate(*connect());
+    ASSERT_TRUE(report.has_error());
+    EXPECT_EQ(report.error().code, Errc::conflict);
+    EXPECT_NE(report.error().detail.find("install a newer version"), std::string::npos);
+    EXPECT_EQ(check_schema(*connect()).error().code, Errc::conflict);
+    for (const bool migrates : {true, false})
+        EXPECT_EQ(open(migrates).error().code, Errc::conflict);
+}
+
+}  // namespace
+}  // namespace annal::postgres

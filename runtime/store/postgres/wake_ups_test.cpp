@@ -1,0 +1,113 @@
+#include "runtime/store/postgres/wake_ups.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+
+#include "tests/support/postgres_cluster.h"
+
+namespace annal::postgres {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr auto kPatience = 30s;
+
+/// What a node was told.
+class Heard {
+public:
+    WakeUps::Appended listener() {
+        return [this](const std::vector<std::string>& projects) {
+            const std::lock_guard lock(mutex_);
+            told_.push_back(projects);
+            changed_.notify_all();
+        };
+    }
+    /// The next thing that it is told.
+    std::optional<std::vector<std::string>> next(std::chrono::milliseconds patience = kPatience) {
+        std::unique_lock lock(mutex_);
+        if (!changed_.wait_for(lock, patience, [this] { return told_.size() > seen_; }))
+            return std::nullopt;
+        return told_[seen_++];
+    }
+    std::size_t count() {
+        const std::lock_guard lock(mutex_);
+        return told_.size();
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<std::vector<std::string>> told_;
+    std::size_t seen_ = 0;
+};
+
+class WakeUpsTest : public testing::Test {
+protected:
+    WakeUpsTest() {
+        for (auto* node : {&a_, &b_}) {
+            (*node)->wake_ups.on_appended((*node)->heard.listener());
+            // Each new connection may have missed something.
+            EXPECT_THAT((*node)->heard.next(), testing::Optional(IsEmpty()));
+        }
+    }
+    struct Node {
+        Node(const std::string& url, Watchdog& watchdog)
+            : wake_ups({url, 5s, 10'000ms}, watchdog, metrics) {}
+        Metrics metrics;
+        Heard heard;
+        WakeUps wake_ups;
+    };
+
+    const std::string url_ = test::shared_cluster().create_database();
+    Watchdog watchdog_;
+    std::unique_ptr<Node> a_ = std::make_unique<Node>(url_, watchdog_);
+    std::unique_ptr<Node> b_ = std::make_unique<Node>(url_, watchdog_);
+};
+
+TEST_F(WakeUpsTest, OtherNodesAreToldWhichProjects) {
+    a_->wake_ups.note({"p", "q"});
+    EXPECT_THAT(b_->heard.next(), testing::Optional(ElementsAre("p", "q")));
+    b_->wake_ups.note({"r"});
+    EXPECT_THAT(a_->heard.next(), testing::Optional(ElementsAre("r")));
+    EXPECT_EQ(b_->heard.count(), 2U) << "a node does not hear itself";
+}
+
+TEST_F(WakeUpsTest, ManyAppendsAreOneWakeUp) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 2'000; ++i) a_->wake_ups.note({"p" + std::to_string(i % 10)});
+    a_->wake_ups.note({"last"});
+    std::size_t told = 0;
+    for (bool last = false; !last; ++told) {
+        const auto projects = b_->heard.next();
+        ASSERT_TRUE(projects.has_value());
+        last = std::find(projects->begin(), projects->end(), "last") != projects->end();
+    }
+    const auto took = std::chrono::steady_clock::now() - begin;
+    EXPECT_LE(told, 2 + static_cast<std::size_t>(took / 20ms));
+}
+
+TEST_F(WakeUpsTest, TooManyProjectsAreAllOfThem) {
+    std::set<std::string> projects;
+    for (int i = 0; i < 1'000; ++i) projects.insert("project_" + std::to_string(i));
+    a_->wake_ups.note(projects);
+    EXPECT_THAT(b_->heard.next(), testing::Optional(IsEmpty()));
+}
+
+TEST_F(WakeUpsTest, ANewConnectionMayHaveMissedEverything) {
+    test::shared_cluster().sql(
+        url_,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid()"
+    );
+    EXPECT_THAT(a_->heard.next(), testing::Optional(IsEmpty()));
+    EXPECT_THAT(b_->heard.next(), testing::Optional(IsEmpty()));
+    a_->wake_ups.note({"p"});
+    EXPECT_THAT(b_->heard.next(), testing::Optional(ElementsAre("p")));
+}
+
+}  // namespace
+}  // namespace annal::postgres
