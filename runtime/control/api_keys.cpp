@@ -357,6 +357,11 @@ Task<void> ApiKeys::flush_usage() {
     }
 }
 
+/// Whether another node may have made this key, or shut it off.
+bool ApiKeys::has_to_look(std::string_view secret) const {
+    return board_.has_other_nodes() && (board_.is_stale() || !knows_secret(secret));
+}
+
 Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view id) {
     const std::string hash = hash_of(secret);
     const TimeUs now = clock_.wall_us();
@@ -380,10 +385,7 @@ Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view
 
 Task<Result<http::Principal>> ApiKeys::authenticate(const http::Request& request) {
     BOOST_OUTCOME_CO_TRY(const Credentials credentials, find_credentials(request));
-    if (board_.is_stale()) {
-        BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
-    }
-    if (board_.has_other_nodes() && !knows_secret(credentials.secret)) {
+    if (has_to_look(credentials.secret)) {
         BOOST_OUTCOME_CO_TRYV(co_await board_.catch_up());
     }
     co_return check(credentials.secret, credentials.id);

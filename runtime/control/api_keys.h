@@ -77,6 +77,7 @@ private:
         ApiKey key;
         bool usage_changed = false;
     };
+    [[nodiscard]] bool has_to_look(std::string_view secret) const;
     [[nodiscard]] Result<http::Principal> check(std::string_view secret, std::string_view id);
     void put(ApiKey key);
     void merge(ApiKey key);

@@ -516,26 +516,31 @@ void Session::find_renderer(Turn& turn) const {
     if (match.nearest) turn.handler_ = match.nearest->handler;
 }
 
+namespace {
+
+/// Why no route serves it.
+Problem nothing_at(const Router& router, const Match& match, const Request& request) {
+    if (auto refusal = router.refusal()) return std::move(*refusal);
+    if (match.allow.empty())
+        return problem(404, "not_found", "there is nothing at " + shorten(request.path));
+    const std::string allow = join(match.allow);
+    Problem refusal = problem(
+        405,
+        "method_not_allowed",
+        shorten(request.method) + " is not possible at " + shorten(request.path) + ", but " + allow
+    );
+    refusal.headers.emplace_back("Allow", allow);
+    return refusal;
+}
+
+}  // namespace
+
 Task<std::optional<Problem>> Session::admit(Turn& turn) {
     Request& request = turn.request_;
     const Router& router = hub_->router();
     Match match = router.match(request.method, request.path);
     if (match.nearest) turn.handler_ = match.nearest->handler;
-    if (!match.route) {
-        if (auto refusal = router.refusal()) co_return refusal;
-        if (match.allow.empty()) {
-            co_return problem(404, "not_found", "there is nothing at " + shorten(request.path));
-        }
-        const std::string allow = join(match.allow);
-        Problem refusal = problem(
-            405,
-            "method_not_allowed",
-            shorten(request.method) + " is not possible at " + shorten(request.path) + ", but " +
-                allow
-        );
-        refusal.headers.emplace_back("Allow", allow);
-        co_return refusal;
-    }
+    if (!match.route) co_return nothing_at(router, match, request);
     turn.route_ = match.route;
     request.params = std::move(match.params);
     request.trigger = match.route->trigger;

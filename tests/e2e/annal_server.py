@@ -320,6 +320,7 @@ class Server:
             self.env["ANNAL_MANIFESTS"] = ":".join(paths)
         if database is None and STORE == "postgres":
             database = postgres_cluster.shared().create_database()
+        self.database = database
         if database is not None:
             self.use_database(database)
         self.env |= env or {}

@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from annal_server import BOOTSTRAP_KEY, PROJECT, Client, event, expect_problem
+from annal_server import BOOTSTRAP_KEY, PROJECT, STORE, Client, event, expect_problem
+from postgres_cluster import programs
 
 SECRET = re.compile(r"sk_live_[A-Za-z0-9_-]{20,}")
 KEY_ID = re.compile(r"apikey_[A-Za-z0-9_-]{10,}")
@@ -245,15 +247,17 @@ def test_secrets_are_in_no_log_line_and_no_file(make_server):
         assert secret not in shown
         assert secret[8:] not in shown
     assert wrong not in logs
-    files = [path for path in server.data_dir.rglob("*") if path.is_file()]
-    assert len(files) > 1
-    for path in files:
-        content = path.read_bytes()
+    stored = {path: path.read_bytes() for path in server.data_dir.rglob("*") if path.is_file()}
+    if server.database:
+        stored["the database"] = subprocess.check_output([programs() / "pg_dump", "--dbname", server.database])
+    assert len(stored) > 1
+    for path, content in stored.items():
         for secret in secrets:
             assert secret.encode() not in content, path
             assert secret[8:].encode() not in content, path
 
 
+@pytest.mark.skipif(STORE != "sqlite", reason="about SQLite's files")
 def test_the_data_folder_is_its_owners_alone(make_server):
     server = make_server().start()
     ring = server.data_dir / "keyring"
