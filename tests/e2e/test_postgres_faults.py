@@ -194,14 +194,18 @@ def test_a_network_that_loses_a_commit(cluster, database, make_server, lost):
     with TcpProxy(cluster.socket_path) as proxy:
         (server,), (client,) = nodes_of(make_server, proxy.url(database), 1)
         with Load(client, client) as load:
-            for _ in range(3):
+            # Not every COMMIT is an append's.
+            for _ in range(30):
                 load.await_progress()
                 proxy.cut_on(b"COMMIT", lost=lost)
                 assert proxy.await_cut()
-            load.await_progress()
+                load.await_progress()
+                if client.metric("annal_postgres_unknown_commits_total") >= 2:
+                    break
+            else:
+                raise AssertionError("no append lost its COMMIT")
         assert [p.refusals for p in load.posters] == [[], []]
         load.expect_kept(client)
-        assert client.metric("annal_postgres_unknown_commits_total") >= 3
         server.terminate()
 
 
