@@ -138,13 +138,8 @@ std::string in_one_line(std::string_view text) {
 
 std::string in_quotes(std::string_view text) {
     const bool cut = text.size() > kQuotedBytesMax;
-    if (cut) {
-        std::size_t end = kQuotedBytesMax;
-        // A cut must not leave half a character behind.
-        while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-        text = text.substr(0, end);
-    }
-    return '"' + in_one_line(text) + (cut ? "…\"" : "\"");
+    const auto shown = utf8_prefix(text, kQuotedBytesMax);
+    return '"' + in_one_line(shown) + (cut ? "…\"" : "\"");
 }
 
 std::string either(std::span<const std::string_view> words) {
