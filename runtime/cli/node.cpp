@@ -39,7 +39,9 @@ Result<std::unique_ptr<Node>> Node::reach(const NodeSettings& settings) {
 Result<LocalClient::Answer> Node::send(const LocalClient::Call& call) const {
     BOOST_OUTCOME_TRY(LocalClient::Answer answer, client_.send(call));
     if (answer.status / 100 == 2) return answer;
-    return refusal_of(answer);
+    Error refusal = refusal_of(answer);
+    if (answer.status == 503) refusal.detail += " (the node of " + data_dir_.string() + ")";
+    return refusal;
 }
 
 Result<json::value> Node::ask(const LocalClient::Call& call) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/json/value.hpp>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,15 +20,18 @@ public:
     /// @error what Runtime::start says, when none runs and none can be started.
     [[nodiscard]] static Result<std::unique_ptr<Node>> reach(const NodeSettings& settings);
 
-    /// @error of the answer when it is not 2xx, in the node's own words.
+    /// @error of the answer when it is not 2xx, in the node's own words; of a 503 also whose node it
+    /// is.
     [[nodiscard]] Result<LocalClient::Answer> send(const LocalClient::Call& call) const;
     /// `send`, and its body as JSON; null when it is empty.
     [[nodiscard]] Result<boost::json::value> ask(const LocalClient::Call& call) const;
 
 private:
-    explicit Node(const NodeSettings& settings) : client_(settings.unix_socket()) {}
+    explicit Node(const NodeSettings& settings)
+        : client_(settings.unix_socket()), data_dir_(settings.data_dir) {}
 
     LocalClient client_;
+    std::filesystem::path data_dir_;
     std::unique_ptr<Runtime> own_;
 };
 
