@@ -28,11 +28,12 @@ CREATE TABLE project_log (
     first_seq  bigint NOT NULL
 );
 
--- Where each month of a log begins.
+-- Where each month of a log begins. epoch rises with every erasure; whatever is cached about the month carries it.
 CREATE TABLE project_months (
     project_id text COLLATE "C" NOT NULL,
     month      date NOT NULL,
     first_seq  bigint NOT NULL,
+    epoch      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (project_id, month)
 );
 
@@ -51,11 +52,10 @@ CREATE TABLE tombstones (
 );
 
 -- Months that hold or held events, of whatever project. state: open; closed (takes no more events); sealed (and has all of
--- its indexes); dropped. epoch rises with every erasure; whatever is cached about a month carries it.
+-- its indexes); dropped.
 CREATE TABLE event_months (
     month date PRIMARY KEY,
-    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed', 'sealed', 'dropped')),
-    epoch bigint NOT NULL DEFAULT 0
+    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed', 'sealed', 'dropped'))
 );
 
 -- Counts of sealed months that somebody asked for.

@@ -200,9 +200,12 @@ TEST_F(PostgresPlans, EveryColumnOfASealedMonthHasItsIndex) {
             continue;
         Filter filter;
         filter.equals[c] = column == Column::action ? "billing.paid_7" : "rare";
-        const auto scans = plans_of(in_sealed(filter)).of(kSealed);
+        const Plans plans = plans_of(in_sealed(filter));
+        const auto scans = plans.of(kSealed);
         EXPECT_THAT(scans, Contains(HasSubstr("_" + std::string(name(column)))))
             << name(column) << testing::PrintToString(scans);
+        // A page, not the month: that is kEvents rows.
+        EXPECT_LT(plans.buffers, 300) << name(column);
     }
 }
 
@@ -268,6 +271,40 @@ TEST_F(PostgresPlans, CountsOfSealedMonthsAreRemembered) {
     before = mark();
     EXPECT_EQ(count().count, 7);
     EXPECT_THAT(plans_since(before).of(kSealed), Not(IsEmpty()));
+}
+
+TEST_F(PostgresPlans, AnErasureCostsOtherProjectsNoCounts) {
+    Filter filter;
+    filter.equals[static_cast<std::size_t>(Column::user_id)] = "user7";
+    const auto count = [&] { return threads_->run(store_->count("p", filter, kBudget)).value(); };
+    const std::int64_t all = count().count;
+    std::vector<AppendUnit> units{Unit("q").erase(7).build()};
+    ASSERT_TRUE(threads_->run(store_->append(units))[0].has_value());
+    const std::size_t before = mark();
+    EXPECT_EQ(count().count, all);
+    EXPECT_THAT(plans_since(before).of(kSealed), IsEmpty());
+}
+
+TEST_F(PostgresPlans, ActionsAreCountedInTheirIndex) {
+    const std::size_t before = mark();
+    const auto counts = threads_->run(store_->action_counts("p", kFebruary)).value();
+    EXPECT_GT(counts.size(), 20U);
+    const Plans plans = plans_since(before);
+    EXPECT_THAT(plans.of(kSealed), Contains(AllOf(HasSubstr("Index Only"), HasSubstr("action"))));
+    EXPECT_THAT(plans.scans, Each(Not(HasSubstr("Seq Scan on audit_events"))));
+}
+
+TEST_F(PostgresPlans, TheHeadOfALongLogIsFoundAtItsEnd) {
+    for (int i = 0; i < 300; ++i) {
+        std::vector<AppendUnit> units{Unit("long").event({{Column::action, Text("a.b")}}).build()};
+        ASSERT_TRUE(threads_->run(store_->append(units))[0].has_value());
+    }
+    const std::size_t before = mark();
+    std::vector<AppendUnit> units{Unit("long").event({{Column::action, Text("a.b")}}).build()};
+    ASSERT_TRUE(threads_->run(store_->append(units))[0].has_value());
+    const std::string log = cluster_->log().substr(before);
+    EXPECT_THAT(log, HasSubstr("Index Only Scan Backward using event_batches_pkey"));
+    EXPECT_THAT(log, Not(HasSubstr("Seq Scan on event_batches")));
 }
 
 TEST_F(PostgresPlans, AnEventIsFoundByItsId) {

@@ -15,8 +15,9 @@ constexpr const char* kEraseEvents =
     "WHERE e.project_id = a.project_id AND e.seq = a.seq AND NOT e.deleted "
     "RETURNING e.project_id, e.seq, e.created_at), "
     "stones AS (INSERT INTO tombstones SELECT project_id, seq FROM gone ON CONFLICT DO NOTHING) "
-    "UPDATE event_months SET epoch = epoch + 1 WHERE month IN (SELECT "
-    "date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM gone)";
+    "UPDATE project_months m SET epoch = epoch + 1 FROM (SELECT DISTINCT project_id, "
+    "date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month FROM gone) g "
+    "WHERE m.project_id = g.project_id AND m.month = g.month";
 constexpr const char* kMark =
     "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
     "NOTHING";

@@ -1,22 +1,25 @@
 #include "runtime/store/postgres/committed.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace annal::postgres {
 namespace {
 
-/// The heads, the clock and the newest month; one row at least.
-constexpr const char* kHeads =
-    "SELECT p.project_id, b.last_seq, b.last_at, b.digest, "
+/// The clock and the newest month, as they are once the locks are held.
+constexpr const char* kNow =
     "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint, "
     "(SELECT month FROM event_months ORDER BY month DESC LIMIT 1), "
-    "(SELECT state FROM event_months ORDER BY month DESC LIMIT 1) "
-    "FROM (SELECT 1) one LEFT JOIN unnest($1::text[]) p(project_id) ON true LEFT JOIN LATERAL ("
-    "SELECT last_seq, last_at, digest FROM event_batches e WHERE e.project_id = p.project_id "
-    "ORDER BY e.first_seq DESC LIMIT 1) b ON true";
+    "(SELECT state FROM event_months ORDER BY month DESC LIMIT 1)";
+// max() and no LIMIT: a database that is distributed by project can hand it down.
+constexpr const char* kHeads =
+    "SELECT b.project_id, b.last_seq, b.last_at, b.digest FROM unnest($1::text[]) p(project_id) "
+    "JOIN event_batches b ON b.project_id = p.project_id AND b.first_seq = (SELECT "
+    "max(e.first_seq) FROM event_batches e WHERE e.project_id = p.project_id)";
 constexpr const char* kKeys =
     "SELECT k.name, k.content, k.receipts FROM unnest($1::text[], $2::bytea[]) a(project_id, name) "
     "JOIN idempotency_keys k ON k.project_id = a.project_id AND k.name = a.name "
+    "AND k.project_id = ANY ($1) "
     "AND k.month >= date_trunc('month', $3::timestamptz AT TIME ZONE 'UTC')::date "
     "ORDER BY k.month";
 constexpr const char* kKv =
@@ -27,7 +30,7 @@ constexpr const char* kLive =
     "SELECT e.project_id, e.seq FROM unnest($1::text[], $2::bigint[]) a(project_id, seq) "
     "JOIN audit_events e ON e.project_id = a.project_id AND e.seq = a.seq "
     "LEFT JOIN project_log l ON l.project_id = a.project_id "
-    "WHERE NOT e.deleted AND e.seq >= coalesce(l.first_seq, 0)";
+    "WHERE e.project_id = ANY ($1) AND NOT e.deleted AND e.seq >= coalesce(l.first_seq, 0)";
 constexpr const char* kCursors =
     "SELECT l.project_id, l.name, CASE WHEN l.owner = '' THEN 0 ELSE l.fence END, l.cursor_seq "
     "FROM leases l JOIN unnest($1::text[], "
@@ -50,6 +53,24 @@ std::string locks_of(const std::set<std::string>& projects) {
         list += std::to_string(lock);
     }
     return "unnest('{" + list + "}'::bigint[]) k";
+}
+
+/// The locks that others hold, "1,2,…" or null; takes the rest.
+std::string busy_of(const std::set<std::string>& projects) {
+    return "(SELECT string_agg(k::text, ',') FILTER (WHERE NOT pg_try_advisory_xact_lock(k)) "
+           "FROM " +
+           locks_of(projects) + ")";
+}
+
+/// "1,2,…"
+std::set<std::int64_t> numbers_of(std::string_view list) {
+    std::set<std::int64_t> numbers;
+    std::int64_t number = 0;
+    for (const char* at = list.data(); at < list.data() + list.size(); ++at) {
+        at = std::from_chars(at, list.data() + list.size(), number).ptr;
+        numbers.insert(number);
+    }
+    return numbers;
 }
 
 std::string_view view(const KeyName& name) {
@@ -97,16 +118,14 @@ Result<void> Committed::begin(
 ) {
     // Whatever the database's default is: a snapshot from before the locks would be an old one.
     std::string begin = "BEGIN ISOLATION LEVEL READ COMMITTED;" + settings;
-    begin += "SELECT pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ")";
-    if (wait && !needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
-    if (!wait && !needs.projects.empty()) {
-        begin += ";SELECT k FROM " + locks_of(needs.projects) +
-                 " WHERE NOT pg_try_advisory_xact_lock(k)";
+    begin += "SELECT pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ");";
+    if (wait && !needs.projects.empty()) begin += take_append_locks(needs.projects) + ";";
+    const std::string busy = wait || needs.projects.empty() ? "null" : busy_of(needs.projects);
+    BOOST_OUTCOME_TRY(const auto now, db.run(begin + "SELECT " + busy + ", " + kNow));
+    read_now(now);
+    if (!needs.logs.empty()) {
+        BOOST_OUTCOME_TRY(read_heads(db, needs));
     }
-    BOOST_OUTCOME_TRY(const auto busy, db.run(begin));
-    if (!wait && !needs.projects.empty())
-        for (std::size_t i = 0; i < busy.size(); ++i) busy_.insert(busy.integer(i, 0));
-    BOOST_OUTCOME_TRY(read_heads(db, needs));
     if (!needs.keys.empty()) {
         BOOST_OUTCOME_TRY(read_keys(db, needs));
     }
@@ -128,17 +147,19 @@ Result<void> Committed::read_heads(Connection& db, const AppendNeeds& needs) {
     Params params;
     params.array(projects);
     BOOST_OUTCOME_TRY(const auto rows, db.run(kHeads, params));
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        if (rows.is_null(i, 0) || rows.is_null(i, 1)) continue;
+    for (std::size_t i = 0; i < rows.size(); ++i)
         heads_[std::string(rows.text(i, 0).view())] = {
             rows.integer(i, 1), rows.integer(i, 2), digest_of(rows.bytes(i, 3))};
-    }
-    now_ = stamps_ != nullptr ? stamps_->wall_us() : rows.integer(0, 4);
-    if (rows.is_null(0, 5)) return ok();
-    newest_month_ = parse_month(rows.text(0, 5).view());
-    const bool takes_more = rows.text(0, 6).view() == "open";
-    floor_ = start_of(takes_more ? *newest_month_ : next(*newest_month_));
     return ok();
+}
+
+void Committed::read_now(const Rows& rows) {
+    busy_ = numbers_of(rows.text(0, 0).view());
+    now_ = stamps_ != nullptr ? stamps_->wall_us() : rows.integer(0, 1);
+    if (rows.is_null(0, 2)) return;
+    newest_month_ = parse_month(rows.text(0, 2).view());
+    const bool takes_more = rows.text(0, 3).view() == "open";
+    floor_ = start_of(takes_more ? *newest_month_ : next(*newest_month_));
 }
 
 Result<void> Committed::read_keys(Connection& db, const AppendNeeds& needs) {

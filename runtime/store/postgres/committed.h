@@ -61,6 +61,7 @@ public:
     [[nodiscard]] Cursor cursor(const std::string& project, const std::string& name) const;
 
 private:
+    void read_now(const Rows& rows);
     Result<void> read_heads(Connection& db, const AppendNeeds& needs);
     Result<void> read_keys(Connection& db, const AppendNeeds& needs);
     Result<void> read_kv(Connection& db, const AppendNeeds& needs);

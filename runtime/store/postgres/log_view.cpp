@@ -23,7 +23,7 @@ std::string view_statement(const std::string& project) {
     return "SELECT b.last_seq, b.last_at, b.digest, coalesce((SELECT first_seq FROM project_log "
            "WHERE project_id = " +
            name +
-           "), 0), m.month, m.first_seq, e.state, e.epoch FROM (SELECT last_seq, last_at, digest "
+           "), 0), m.month, m.first_seq, e.state, m.epoch FROM (SELECT last_seq, last_at, digest "
            "FROM event_batches WHERE project_id = " +
            name +
            " ORDER BY first_seq DESC LIMIT 1) b LEFT JOIN (project_months m JOIN event_months e ON "

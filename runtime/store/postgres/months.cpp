@@ -35,7 +35,7 @@ std::string hide_statements(const std::string& month) {
            "= " +
            month +
            " ON CONFLICT (project_id) DO UPDATE SET first_seq = excluded.first_seq;"
-           "UPDATE event_months SET state = 'dropped', epoch = epoch + 1 WHERE month = " +
+           "UPDATE event_months SET state = 'dropped' WHERE month = " +
            month + ";DELETE FROM project_months WHERE month = " + month +
            ";DELETE FROM project_actions WHERE month = " + month +
            ";DELETE FROM month_counts WHERE month = " + month + ";COMMIT";
