@@ -160,6 +160,15 @@ public:
         return measured;
     }
 
+    [[nodiscard]] bool is_shared() const override { return true; }
+    [[nodiscard]] std::shared_ptr<void> hold_snapshot() override {
+        return std::make_shared<test::PsqlRun>(
+            url_,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM event_months; "
+            "SELECT pg_sleep(3600)"
+        );
+    }
+
     [[nodiscard]] IngestBudget ingest_budget() const override { return {0, 0.6}; }
     [[nodiscard]] double page_budget_ms() const override { return 4; }
 

@@ -49,6 +49,11 @@ public:
     /// Of the rows that this scenario reads; nothing where there is no such statement.
     [[nodiscard]] virtual std::optional<Times> select_times(const std::string& scenario) = 0;
 
+    /// Several servers can have it at once.
+    [[nodiscard]] virtual bool is_shared() const { return false; }
+    /// A reader that keeps seeing the store as it is now, until it is let go of.
+    [[nodiscard]] virtual std::shared_ptr<void> hold_snapshot() { return nullptr; }
+
     [[nodiscard]] virtual IngestBudget ingest_budget() const = 0;
     [[nodiscard]] virtual double page_budget_ms() const = 0;
 };

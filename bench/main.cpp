@@ -29,6 +29,8 @@ constexpr Named kScenarios[] = {
     {"ingest_singles", ingest_singles},
     {"reads", reads},
     {"exports", exports},
+    {"two_nodes", two_nodes},
+    {"held_snapshot", held_snapshot},
 };
 
 void machine(const Setting& setting) {
@@ -83,7 +85,8 @@ int main(int argc, char** argv) {
     app.add_option(
         "scenarios",
         scenarios,
-        "ingest_batches, ingest_singles, reads, exports, stream; default: all"
+        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream; "
+        "default: all"
     );
     CLI11_PARSE(app, argc, argv);
     setting.program = std::filesystem::absolute(setting.program);

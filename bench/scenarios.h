@@ -35,6 +35,11 @@ void ingest_singles(const Setting& setting, const ServerProcess& server);
 /// Reads while 12 000 events/s come in.
 void reads(const Setting& setting, const ServerProcess& server);
 void exports(const Setting& setting, const ServerProcess& server);
+/// Where servers can share the store: a second one beside `server`, both appending to one project.
+void two_nodes(const Setting& setting, const ServerProcess& server);
+/// Where servers can share the store: single events with and without a snapshot that is held
+/// meanwhile.
+void held_snapshot(const Setting& setting, const ServerProcess& server);
 /// Starts a server of its own, with a stream.
 void stream(const Setting& setting);
 

@@ -394,39 +394,5 @@ TEST_F(PostgresOrder, TwoNodesHaveTheirShareOfOneLog) {
     expect_sound();
 }
 
-// By hand, with ANNAL_ORDER_SNAPSHOT_SECONDS: what a snapshot that is held for long costs. Rounds
-// with and without one alternate.
-TEST_F(PostgresOrder, AHeldSnapshotDoesNotSlowAppends) {
-    const int seconds = seconds_of("ANNAL_ORDER_SNAPSHOT_SECONDS", 0);
-    if (seconds == 0) GTEST_SKIP() << "a measurement: ANNAL_ORDER_SNAPSHOT_SECONDS=120";
-    open(1);
-    Session reader(url_);
-    std::vector<double> ratios;
-    constexpr int kRounds = 6;
-    std::atomic<int> appended = 0;
-    const auto rate = [&] {
-        const int before = appended;
-        std::this_thread::sleep_for(milliseconds(seconds * 1'000 / (2 * kRounds)));
-        return static_cast<double>(appended - before);
-    };
-    Crowd callers(3, [&](int t, int n) {
-        expect_append(node(0), named_unit("p", std::to_string(t) + "/" + std::to_string(n), 1));
-        ++appended;
-    });
-    for (int round = 0; round < kRounds; ++round) {
-        const double free = rate();
-        reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM event_batches");
-        const double held = rate();
-        reader.run("COMMIT");
-        ratios.push_back(held / free);
-        std::printf("without %.0f, with %.0f appends: %.3f\n", free, held, held / free);
-    }
-    callers.stop();
-    std::sort(ratios.begin(), ratios.end());
-    const double median = (ratios[kRounds / 2 - 1] + ratios[kRounds / 2]) / 2;
-    std::printf("median %.3f\n", median);
-    EXPECT_GT(median, 0.9);
-}
-
 }  // namespace
 }  // namespace annal::test
