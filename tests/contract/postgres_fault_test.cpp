@@ -28,11 +28,6 @@ PostgresCluster& own_cluster() {
     return *cluster;
 }
 
-std::string name_in(const std::string& url) {
-    const auto begin = url.find("///") + 3;
-    return url.substr(begin, url.find('?') - begin);
-}
-
 annal::PostgresOptions impatient() {
     annal::PostgresOptions options;
     options.statement_timeout = 1'500ms;

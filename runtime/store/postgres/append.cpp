@@ -343,7 +343,7 @@ Append::End Append::resolve(Work& work) {
         if (!connection) break;
         Connection& db = *connection.value();
         db.set_deadline(end);
-        const auto committed = was_committed(db, work.needs, work.batches, work.mark);
+        const auto committed = was_committed(db, work.batches, work.mark);
         db.rollback();
         if (committed.has_value() && committed.value()) announce(work);
         if (committed.has_value()) return committed.value() ? End::committed : End::again;

@@ -271,15 +271,13 @@ Result<void> AppendRows::erase_events(Connection& db) const {
 }
 
 Result<bool> was_committed(
-    Connection& db,
-    const AppendNeeds& needs,
-    const std::vector<AppendRows::Batch>& batches,
-    const CommitMark& mark
+    Connection& db, const std::vector<AppendRows::Batch>& batches, const CommitMark& mark
 ) {
-    std::string begin = "BEGIN; SET LOCAL lock_timeout = '10s'";
-    if (!needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
-    BOOST_OUTCOME_TRYV(db.run(begin));
+    // What is read after the wait has to have a snapshot of its own.
+    const std::string begin =
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s'";
     if (batches.empty()) {
+        BOOST_OUTCOME_TRYV(db.run(begin));
         // Waits for the end of a transaction that has inserted it.
         Params params;
         params.text(mark.project).bytes(mark.id);
@@ -287,6 +285,7 @@ Result<bool> was_committed(
         return rows.changed() == 0;
     }
     const AppendRows::Batch& first = batches.front();
+    BOOST_OUTCOME_TRYV(db.run(begin + ";" + take_append_locks({first.project})));
     Params key;
     key.text(first.project).number(first.first_seq).bytes(first.digest);
     BOOST_OUTCOME_TRY(

@@ -87,14 +87,12 @@ private:
     std::set<std::pair<std::string, Seq>> erased_;
 };
 
-/// Whether a transaction whose COMMIT had no answer was committed: takes the append locks, which
-/// waits until it has ended, and looks for its batches; for its mark when it had none.
+/// Whether a transaction whose COMMIT had no answer was committed: takes the append lock of its
+/// first batch, which waits until it has ended, and looks for the batch; for its mark when it had
+/// none. Who writes another of its logs meanwhile is not waited for.
 /// Leaves a transaction open. @error  It could not be found out now.
 [[nodiscard]] Result<bool> was_committed(
-    Connection& db,
-    const AppendNeeds& needs,
-    const std::vector<AppendRows::Batch>& batches,
-    const CommitMark& mark
+    Connection& db, const std::vector<AppendRows::Batch>& batches, const CommitMark& mark
 );
 
 }  // namespace annal::postgres

@@ -9,7 +9,8 @@ namespace {
 
 // An arbitrary number that every runtime agrees on.
 constexpr const char* kBegin =
-    "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(4711000000000000001)";
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '60s'; SELECT "
+    "pg_advisory_xact_lock(4711000000000000001)";
 constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL, "
     "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"

@@ -33,6 +33,9 @@ protected:
         return ok();
     }
 
+    static constexpr const char* kWaiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+        "wait_event_type = 'Lock'";
     const std::string url_ = test::shared_cluster().create_database();
     Metrics metrics_;
     Watchdog dog_;
@@ -55,6 +58,26 @@ TEST_F(MigrationsTest, AreAppliedOnceByOneOfManyNodes) {
     EXPECT_EQ(applied, migrations().size());
     EXPECT_EQ(newest, migrations().back().version);
     EXPECT_EQ(sql("SELECT count(*) FROM schema_migrations"), std::to_string(migrations().size()));
+    EXPECT_TRUE(check_schema(*connect()).has_value());
+}
+
+// Where transactions have one snapshot unless they say otherwise, it must not be older than the
+// lock.
+TEST_F(MigrationsTest, OfANodeThatWaitedAreThoseThatAreStillMissing) {
+    sql("ALTER DATABASE " + sql("SELECT current_database()") +
+        " SET default_transaction_isolation = 'repeatable read'");
+    auto first = connect();
+    ASSERT_TRUE(first->run("BEGIN; SELECT pg_advisory_xact_lock(4711000000000000001)"));
+    std::vector<std::thread> nodes;
+    for (int i = 0; i < 2; ++i) {
+        nodes.emplace_back([&] {
+            const auto report = migrate(*connect());
+            EXPECT_TRUE(report.has_value()) << report.error().detail;
+        });
+    }
+    while (sql(kWaiting) != "2") std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(first->run("COMMIT"));
+    for (std::thread& node : nodes) node.join();
     EXPECT_TRUE(check_schema(*connect()).has_value());
 }
 

@@ -23,7 +23,8 @@ constexpr const char* kStates =
     "event_months ORDER BY month";
 // Shortly: whoever appends meanwhile waits behind us.
 constexpr const char* kBegin =
-    "BEGIN;SET LOCAL lock_timeout = '2s';SET LOCAL statement_timeout = '60s';"
+    "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL lock_timeout = '2s';SET LOCAL "
+    "statement_timeout = '60s';"
     "SELECT pg_advisory_xact_lock(4711000000000000003)";
 
 /// What the readers of each log see, and what is known of the month, in one transaction.

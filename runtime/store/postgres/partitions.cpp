@@ -6,11 +6,13 @@ namespace annal::postgres {
 namespace {
 
 constexpr const char* kBegin =
-    "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '10s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; SET LOCAL "
+    "statement_timeout = '10s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
 // Nobody waits long behind us: whoever wants the parent meanwhile queues behind this lock.
 constexpr const char* kBeginDrop =
-    "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '30s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '200ms'; SET LOCAL "
+    "statement_timeout = '30s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
 constexpr const char* kList =
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "

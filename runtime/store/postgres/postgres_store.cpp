@@ -319,7 +319,8 @@ private:
             Connection& db = *connection.value();
             db.set_deadline(std::chrono::steady_clock::now() + kLookup);
             const auto done = db.run(
-                "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', "
+                "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '5s';INSERT "
+                "INTO kv VALUES ('', "
                 "'host.probe', '', '') ON CONFLICT (project_id, space, key) DO UPDATE SET value = "
                 "'';COMMIT"
             );
