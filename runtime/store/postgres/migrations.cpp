@@ -25,18 +25,6 @@ std::string checksum(const Migration& migration) {
     return to_hex(sha256(migration.sql));
 }
 
-Result<void> check_generation(Connection& db) {
-    BOOST_OUTCOME_TRY(const auto rows, db.run(kOldest));
-    if (rows.size() == 1 && rows.integer(0, 0) > kRuntimeGeneration) {
-        return Error{
-            Errc::conflict,
-            "the database serves runtimes of generation " + std::to_string(rows.integer(0, 0)) +
-                " and newer, this one is of generation " + std::to_string(kRuntimeGeneration) +
-                ": install a newer version"};
-    }
-    return ok();
-}
-
 /// Those of `known` that are missing.
 Result<std::vector<const Migration*>> missing(Connection& db, std::span<const Migration> known) {
     BOOST_OUTCOME_TRY(const auto rows, db.run(kApplied));
@@ -87,6 +75,18 @@ Result<MigrationReport> apply(Connection& db, std::span<const Migration> known) 
 }
 
 }  // namespace
+
+Result<void> check_generation(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kOldest));
+    if (rows.size() == 1 && rows.integer(0, 0) > kRuntimeGeneration) {
+        return Error{
+            Errc::conflict,
+            "the database serves runtimes of generation " + std::to_string(rows.integer(0, 0)) +
+                " and newer, this one is of generation " + std::to_string(kRuntimeGeneration) +
+                ": install a newer version"};
+    }
+    return ok();
+}
 
 Result<MigrationReport> migrate(Connection& db, std::span<const Migration> known) {
     db.set_deadline(std::chrono::steady_clock::now() + std::chrono::minutes(30));

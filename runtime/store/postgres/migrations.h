@@ -37,6 +37,9 @@ struct MigrationReport {
     Connection& db, std::span<const Migration> known = migrations()
 );
 
+/// @error Errc::conflict  The database serves only newer runtimes, perhaps since another program's
+///                        `migrate`.
+[[nodiscard]] Result<void> check_generation(Connection& db);
 /// Names of those that `migrate` would apply, without writing. Errors as there.
 [[nodiscard]] Result<std::vector<std::string_view>> missing_migrations(Connection& db);
 /// @error Errc::conflict  As above, and when something is missing.
