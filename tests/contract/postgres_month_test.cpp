@@ -2,6 +2,7 @@
 #include "runtime/store/postgres/partitions.h"
 #include "tests/contract/postgres_nodes.h"
 #include "tests/support/postgres_cluster.h"
+#include "tests/support/tcp_proxy.h"
 
 namespace annal::test {
 namespace {
@@ -36,6 +37,22 @@ protected:
     }
     bool has_partition(const std::string& month) {
         return partitions("audit_events").find(month) != std::string::npos;
+    }
+
+    std::string state() {
+        return Session(url_).value("SELECT state FROM event_months WHERE month = '2026-03-01'");
+    }
+    /// Rows of March.
+    std::int64_t rows(const std::string& table) {
+        return Session(url_).number(
+            "SELECT count(*) FROM " + table + " WHERE month = '2026-03-01'"
+        );
+    }
+    Result<void> drop_march(Node& node) { return run_task(node->drop_month(month_of(kStart))); }
+    static Filter by_actor(const std::string& actor) {
+        Filter filter;
+        filter.equals[static_cast<std::size_t>(Column::actor_id)] = actor;
+        return filter;
     }
 
     const std::string url_ = shared_cluster().create_database();
@@ -144,6 +161,46 @@ TEST_F(PostgresMonth, DroppingOneHoldsNoAppend) {
     EXPECT_EQ(node.all("p").front(), 500);
     EXPECT_EQ(node.all("p").size(), 10U + static_cast<std::size_t>(appended));
 }
+
+// Its transaction failed before it had begun: the next one must not be in it.
+TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session other(url_);
+    other.run("SELECT pg_advisory_lock(4711000000000000002)");
+    EXPECT_TRUE(drop_march(node).has_value());
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_TRUE(has_partition("2026_03"));
+    other.run("SELECT pg_advisory_unlock(4711000000000000002)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_FALSE(has_partition("2026_03"));
+}
+
+/// A node whose calls pass a network that can fail, its keeper's apart.
+class PostgresMonthDrop : public PostgresMonth {
+protected:
+    PostgresMonthDrop() {
+        auto far = options();
+        far.direct_url = url_;
+        far.read_connections = 1;
+        node_ = std::make_unique<Node>(proxy_.url(name_in(url_)), far);
+        append(*node_, "old");
+        clock_.step_to(kStart + 35 * kDayUs);
+        append(*node_, "new");
+        EXPECT_EQ(node_->all("p").size(), 2U) << "the connection is there";
+    }
+    void expect_dropped() {
+        const auto dropped = drop_march(*node_);
+        EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+        EXPECT_EQ(state(), "dropped");
+        EXPECT_EQ(drop_march(*node_).error().code, Errc::not_found) << "it is not there any more";
+    }
+    TcpProxy proxy_{shared_cluster().socket_path()};
+    std::unique_ptr<Node> node_;
+};
 
 }  // namespace
 }  // namespace annal::test
