@@ -162,6 +162,38 @@ TEST_F(PostgresMonth, DroppingOneHoldsNoAppend) {
     EXPECT_EQ(node.all("p").size(), 10U + static_cast<std::size_t>(appended));
 }
 
+// Two that build one index fail each other.
+TEST_F(PostgresMonth, TwoNodesSealOneTogether) {
+    Node first(url_, options()), second(url_, options());
+    for (int i = 0; i < 20; ++i) append(first, "old " + std::to_string(i), 1'000);
+    clock_.step_to(kStart + 35 * kDayUs);
+    std::thread other([&] { EXPECT_TRUE(postgres::settle(second.store(), 120s)); });
+    EXPECT_TRUE(postgres::settle(first.store(), 120s));
+    other.join();
+    EXPECT_EQ(state(), "sealed");
+    EXPECT_EQ(
+        Session(url_).value(
+            "SELECT count(*) || ' ' || bool_and(indisvalid) FROM pg_index WHERE indrelid = "
+            "'audit_events_2026_03'::regclass"
+        ),
+        "16 true"
+    );
+}
+
+TEST_F(PostgresMonth, OneThatAnotherNodeSealsIsLeftToIt) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    Session other(url_);
+    other.run("SELECT pg_advisory_lock(4711000000000000004)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(state(), "open");
+    other.run("SELECT pg_advisory_unlock(4711000000000000004)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(state(), "sealed");
+    EXPECT_TRUE(other.run("SELECT pg_try_advisory_lock(4711000000000000004)").boolean(0, 0));
+}
+
 // Its transaction failed before it had begun: the next one must not be in it.
 TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
     Node node(url_, options());

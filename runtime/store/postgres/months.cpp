@@ -27,6 +27,10 @@ constexpr const char* kBegin =
     "statement_timeout = '60s';"
     "SELECT pg_advisory_xact_lock(4711000000000000003)";
 
+// Of the session: indexes are built outside of transactions.
+constexpr const char* kTakeTurn = "SELECT pg_try_advisory_lock(4711000000000000004)";
+constexpr const char* kEndTurn = "SELECT pg_advisory_unlock(4711000000000000004)";
+
 /// What the readers of each log see, and what is known of the month, in one transaction.
 std::string hide_statements(const std::string& month) {
     return "INSERT INTO project_log (project_id, first_seq) SELECT m.project_id, coalesce((SELECT "
@@ -179,6 +183,25 @@ Result<void> seal(Connection& db, const MonthState& month) {
     return make_indexes(db, month.month);
 }
 
+/// Months that are over and not sealed.
+Result<std::vector<MonthState>> finished(Connection& db, TimeUs now) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(auto months, read_states(db, now));
+    std::erase_if(months.list, [&](const MonthState& month) {
+        const bool over = months.now >= start_of(next(month.month)) + kGrace;
+        return !over || (month.state != "open" && month.state != "closed");
+    });
+    return std::move(months.list);
+}
+
+Result<void> seal_all(Connection& db, TimeUs now) {
+    BOOST_OUTCOME_TRY(const auto months, finished(db, now));
+    for (const MonthState& month : months) {
+        BOOST_OUTCOME_TRYV(seal(db, month));
+    }
+    return ok();
+}
+
 }  // namespace
 
 Result<std::vector<MonthInfo>> list_months(Connection& db) {
@@ -221,15 +244,18 @@ Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
 }
 
 Result<void> seal_finished(Connection& db, TimeUs now) {
+    BOOST_OUTCOME_TRY(const auto waiting, finished(db, now));
+    if (waiting.empty()) return ok();
+    BOOST_OUTCOME_TRY(const auto turn, db.run(kTakeTurn));
+    if (!turn.boolean(0, 0)) return ok();
+    auto sealed = seal_all(db, now);
+    if (sealed.has_error()) db.rollback();
     set_patience(db, std::chrono::seconds(30));
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    for (const MonthState& month : months.list) {
-        const bool over = months.now >= start_of(next(month.month)) + kGrace;
-        if (over && (month.state == "open" || month.state == "closed")) {
-            BOOST_OUTCOME_TRYV(seal(db, month));
-        }
+    // A connection that is lost has given its turn back.
+    if (!db.is_lost()) {
+        BOOST_OUTCOME_TRYV(db.run(kEndTurn));
     }
-    return ok();
+    return sealed;
 }
 
 }  // namespace annal::postgres

@@ -26,7 +26,8 @@ namespace annal::postgres {
 
 /// Seals each month that is over: nothing is stamped into it any more, whatever the clocks say.
 /// Then it gets the indexes that an open month does without, one after the other, beside everything
-/// that goes on.
+/// that goes on. Nodes that would build the same index fail each other: what another one is at is
+/// left to it. The turn belongs to the session, so the connection must not lead to a pooler.
 /// @param now  kNoTime: the database's clock
 [[nodiscard]] Result<void> seal_finished(Connection& db, TimeUs now);
 
