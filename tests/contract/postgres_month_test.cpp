@@ -194,6 +194,67 @@ TEST_F(PostgresMonth, OneThatAnotherNodeSealsIsLeftToIt) {
     EXPECT_TRUE(other.run("SELECT pg_try_advisory_lock(4711000000000000004)").boolean(0, 0));
 }
 
+// An append that takes long holds the barrier; a month that is closed needs it no more.
+TEST_F(PostgresMonth, AClosedOneIsDroppedBesideAppends) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session appending(url_);
+    appending.run("BEGIN; SELECT pg_advisory_xact_lock_shared(4711000000000000003)");
+    const auto dropped = drop_march(node);
+    EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+    EXPECT_EQ(run_task(node->log_state("p")).value().first_seq, 1);
+}
+
+TEST_F(PostgresMonth, WhatIsKnownOfADroppedOneGoesAfterwards) {
+    Node node(url_, options());
+    append(node, "old", 10);
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new", 3);
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 13);
+    EXPECT_EQ(rows("month_counts"), 1);
+    EXPECT_EQ(rows("project_actions"), 2);
+    Session reader(url_);
+    reader.run("BEGIN; LOCK TABLE project_actions, month_counts IN SHARE MODE");
+    const auto dropped = drop_march(node);
+    EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 3);
+    ScanRequest request;
+    request.project = "p";
+    request.filter.actions = {{ActionPattern::Kind::prefix, "order."}};
+    EXPECT_EQ(run_task(node->scan(request)).value().batch.events.size(), 3U);
+    reader.run("COMMIT");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(rows("month_counts"), 0);
+    EXPECT_EQ(rows("project_actions"), 0);
+    EXPECT_FALSE(has_partition("2026_03"));
+}
+
+// Where transactions have one snapshot unless they say otherwise, it must not be older than the
+// barrier.
+TEST_F(PostgresMonth, ALogThatEntersItLastIsDroppedWithIt) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    Session late(url_);
+    late.run(
+        "ALTER DATABASE " + name_in(url_) + " SET default_transaction_isolation = 'repeatable read'"
+    );
+    late.run(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared(4711000000000000003);"
+        "INSERT INTO project_months VALUES ('late', '2026-03-01', 0);"
+        "INSERT INTO event_batches VALUES ('late', 0, 4, 0, '', '')"
+    );
+    std::thread other([&] { EXPECT_TRUE(drop_march(node).has_value()); });
+    EXPECT_TRUE(await_waiters(url_, 1));
+    late.run("COMMIT");
+    other.join();
+    EXPECT_EQ(run_task(node->log_state("late")).value().first_seq, 5);
+}
+
 // Its transaction failed before it had begun: the next one must not be in it.
 TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
     Node node(url_, options());

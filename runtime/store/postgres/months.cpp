@@ -1,5 +1,7 @@
 #include "runtime/store/postgres/months.h"
 
+#include <algorithm>
+
 #include "runtime/core/log.h"
 #include "runtime/store/postgres/committed.h"
 #include "runtime/store/postgres/selection.h"
@@ -21,17 +23,17 @@ constexpr const char* kList =
 constexpr const char* kStates =
     "SELECT month, state, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM "
     "event_months ORDER BY month";
-// Shortly: whoever appends meanwhile waits behind us.
 constexpr const char* kBegin =
-    "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL lock_timeout = '2s';SET LOCAL "
-    "statement_timeout = '60s';"
-    "SELECT pg_advisory_xact_lock(4711000000000000003)";
-
+    "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL lock_timeout = '2s';"
+    "SET LOCAL statement_timeout = '60s'";
+constexpr const char* kDropped =
+    "SELECT month FROM event_months WHERE state = 'dropped' AND to_regclass('audit_events_' || "
+    "to_char(month, 'YYYY_MM')) IS NOT NULL ORDER BY month";
 // Of the session: indexes are built outside of transactions.
 constexpr const char* kTakeTurn = "SELECT pg_try_advisory_lock(4711000000000000004)";
 constexpr const char* kEndTurn = "SELECT pg_advisory_unlock(4711000000000000004)";
 
-/// What the readers of each log see, and what is known of the month, in one transaction.
+/// What the readers of each log see, in one transaction.
 std::string hide_statements(const std::string& month) {
     return "INSERT INTO project_log (project_id, first_seq) SELECT m.project_id, coalesce((SELECT "
            "min(n.first_seq) FROM project_months n WHERE n.project_id = m.project_id AND n.month > "
@@ -41,9 +43,23 @@ std::string hide_statements(const std::string& month) {
            month +
            " ON CONFLICT (project_id) DO UPDATE SET first_seq = excluded.first_seq;"
            "UPDATE event_months SET state = 'dropped', epoch = epoch + 1 WHERE month = " +
-           month + ";DELETE FROM project_months WHERE month = " + month +
-           ";DELETE FROM project_actions WHERE month = " + month +
-           ";DELETE FROM month_counts WHERE month = " + month + ";COMMIT";
+           month + ";DELETE FROM project_months WHERE month = " + month;
+}
+
+/// Rows that nobody reads once the month is hidden.
+std::string prune_actions(const std::string& month) {
+    return "DELETE FROM project_actions d USING (SELECT project_id, month, action FROM "
+           "project_actions WHERE month = " +
+           month +
+           " LIMIT 10000) a WHERE d.project_id = a.project_id AND d.month = a.month AND d.action = "
+           "a.action";
+}
+std::string prune_counts(const std::string& month) {
+    return "DELETE FROM month_counts d USING (SELECT project_id, month, filter FROM month_counts "
+           "WHERE month = " +
+           month +
+           " LIMIT 10000) a WHERE d.project_id = a.project_id AND d.month = a.month AND d.filter = "
+           "a.filter";
 }
 
 // The last batch of each log stays: it is its head. By keys: a ctid means something in one table
@@ -80,35 +96,29 @@ Result<Months> read_states(Connection& db, TimeUs now) {
     return months;
 }
 
-Result<void> may_hide(const Months& months, Month month) {
-    bool found = false, older = false;
-    for (const MonthState& known : months.list) {
-        if (known.state == "dropped") continue;
-        older = older || known.month < month;
-        found = found || known.month == month;
-    }
-    if (!found) return Error{Errc::not_found, "there are no events of that month"};
-    if (older) return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
+/// The state of a month that may be hidden.
+/// @param again  a month that is hidden is no error
+Result<std::string> state_to_hide(const Months& months, Month month, bool again) {
+    const auto& list = months.list;
+    const auto is_there = [](const MonthState& known) { return known.state != "dropped"; };
+    const auto found = std::find_if(list.begin(), list.end(), [&](const MonthState& known) {
+        return known.month == month;
+    });
+    if (found == list.end() || (!is_there(*found) && !again))
+        return Error{Errc::not_found, "there are no events of that month"};
+    if (std::any_of(list.begin(), found, is_there))
+        return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
     if (months.now < start_of(next(month)) + kGrace)
         return Error{Errc::conflict, "the month is still open for appends"};
-    return ok();
+    return found->state;
 }
 
-Result<void> finish(Connection& db, Result<void> done) {
-    if (done.has_error()) db.rollback();
-    return done;
-}
-
-Result<void> hide_locked(Connection& db, Month month, TimeUs now) {
-    // Once more, now that nobody appends.
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    BOOST_OUTCOME_TRY(may_hide(months, month));
-    BOOST_OUTCOME_TRYV(db.run(hide_statements("'" + month_text(month) + "'")));
-    return ok();
+std::string literal(Month month) {
+    return "'" + month_text(month) + "'";
 }
 
 /// Deletes in pieces, so that no transaction is long.
-Result<void> prune(Connection& db, const char* statement) {
+Result<void> prune(Connection& db, const std::string& statement) {
     for (;;) {
         BOOST_OUTCOME_TRY(const auto rows, db.run(statement));
         if (rows.changed() == 0) return ok();
@@ -119,11 +129,28 @@ void set_patience(Connection& db, std::chrono::seconds patience) {
     db.set_deadline(std::chrono::steady_clock::now() + patience);
 }
 
+/// Waits until the appends that are under way have ended: later ones stamp no event into the month.
+/// In one round trip, since whoever appends meanwhile waits behind us.
 Result<void> close_to_appends(Connection& db, Month month) {
-    BOOST_OUTCOME_TRYV(db.run(
-        "UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = '" +
-        month_text(month) + "';COMMIT"
-    ));
+    const auto closed = db.run(
+        kBegin + (";SELECT pg_advisory_xact_lock(" + std::to_string(kMonthBarrier)) +
+        ");UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = " +
+        literal(month) + ";COMMIT"
+    );
+    if (closed.has_error()) {
+        db.rollback();
+        return closed.error();
+    }
+    log::info("postgres.month_closed", {{"month", month_text(month)}});
+    return ok();
+}
+
+Result<void> hide_closed(Connection& db, Month month, TimeUs now, bool again) {
+    // Once more: another node may have hidden it while this one waited for the row.
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
+    BOOST_OUTCOME_TRY(const auto state, state_to_hide(months, month, again));
+    if (state == "dropped") return ok();
+    BOOST_OUTCOME_TRYV(db.run(hide_statements(literal(month))));
     return ok();
 }
 
@@ -171,14 +198,7 @@ Result<void> make_indexes(Connection& db, Month month) {
 Result<void> seal(Connection& db, const MonthState& month) {
     set_patience(db, std::chrono::seconds(90));
     if (month.state == "open") {
-        Result<void> done = ok();
-        if (auto begun = db.run(kBegin); begun.has_error()) {
-            done = begun.error();
-        } else {
-            done = close_to_appends(db, month.month);
-        }
-        BOOST_OUTCOME_TRYV(finish(db, std::move(done)));
-        log::info("postgres.month_closed", {{"month", month_text(month.month)}});
+        BOOST_OUTCOME_TRYV(close_to_appends(db, month.month));
     }
     return make_indexes(db, month.month);
 }
@@ -218,24 +238,32 @@ Result<std::vector<MonthInfo>> list_months(Connection& db) {
     return months;
 }
 
-Result<void> hide_month(Connection& db, Month month, TimeUs now) {
+Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again) {
     set_patience(db, std::chrono::seconds(70));
     BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    BOOST_OUTCOME_TRY(may_hide(months, month));
-    if (auto begun = db.run(kBegin); begun.has_error()) return finish(db, begun.error());
-    return finish(db, hide_locked(db, month, now));
+    BOOST_OUTCOME_TRY(const auto state, state_to_hide(months, month, again));
+    if (state == "open") {
+        BOOST_OUTCOME_TRYV(close_to_appends(db, month));
+    }
+    const std::string begin = std::string(kBegin) +
+                              ";SELECT 1 FROM event_months WHERE month = " + literal(month) +
+                              " FOR UPDATE";
+    return transact(db, begin, [&] { return hide_closed(db, month, now, again); });
 }
 
 Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
-    set_patience(db, std::chrono::seconds(30));
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, kNoTime));
+    set_patience(db, std::chrono::minutes(10));
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kDropped));
     bool clean = true;
-    for (const MonthState& month : months.list) {
-        if (month.state != "dropped") continue;
-        const auto dropped = partitions.drop(db, month.month);
-        if (dropped.has_value()) continue;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const Month month = parse_month(rows.text(i, 0).view());
+        // The partition goes last: it says that there is something left.
+        set_patience(db, std::chrono::minutes(10));
+        BOOST_OUTCOME_TRYV(prune(db, prune_actions(literal(month))));
+        BOOST_OUTCOME_TRYV(prune(db, prune_counts(literal(month))));
+        const auto dropped = partitions.drop(db, month);
         if (db.is_lost()) return dropped.error();
-        clean = false;
+        clean = clean && dropped.has_value();
     }
     set_patience(db, std::chrono::minutes(10));
     BOOST_OUTCOME_TRYV(prune(db, kPruneBatches));
