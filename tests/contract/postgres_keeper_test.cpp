@@ -96,5 +96,31 @@ TEST_F(PostgresKeeper, ANodeThatHasGrownTooOldRefuses) {
     EXPECT_EQ(outcome.error().code, Errc::unavailable);
 }
 
+TEST_F(PostgresKeeper, BuildsIndexesForLongerThanTheRoleMay) {
+    finish_month();
+    Session writer(url_);
+    writer.run(
+        "ALTER DATABASE " + name_in(url_) + " SET statement_timeout = '500ms';ALTER DATABASE " +
+        name_in(url_) + " SET lock_timeout = '500ms'"
+    );
+    writer.run(kHoldIndexes);
+    Node node(url_, options());
+    Session beside(url_);
+    beside.run("SET statement_timeout = 0");
+    EXPECT_TRUE(eventually(
+        [&] {
+            return beside.number(
+                       "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                       "AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock' AND "
+                       "clock_timestamp() - query_start > interval '1 second'"
+                   ) == 1;
+        },
+        20s
+    ));
+    writer.run("COMMIT");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(state(), "sealed");
+}
+
 }  // namespace
 }  // namespace annal::test

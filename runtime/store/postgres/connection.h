@@ -37,7 +37,8 @@ private:
 ///
 /// Threads: one at a time.
 /// Poolers: nothing outlives a transaction (no prepared statements, no session settings), so
-/// pgbouncer may hand each transaction to another session.
+/// pgbouncer may hand each transaction to another session; the keeper's and the listener's
+/// connections are apart, and direct.
 class Connection {
 public:
     struct Options {

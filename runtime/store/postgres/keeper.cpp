@@ -14,6 +14,10 @@ constexpr std::chrono::milliseconds kRetryMost{1'000};    // until the database 
 constexpr std::chrono::milliseconds kUpkeepMost{10'000};  // where only looking after it fails
 constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
 
+// Indexes are built outside of transactions, and for as long as it takes.
+constexpr const char* kSettings =
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
 bool is_final(const Error& error) {
     return error.code != Errc::unavailable && error.code != Errc::timeout;
 }
@@ -40,6 +44,8 @@ Result<void> Keeper::open() {
     options.url = options_.direct_url.empty() ? options_.url : options_.direct_url;
     db_.reset();
     BOOST_OUTCOME_TRY(auto db, Connection::open(options, watchdog_));
+    db->set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
+    BOOST_OUTCOME_TRYV(db->run(kSettings));
     if (options_.migrate) {
         BOOST_OUTCOME_TRY(const auto report, migrate(*db));
         if (!report.applied.empty()) log::info("postgres.migrated", {{"version", report.version}});

@@ -81,6 +81,38 @@ TEST_F(MigrationsTest, OfANodeThatWaitedAreThoseThatAreStillMissing) {
     EXPECT_TRUE(check_schema(*connect()).has_value());
 }
 
+TEST_F(MigrationsTest, MayTakeLongWhateverTheRoleMay) {
+    auto db = connect();
+    ASSERT_TRUE(db->run("SET statement_timeout = '100ms'; SET lock_timeout = '50ms'"));
+    const std::vector<Migration> slow{{1, "0001_slow.sql", "SELECT pg_sleep(0.3)"}};
+    const auto report = migrate(*db, slow);
+    EXPECT_TRUE(report.has_value()) << report.error().detail;
+    const auto after = db->run("SHOW statement_timeout");
+    EXPECT_EQ(after.value().text(0, 0).view(), "100ms") << "the session is as it was";
+}
+
+TEST_F(MigrationsTest, LetOthersPassWhenATableIsInUse) {
+    sql("CREATE TABLE in_use (n int)");
+    auto user = connect();
+    ASSERT_TRUE(user->run("BEGIN; SELECT * FROM in_use"));
+    const std::vector<Migration> wanted{{1, "0001_wanted.sql", "ALTER TABLE in_use ADD m int"}};
+    std::thread node([&] {
+        const auto report = migrate(*connect(), wanted);
+        EXPECT_TRUE(report.has_value()) << report.error().detail;
+    });
+    const auto await = [&](const char* waiting) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (sql(kWaiting) != waiting)
+            if (std::chrono::steady_clock::now() > end) return false;
+        return true;
+    };
+    EXPECT_TRUE(await("1"));
+    EXPECT_TRUE(await("0")) << "whoever wants the table queues behind the migration";
+    EXPECT_TRUE(await("1")) << "it does not try again";
+    ASSERT_TRUE(user->run("COMMIT"));
+    node.join();
+}
+
 TEST_F(MigrationsTest, AllOrNothing) {
     auto db = connect();
     const std::vector<Migration> broken{
