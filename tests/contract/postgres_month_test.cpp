@@ -272,6 +272,21 @@ TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
     EXPECT_FALSE(has_partition("2026_03"));
 }
 
+TEST_F(PostgresMonth, OneThatWasInUseIsDroppedSoonAfter) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session reader(url_);
+    reader.run("BEGIN; SELECT count(*) FROM audit_events");
+    EXPECT_TRUE(drop_march(node).has_value());
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_TRUE(has_partition("2026_03"));
+    reader.run("COMMIT");
+    EXPECT_TRUE(eventually([&] { return !has_partition("2026_03"); }, 30s));
+}
+
 /// A node whose calls pass a network that can fail, its keeper's apart.
 class PostgresMonthDrop : public PostgresMonth {
 protected:

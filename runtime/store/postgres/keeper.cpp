@@ -10,8 +10,9 @@ namespace annal::postgres {
 namespace {
 
 constexpr std::chrono::milliseconds kRetryFirst{200};
-constexpr std::chrono::milliseconds kRetryMost{1'000};    // until the database can be used
-constexpr std::chrono::milliseconds kUpkeepMost{10'000};  // where only looking after it fails
+constexpr std::chrono::milliseconds kRetryMost{1'000};  // until the database can be used
+constexpr std::chrono::milliseconds kUpkeepMost{
+    10'000};  // where only tidying fails, or is in use what goes
 constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
 
 // Indexes are built outside of transactions, and for as long as it takes.
@@ -84,7 +85,8 @@ void Keeper::note(const Result<void>& prepared) {
 
 Result<void> Keeper::tidy() {
     BOOST_OUTCOME_TRY(const bool clean, purge_dropped(*db_, partitions_));
-    if (!clean) log::info("postgres.dropped_month_in_use");
+    if (!clean && !in_use_) log::info("postgres.dropped_month_in_use");
+    in_use_ = !clean;
     return seal_finished(*db_, stamp());
 }
 
@@ -158,7 +160,8 @@ void Keeper::run() {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
         round(lock);
-        const auto pause = sound_ ? std::chrono::milliseconds(kRound) : delay;
+        const auto round = in_use_ ? kUpkeepMost : std::chrono::milliseconds(kRound);
+        const auto pause = sound_ ? round : delay;
         delay = sound_ ? kRetryFirst : std::min(delay * 2, ready_ ? kUpkeepMost : kRetryMost);
         wake_.wait_for(lock, pause, [this] { return stopping_ || woken_; });
     }

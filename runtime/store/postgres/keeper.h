@@ -47,6 +47,7 @@ private:
     Partitions& partitions_;
     Watchdog watchdog_;
     std::unique_ptr<Connection> db_;
+    bool in_use_ = false;  ///< somebody reads what shall go
 
     mutable std::mutex mutex_;
     std::condition_variable wake_, ended_;
