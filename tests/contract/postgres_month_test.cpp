@@ -287,6 +287,43 @@ TEST_F(PostgresMonth, OneThatWasInUseIsDroppedSoonAfter) {
     EXPECT_TRUE(eventually([&] { return !has_partition("2026_03"); }, 30s));
 }
 
+TEST_F(PostgresMonth, KeysGoWhenNobodyLooksForThemAnyMore) {
+    Node node(url_, options());
+    for (const char* expected :
+         {"2026_03 2026_04 2026_05 2026_06",
+          "2026_03 2026_04 2026_05 2026_06 2026_07",
+          "2026_03 2026_04 2026_05 2026_06 2026_07 2026_08",
+          "2026_04 2026_05 2026_06 2026_07 2026_08 2026_09"}) {
+        append(node, expected);
+        EXPECT_TRUE(postgres::settle(node.store(), 60s));
+        EXPECT_EQ(partitions("idempotency_keys"), expected);
+        clock_.step_to(clock_.wall_us() + 31 * kDayUs);
+    }
+    EXPECT_TRUE(has_partition("2026_03")) << "the events stay";
+}
+
+TEST_F(PostgresMonth, SoManyCountsOfItAreRememberedAndNoMore) {
+    Node node(url_, options());
+    append(node, "old", 10);
+    clock_.step_to(kStart + 35 * kDayUs);
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session beside(url_);
+    beside.run(
+        "INSERT INTO month_counts SELECT 'p', '2026-03-01', int4send(n), 0, n FROM "
+        "generate_series(1, 999) n"
+    );
+    for (const char* actor : {"someone", "nobody"}) {
+        const auto total = run_task(node->count("p", by_actor(actor), 5s));
+        EXPECT_EQ(total.value().count, actor == std::string("someone") ? 10 : 0);
+        EXPECT_EQ(rows("month_counts"), 1'000);
+    }
+    // What an erasure has made useless makes room.
+    const auto erased = node.append(Unit("p").erase(3));
+    ASSERT_TRUE(erased.has_value()) << erased.error().detail;
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 9);
+    EXPECT_EQ(rows("month_counts"), 1);
+}
+
 /// A node whose calls pass a network that can fail, its keeper's apart.
 class PostgresMonthDrop : public PostgresMonth {
 protected:

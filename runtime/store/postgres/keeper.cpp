@@ -84,7 +84,9 @@ void Keeper::note(const Result<void>& prepared) {
 }
 
 Result<void> Keeper::tidy() {
-    BOOST_OUTCOME_TRY(const bool clean, purge_dropped(*db_, partitions_));
+    BOOST_OUTCOME_TRY(const bool purged, purge_dropped(*db_, partitions_));
+    BOOST_OUTCOME_TRY(const bool forgotten, drop_old_keys(*db_));
+    const bool clean = purged && forgotten;
     if (!clean && !in_use_) log::info("postgres.dropped_month_in_use");
     in_use_ = !clean;
     return seal_finished(*db_, stamp());

@@ -271,6 +271,23 @@ Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
     return clean;
 }
 
+Result<bool> drop_old_keys(Connection& db) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, kNoTime));
+    if (months.list.empty()) return true;
+    const TimeUs stamped_from = start_of(months.list.back().month);
+    const Month oldest{month_of(stamped_from - kKeyLifetime).index - 1};
+    BOOST_OUTCOME_TRY(const auto kept, Partitions::list_keys(db));
+    bool clean = true;
+    for (const Month month : kept) {
+        if (month >= oldest) break;
+        const auto dropped = Partitions::drop_keys(db, month);
+        if (db.is_lost()) return dropped.error();
+        clean = clean && dropped.has_value();
+    }
+    return clean;
+}
+
 Result<void> seal_finished(Connection& db, TimeUs now) {
     BOOST_OUTCOME_TRY(const auto waiting, finished(db, now));
     if (waiting.empty()) return ok();

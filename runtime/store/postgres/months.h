@@ -26,6 +26,12 @@ namespace annal::postgres {
 /// @return  whether everything is gone; false: somebody was in the way
 [[nodiscard]] Result<bool> purge_dropped(Connection& db, Partitions& partitions);
 
+/// Drops the months of idempotency keys that are a month older than any key that an append looks
+/// for. By the newest month that holds events, not by a clock, which may be wrong: nothing is
+/// stamped before it.
+/// @return  whether everything is gone; false: somebody was in the way
+[[nodiscard]] Result<bool> drop_old_keys(Connection& db);
+
 /// Seals each month that is over: nothing is stamped into it any more, whatever the clocks say.
 /// Then it gets the indexes that an open month does without, one after the other, beside everything
 /// that goes on. Nodes that would build the same index fail each other: what another one is at is
