@@ -347,5 +347,17 @@ protected:
     std::unique_ptr<Node> node_;
 };
 
+TEST_F(PostgresMonthDrop, IsTriedAgainWhenTheConnectionIsStale) {
+    proxy_.cut();
+    expect_dropped();
+}
+
+TEST_F(PostgresMonthDrop, WhoseAnswerWasLostIsDone) {
+    ASSERT_TRUE(postgres::settle(node_->store(), 60s));
+    proxy_.cut_on(kCommit, TcpProxy::Lost::answer);
+    expect_dropped();
+    EXPECT_TRUE(proxy_.await_cut(1s));
+}
+
 }  // namespace
 }  // namespace annal::test

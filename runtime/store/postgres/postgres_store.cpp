@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
@@ -143,13 +144,14 @@ public:
     }
 
     Task<Result<void>> drop_month(Month month) override {
+        bool again = false;
         Work<void> work = [&](Connection& db) -> Result<void> {
             const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : kNoTime;
-            BOOST_OUTCOME_TRYV(hide_month(db, month, now));
+            BOOST_OUTCOME_TRYV(hide_month(db, month, now, std::exchange(again, true)));
             keeper_.wake();
             return ok();
         };
-        co_return co_await on(*reads_, work, 1);
+        co_return co_await on(*reads_, work);
     }
 
     Task<Result<std::optional<std::string>>> kv_get(
