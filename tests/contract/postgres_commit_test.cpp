@@ -1,5 +1,6 @@
 // A COMMIT whose answer never comes: the unit is reported as committed exactly when it is, and is
 // stored once.
+#include "runtime/store/postgres/append_rows.h"
 #include "tests/contract/postgres_nodes.h"
 #include "tests/support/postgres_cluster.h"
 #include "tests/support/tcp_proxy.h"
@@ -8,15 +9,12 @@ namespace annal::test {
 namespace {
 
 using namespace std::chrono_literals;
+using postgres::AppendRows;
+using postgres::Connection;
 using Lost = TcpProxy::Lost;
 using Then = TcpProxy::Then;
 
 constexpr const char* kProject = "p";
-
-std::string name_in(const std::string& url) {
-    const auto begin = url.find("///") + 3;
-    return url.substr(begin, url.find('?') - begin);
-}
 
 /// A node whose appends pass a network that can fail, and another one that is well, on one
 /// database.
@@ -228,6 +226,74 @@ INSTANTIATE_TEST_SUITE_P(
     ),
     [](const auto& each) { return each.param.name; }
 );
+
+/// A transaction that has written and whose COMMIT comes late, in a database where transactions
+/// have one snapshot unless they say otherwise.
+class PostgresLateCommit : public testing::Test {
+protected:
+    PostgresLateCommit() {
+        Node(url_).close();
+        Session(url_).run(
+            "ALTER DATABASE " + name_in(url_) +
+            " SET default_transaction_isolation = 'repeatable read'"
+        );
+        batch_.project = kProject;
+    }
+    /// What is found out on a connection of its own.
+    Result<bool> ask(const std::vector<AppendRows::Batch>& batches) {
+        Connection::Options options;
+        options.url = url_;
+        BOOST_OUTCOME_TRY(const auto db, Connection::open(options, dog_));
+        db->set_deadline(std::chrono::steady_clock::now() + 60s);
+        return was_committed(*db, batches, mark_);
+    }
+    /// Commits what `writer` has open as soon as somebody waits for it.
+    Result<bool> ask_before_commit(Session& writer, const std::vector<AppendRows::Batch>& batches) {
+        Result<bool> committed = Error{Errc::internal, "no answer yet"};
+        std::thread asker([&] { committed = ask(batches); });
+        EXPECT_TRUE(await_waiters(url_, 1));
+        writer.run("COMMIT");
+        asker.join();
+        return committed;
+    }
+    static constexpr const char* kInsertBatch =
+        "INSERT INTO event_batches VALUES ('p', 0, 0, 0, decode(repeat('00', 32), 'hex'), '')";
+
+    const std::string url_ = shared_cluster().create_database();
+    postgres::Watchdog dog_;
+    AppendRows::Batch batch_;
+    postgres::CommitMark mark_{kProject, {}};
+};
+
+TEST_F(PostgresLateCommit, OfEventsIsSeenByWhoWaitedForIt) {
+    Session writer(url_);
+    writer.run("BEGIN;" + postgres::take_append_locks({kProject}) + ";" + kInsertBatch);
+    const auto committed = ask_before_commit(writer, {batch_});
+    ASSERT_TRUE(committed.has_value()) << committed.error().detail;
+    EXPECT_TRUE(committed.value());
+}
+
+TEST_F(PostgresLateCommit, OfRowsAloneIsSeenByWhoWaitedForIt) {
+    Session writer(url_);
+    postgres::Params mark;
+    mark.text(mark_.project).bytes(mark_.id);
+    writer.run("BEGIN");
+    writer.run("INSERT INTO commit_marks VALUES ($1::text, $2::uuid)", mark);
+    const auto committed = ask_before_commit(writer, {});
+    ASSERT_TRUE(committed.has_value()) << committed.error().detail;
+    EXPECT_TRUE(committed.value());
+}
+
+TEST_F(PostgresLateCommit, IsSeenWhileAnotherLogOfTheTransactionIsBeingWritten) {
+    Session neighbour(url_), writer(url_);
+    neighbour.run("BEGIN;" + postgres::take_append_locks({"q"}));
+    writer.run(kInsertBatch);
+    AppendRows::Batch other = batch_;
+    other.project = "q";
+    const auto committed = ask({batch_, other});
+    ASSERT_TRUE(committed.has_value()) << committed.error().detail;
+    EXPECT_TRUE(committed.value());
+}
 
 TEST(PostgresCommitMarks, AreDeletedWhenNobodyLooksForThemAnyMore) {
     const std::string url = shared_cluster().create_database();

@@ -28,11 +28,6 @@ PostgresCluster& own_cluster() {
     return *cluster;
 }
 
-std::string name_in(const std::string& url) {
-    const auto begin = url.find("///") + 3;
-    return url.substr(begin, url.find('?') - begin);
-}
-
 annal::PostgresOptions impatient() {
     annal::PostgresOptions options;
     options.statement_timeout = 1'500ms;
@@ -122,6 +117,21 @@ TEST_F(PostgresFault, ServerThatCrashesUnderLoad) {
     load->stop();
     expect_recovery(node);
     expect_sound(url);
+}
+
+// A standby that was promoted may have lost the last commits.
+TEST_F(PostgresFault, ServerThatHasForgottenWhatTheNodeKnows) {
+    const std::string url = own_cluster().create_database();
+    Node node(url, impatient());
+    expect_append(node, "first");
+    const std::string known = own_cluster().sql(url, "SELECT count(*) FROM project_actions");
+    own_cluster().sql(
+        url,
+        "DELETE FROM project_actions; SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    );
+    expect_append(node, "second");
+    EXPECT_EQ(own_cluster().sql(url, "SELECT count(*) FROM project_actions"), known);
 }
 
 /// Counts on an io thread, and how long it was kept from it.

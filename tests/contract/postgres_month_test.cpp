@@ -2,6 +2,7 @@
 #include "runtime/store/postgres/partitions.h"
 #include "tests/contract/postgres_nodes.h"
 #include "tests/support/postgres_cluster.h"
+#include "tests/support/tcp_proxy.h"
 
 namespace annal::test {
 namespace {
@@ -36,6 +37,22 @@ protected:
     }
     bool has_partition(const std::string& month) {
         return partitions("audit_events").find(month) != std::string::npos;
+    }
+
+    std::string state() {
+        return Session(url_).value("SELECT state FROM event_months WHERE month = '2026-03-01'");
+    }
+    /// Rows of March.
+    std::int64_t rows(const std::string& table) {
+        return Session(url_).number(
+            "SELECT count(*) FROM " + table + " WHERE month = '2026-03-01'"
+        );
+    }
+    Result<void> drop_march(Node& node) { return run_task(node->drop_month(month_of(kStart))); }
+    static Filter by_actor(const std::string& actor) {
+        Filter filter;
+        filter.equals[static_cast<std::size_t>(Column::actor_id)] = actor;
+        return filter;
     }
 
     const std::string url_ = shared_cluster().create_database();
@@ -143,6 +160,203 @@ TEST_F(PostgresMonth, DroppingOneHoldsNoAppend) {
     EXPECT_LT(longest_read, 2'000);
     EXPECT_EQ(node.all("p").front(), 500);
     EXPECT_EQ(node.all("p").size(), 10U + static_cast<std::size_t>(appended));
+}
+
+// Two that build one index fail each other.
+TEST_F(PostgresMonth, TwoNodesSealOneTogether) {
+    Node first(url_, options()), second(url_, options());
+    for (int i = 0; i < 20; ++i) append(first, "old " + std::to_string(i), 1'000);
+    clock_.step_to(kStart + 35 * kDayUs);
+    std::thread other([&] { EXPECT_TRUE(postgres::settle(second.store(), 120s)); });
+    EXPECT_TRUE(postgres::settle(first.store(), 120s));
+    other.join();
+    EXPECT_EQ(state(), "sealed");
+    EXPECT_EQ(
+        Session(url_).value(
+            "SELECT count(*) || ' ' || bool_and(indisvalid) FROM pg_index WHERE indrelid = "
+            "'audit_events_2026_03'::regclass"
+        ),
+        "16 true"
+    );
+}
+
+TEST_F(PostgresMonth, OneThatAnotherNodeSealsIsLeftToIt) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    Session other(url_);
+    other.run("SELECT pg_advisory_lock(4711000000000000004)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(state(), "open");
+    other.run("SELECT pg_advisory_unlock(4711000000000000004)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(state(), "sealed");
+    EXPECT_TRUE(other.run("SELECT pg_try_advisory_lock(4711000000000000004)").boolean(0, 0));
+}
+
+// An append that takes long holds the barrier; a month that is closed needs it no more.
+TEST_F(PostgresMonth, AClosedOneIsDroppedBesideAppends) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session appending(url_);
+    appending.run("BEGIN; SELECT pg_advisory_xact_lock_shared(4711000000000000003)");
+    const auto dropped = drop_march(node);
+    EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+    EXPECT_EQ(run_task(node->log_state("p")).value().first_seq, 1);
+}
+
+TEST_F(PostgresMonth, WhatIsKnownOfADroppedOneGoesAfterwards) {
+    Node node(url_, options());
+    append(node, "old", 10);
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new", 3);
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 13);
+    EXPECT_EQ(rows("month_counts"), 1);
+    EXPECT_EQ(rows("project_actions"), 2);
+    Session reader(url_);
+    reader.run("BEGIN; LOCK TABLE project_actions, month_counts IN SHARE MODE");
+    const auto dropped = drop_march(node);
+    EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 3);
+    ScanRequest request;
+    request.project = "p";
+    request.filter.actions = {{ActionPattern::Kind::prefix, "order."}};
+    EXPECT_EQ(run_task(node->scan(request)).value().batch.events.size(), 3U);
+    reader.run("COMMIT");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(rows("month_counts"), 0);
+    EXPECT_EQ(rows("project_actions"), 0);
+    EXPECT_FALSE(has_partition("2026_03"));
+}
+
+// Where transactions have one snapshot unless they say otherwise, it must not be older than the
+// barrier.
+TEST_F(PostgresMonth, ALogThatEntersItLastIsDroppedWithIt) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    Session late(url_);
+    late.run(
+        "ALTER DATABASE " + name_in(url_) + " SET default_transaction_isolation = 'repeatable read'"
+    );
+    late.run(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared(4711000000000000003);"
+        "INSERT INTO project_months VALUES ('late', '2026-03-01', 0);"
+        "INSERT INTO event_batches VALUES ('late', 0, 4, 0, '', '')"
+    );
+    std::thread other([&] { EXPECT_TRUE(drop_march(node).has_value()); });
+    EXPECT_TRUE(await_waiters(url_, 1));
+    late.run("COMMIT");
+    other.join();
+    EXPECT_EQ(run_task(node->log_state("late")).value().first_seq, 5);
+}
+
+// Its transaction failed before it had begun: the next one must not be in it.
+TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session other(url_);
+    other.run("SELECT pg_advisory_lock(4711000000000000002)");
+    EXPECT_TRUE(drop_march(node).has_value());
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_TRUE(has_partition("2026_03"));
+    other.run("SELECT pg_advisory_unlock(4711000000000000002)");
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_FALSE(has_partition("2026_03"));
+}
+
+TEST_F(PostgresMonth, OneThatWasInUseIsDroppedSoonAfter) {
+    Node node(url_, options());
+    append(node, "old");
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session reader(url_);
+    reader.run("BEGIN; SELECT count(*) FROM audit_events");
+    EXPECT_TRUE(drop_march(node).has_value());
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_TRUE(has_partition("2026_03"));
+    reader.run("COMMIT");
+    EXPECT_TRUE(eventually([&] { return !has_partition("2026_03"); }, 30s));
+}
+
+TEST_F(PostgresMonth, KeysGoWhenNobodyLooksForThemAnyMore) {
+    Node node(url_, options());
+    for (const char* expected :
+         {"2026_03 2026_04 2026_05 2026_06",
+          "2026_03 2026_04 2026_05 2026_06 2026_07",
+          "2026_03 2026_04 2026_05 2026_06 2026_07 2026_08",
+          "2026_04 2026_05 2026_06 2026_07 2026_08 2026_09"}) {
+        append(node, expected);
+        EXPECT_TRUE(postgres::settle(node.store(), 60s));
+        EXPECT_EQ(partitions("idempotency_keys"), expected);
+        clock_.step_to(clock_.wall_us() + 31 * kDayUs);
+    }
+    EXPECT_TRUE(has_partition("2026_03")) << "the events stay";
+}
+
+TEST_F(PostgresMonth, SoManyCountsOfItAreRememberedAndNoMore) {
+    Node node(url_, options());
+    append(node, "old", 10);
+    clock_.step_to(kStart + 35 * kDayUs);
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session beside(url_);
+    beside.run(
+        "INSERT INTO month_counts SELECT 'p', '2026-03-01', int4send(n), 0, n FROM "
+        "generate_series(1, 999) n"
+    );
+    for (const char* actor : {"someone", "nobody"}) {
+        const auto total = run_task(node->count("p", by_actor(actor), 5s));
+        EXPECT_EQ(total.value().count, actor == std::string("someone") ? 10 : 0);
+        EXPECT_EQ(rows("month_counts"), 1'000);
+    }
+    // What an erasure has made useless makes room.
+    const auto erased = node.append(Unit("p").erase(3));
+    ASSERT_TRUE(erased.has_value()) << erased.error().detail;
+    EXPECT_EQ(run_task(node->count("p", by_actor("someone"), 5s)).value().count, 9);
+    EXPECT_EQ(rows("month_counts"), 1);
+}
+
+/// A node whose calls pass a network that can fail, its keeper's apart.
+class PostgresMonthDrop : public PostgresMonth {
+protected:
+    PostgresMonthDrop() {
+        auto far = options();
+        far.direct_url = url_;
+        far.read_connections = 1;
+        node_ = std::make_unique<Node>(proxy_.url(name_in(url_)), far);
+        append(*node_, "old");
+        clock_.step_to(kStart + 35 * kDayUs);
+        append(*node_, "new");
+        EXPECT_EQ(node_->all("p").size(), 2U) << "the connection is there";
+    }
+    void expect_dropped() {
+        const auto dropped = drop_march(*node_);
+        EXPECT_TRUE(dropped.has_value()) << dropped.error().detail;
+        EXPECT_EQ(state(), "dropped");
+        EXPECT_EQ(drop_march(*node_).error().code, Errc::not_found) << "it is not there any more";
+    }
+    TcpProxy proxy_{shared_cluster().socket_path()};
+    std::unique_ptr<Node> node_;
+};
+
+TEST_F(PostgresMonthDrop, IsTriedAgainWhenTheConnectionIsStale) {
+    proxy_.cut();
+    expect_dropped();
+}
+
+TEST_F(PostgresMonthDrop, WhoseAnswerWasLostIsDone) {
+    ASSERT_TRUE(postgres::settle(node_->store(), 60s));
+    proxy_.cut_on(kCommit, TcpProxy::Lost::answer);
+    expect_dropped();
+    EXPECT_TRUE(proxy_.await_cut(1s));
 }
 
 }  // namespace

@@ -404,6 +404,21 @@ bool eventually(const std::function<bool()>& condition, std::chrono::millisecond
     return true;
 }
 
+bool await_waiters(const std::string& url, int count) {
+    Session session(url);
+    return eventually([&] {
+        return session.number(
+                   "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+                   "wait_event_type = 'Lock'"
+               ) >= count;
+    });
+}
+
+std::string name_in(const std::string& url) {
+    const auto begin = url.find("///") + 3;
+    return url.substr(begin, url.find('?') - begin);
+}
+
 std::chrono::milliseconds time_of(const std::function<void()>& work) {
     const auto begin = std::chrono::steady_clock::now();
     work();

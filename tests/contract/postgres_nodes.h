@@ -134,6 +134,12 @@ private:
     std::chrono::milliseconds patience = std::chrono::seconds(60)
 );
 
+/// Waits until `count` sessions of the database wait for a lock.
+[[nodiscard]] bool await_waiters(const std::string& url, int count);
+
+/// The database's name in its URL.
+[[nodiscard]] std::string name_in(const std::string& url);
+
 /// How long `work` takes.
 [[nodiscard]] std::chrono::milliseconds time_of(const std::function<void()>& work);
 

@@ -17,8 +17,7 @@ constexpr std::string_view kLockNotAvailable = "55P03";
 /// For a lock that was waited for already.
 constexpr std::chrono::milliseconds kLockAgain{1'000};
 constexpr std::chrono::milliseconds kResolvePause{100};
-constexpr std::chrono::minutes kMarkLookedFor{5};  // less than marks are kept
-constexpr std::chrono::minutes kMarksEvery{1};
+constexpr std::chrono::minutes kMarkLookedFor{5};   // less than marks are kept
 constexpr std::chrono::milliseconds kGrace{5'000};  // for the network, on top of the server's limit
 
 std::string settings_of(const AppendTimes& times, std::chrono::milliseconds lock) {
@@ -131,6 +130,11 @@ void KnownActions::add(const std::set<Entry>& entries) {
     const std::lock_guard lock(mutex_);
     if (entries_.size() > kMax) entries_.clear();
     entries_.insert(entries.begin(), entries.end());
+}
+
+void KnownActions::clear() {
+    const std::lock_guard lock(mutex_);
+    entries_.clear();
 }
 
 std::optional<std::int64_t> DatabaseClock::check(TimeUs now) {
@@ -281,7 +285,7 @@ Append::End Append::write(Connection& db, Work& work) {
             return failed(db, work, made.error());
         return End::again;
     }
-    if (auto written = rows.write(db, shared_.actions, marks_are_due()); written.has_error())
+    if (auto written = rows.write(db, shared_.actions); written.has_error())
         return failed(db, work, written.error());
     work.batches = rows.batches();
     work.mark = rows.mark();
@@ -294,12 +298,6 @@ Append::End Append::write(Connection& db, Work& work) {
     shared_.actions.add(rows.actions());
     announce(work);
     return End::committed;
-}
-
-bool Append::marks_are_due() {
-    const auto now = std::chrono::steady_clock::now();
-    auto last = shared_.marks_deleted.load();
-    return now - last >= kMarksEvery && shared_.marks_deleted.compare_exchange_strong(last, now);
 }
 
 Append::End Append::failed(Connection& db, Work& work, const Error& error) {
@@ -343,7 +341,7 @@ Append::End Append::resolve(Work& work) {
         if (!connection) break;
         Connection& db = *connection.value();
         db.set_deadline(end);
-        const auto committed = was_committed(db, work.needs, work.batches, work.mark);
+        const auto committed = was_committed(db, work.batches, work.mark);
         db.rollback();
         if (committed.has_value() && committed.value()) announce(work);
         if (committed.has_value()) return committed.value() ? End::committed : End::again;

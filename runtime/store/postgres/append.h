@@ -32,7 +32,7 @@ struct AppendTimes {
 };
 
 /// Which actions are known to be recorded in project_actions. It only saves writes: to forget some
-/// is harmless.
+/// is harmless, and needed where the database may have lost some (a standby that was promoted).
 ///
 /// Threads: any. Limits: kMax entries.
 class KnownActions {
@@ -40,6 +40,7 @@ public:
     using Entry = std::tuple<std::string, Month, std::string>;  ///< project, month, action
     [[nodiscard]] bool has(const Entry& entry) const;
     void add(const std::set<Entry>& entries);
+    void clear();
 
 private:
     static constexpr std::size_t kMax = 100'000;
@@ -74,7 +75,6 @@ struct AppendShared {
     Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
     /// Told which projects got events, after the commit.
     std::function<void(const std::set<std::string>&)> appended;
-    std::atomic<std::chrono::steady_clock::time_point> marks_deleted{};  ///< old ones, last
 };
 
 /// Appends units, in as few transactions as can be.
@@ -82,8 +82,8 @@ struct AppendShared {
 /// Order: the append locks of all projects concerned are taken first, in one order on all nodes,
 /// and held until the commit is visible. So each log is written by one transaction at a time, and
 /// whoever reads a log sees a prefix of it. Nothing is updated on the way.
-/// An unknown outcome (the connection broke at COMMIT) is settled by taking the locks again, which
-/// waits until the first transaction has ended, and looking for what it would have written.
+/// An unknown outcome (the connection broke at COMMIT) is settled by waiting until the transaction
+/// has ended and looking for what it would have written (`was_committed`).
 ///
 /// Threads: one at a time.
 class Append {
@@ -105,8 +105,6 @@ private:
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
     void announce(const Work& work) const;
-    /// Whether this node has to delete old marks of commits now.
-    bool marks_are_due();
 
     Pool::Seat& seat_;
     AppendShared& shared_;

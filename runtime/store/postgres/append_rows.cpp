@@ -21,11 +21,8 @@ constexpr const char* kEraseEvents =
 constexpr const char* kMark =
     "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
     "NOTHING";
-// By key: a ctid means something in one table only.
 constexpr const char* kDeleteMarks =
-    "DELETE FROM commit_marks d USING (SELECT project_id, mark FROM commit_marks WHERE at < "
-    "clock_timestamp() - interval '15 minutes' LIMIT 20000 FOR UPDATE SKIP LOCKED) a WHERE "
-    "d.project_id = a.project_id AND d.mark = a.mark";
+    "DELETE FROM commit_marks WHERE at < now() - interval '15 minutes'";
 
 std::string view(const KeyName& name) {
     return {reinterpret_cast<const char*>(name.data()), name.size()};
@@ -217,7 +214,7 @@ void AppendRows::insert_kv(Inserts& inserts) const {
     );
 }
 
-Result<void> AppendRows::write(Connection& db, const KnownActions& known, bool delete_marks) {
+Result<void> AppendRows::write(Connection& db, const KnownActions& known) {
     seal_all();
     Inserts inserts;
     if (sealed_.empty()) {
@@ -225,7 +222,6 @@ Result<void> AppendRows::write(Connection& db, const KnownActions& known, bool d
         inserts.params().text(mark_.project).bytes(mark_.id);
         inserts.add(kMark);
     }
-    if (delete_marks) inserts.add(kDeleteMarks);
     insert_log(inserts);
     insert_months(inserts);
     insert_actions(inserts, known);
@@ -271,16 +267,19 @@ Result<void> AppendRows::erase_events(Connection& db) const {
     return ok();
 }
 
+Result<void> delete_old_marks(Connection& db) {
+    BOOST_OUTCOME_TRYV(db.run(kDeleteMarks));
+    return ok();
+}
+
 Result<bool> was_committed(
-    Connection& db,
-    const AppendNeeds& needs,
-    const std::vector<AppendRows::Batch>& batches,
-    const CommitMark& mark
+    Connection& db, const std::vector<AppendRows::Batch>& batches, const CommitMark& mark
 ) {
-    std::string begin = "BEGIN; SET LOCAL lock_timeout = '10s'";
-    if (!needs.projects.empty()) begin += ";" + take_append_locks(needs.projects);
-    BOOST_OUTCOME_TRYV(db.run(begin));
+    // What is read after the wait has to have a snapshot of its own.
+    const std::string begin =
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s'";
     if (batches.empty()) {
+        BOOST_OUTCOME_TRYV(db.run(begin));
         // Waits for the end of a transaction that has inserted it.
         Params params;
         params.text(mark.project).bytes(mark.id);
@@ -288,6 +287,7 @@ Result<bool> was_committed(
         return rows.changed() == 0;
     }
     const AppendRows::Batch& first = batches.front();
+    BOOST_OUTCOME_TRYV(db.run(begin + ";" + take_append_locks({first.project})));
     Params key;
     key.text(first.project).number(first.first_seq).bytes(first.digest);
     BOOST_OUTCOME_TRY(

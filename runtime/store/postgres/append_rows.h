@@ -33,8 +33,7 @@ public:
     [[nodiscard]] bool empty() const;
 
     /// Writes everything within the open transaction.
-    /// @param delete_marks  and deletes the marks that nobody will look for any more
-    [[nodiscard]] Result<void> write(Connection& db, const KnownActions& known, bool delete_marks);
+    [[nodiscard]] Result<void> write(Connection& db, const KnownActions& known);
 
     /// The first of each project: it tells whether the transaction was committed.
     struct Batch {
@@ -87,14 +86,15 @@ private:
     std::set<std::pair<std::string, Seq>> erased_;
 };
 
-/// Whether a transaction whose COMMIT had no answer was committed: takes the append locks, which
-/// waits until it has ended, and looks for its batches; for its mark when it had none.
+/// Those that nobody will look for any more. By time, whatever the project.
+[[nodiscard]] Result<void> delete_old_marks(Connection& db);
+
+/// Whether a transaction whose COMMIT had no answer was committed: takes the append lock of its
+/// first batch, which waits until it has ended, and looks for the batch; for its mark when it had
+/// none. Who writes another of its logs meanwhile is not waited for.
 /// Leaves a transaction open. @error  It could not be found out now.
 [[nodiscard]] Result<bool> was_committed(
-    Connection& db,
-    const AppendNeeds& needs,
-    const std::vector<AppendRows::Batch>& batches,
-    const CommitMark& mark
+    Connection& db, const std::vector<AppendRows::Batch>& batches, const CommitMark& mark
 );
 
 }  // namespace annal::postgres

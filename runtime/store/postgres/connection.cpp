@@ -299,6 +299,20 @@ Result<std::vector<std::string>> Connection::await_notifications(
     return lost_error("the server closed it");
 }
 
+Result<void> transact(
+    Connection& db, const std::string& begin, const std::function<Result<void>()>& work
+) {
+    const auto attempt = [&]() -> Result<void> {
+        BOOST_OUTCOME_TRYV(db.run(begin));
+        BOOST_OUTCOME_TRYV(work());
+        BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+        return ok();
+    };
+    auto done = attempt();
+    if (done.has_error()) db.rollback();
+    return done;
+}
+
 Result<void> check_url(const std::string& url) {
     Connection::Options options;
     options.url = url;

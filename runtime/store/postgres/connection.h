@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,7 +37,8 @@ private:
 ///
 /// Threads: one at a time.
 /// Poolers: nothing outlives a transaction (no prepared statements, no session settings), so
-/// pgbouncer may hand each transaction to another session.
+/// pgbouncer may hand each transaction to another session; the keeper's and the listener's
+/// connections are apart, and direct.
 class Connection {
 public:
     struct Options {
@@ -95,6 +97,11 @@ private:
     bool lost_ = false;
 };
 
+/// `work` between `begin`, which may take locks, and COMMIT. Whichever fails, the connection is
+/// outside of a transaction again, or lost.
+[[nodiscard]] Result<void> transact(
+    Connection& db, const std::string& begin, const std::function<Result<void>()>& work
+);
 /// Whether libpq can read it. @error Errc::invalid  Why not, without anything of the URL, which may
 /// hold a password.
 [[nodiscard]] Result<void> check_url(const std::string& url);

@@ -11,6 +11,7 @@ namespace {
 constexpr std::chrono::milliseconds kPatience{30'000};
 constexpr std::chrono::milliseconds kActionsPatience{10'000};
 constexpr Seq kWindowFirst = 256;
+constexpr std::int64_t kRememberedMax = 1'000;  // counts of a project's month
 
 /// From the index of actions alone, which no erased event is in. No bounds of time: they would have
 /// to be checked in the rows.
@@ -122,16 +123,25 @@ public:
     }
 
     /// Outside of the reading transaction. That it can't be written (a read replica) is no matter.
+    /// What erasures have made useless makes room.
     void remember() {
         for (const Counted& counted : counted_) {
-            Params params;
-            params.text(project_).text(month_text(counted.month)).bytes(digest_);
-            params.number(counted.epoch).number(counted.count);
+            Params month;
+            month.text(project_).text(month_text(counted.month)).number(counted.epoch);
+            (void)db_.run(
+                "DELETE FROM month_counts WHERE project_id = $1::text AND month = $2::text::date "
+                "AND epoch < $3::bigint",
+                month
+            );
+            Params row;
+            row.text(project_).text(month_text(counted.month)).bytes(digest_);
+            row.number(counted.epoch).number(counted.count).number(kRememberedMax);
             (void)db_.run(
                 "INSERT INTO month_counts SELECT $1::text, $2::text::date, $3::bytea, $4::bigint, "
-                "$5::bigint ON CONFLICT (project_id, month, filter) DO UPDATE SET epoch = "
-                "excluded.epoch, count = excluded.count",
-                params
+                "$5::bigint WHERE (SELECT count(*) FROM month_counts WHERE project_id = $1::text "
+                "AND month = $2::text::date) < $6::bigint ON CONFLICT (project_id, month, filter) "
+                "DO UPDATE SET epoch = excluded.epoch, count = excluded.count",
+                row
             );
         }
     }

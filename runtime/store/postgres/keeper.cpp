@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/core/log.h"
+#include "runtime/store/postgres/append_rows.h"
 #include "runtime/store/postgres/migrations.h"
 #include "runtime/store/postgres/months.h"
 
@@ -10,9 +11,16 @@ namespace annal::postgres {
 namespace {
 
 constexpr std::chrono::milliseconds kRetryFirst{200};
-constexpr std::chrono::milliseconds kRetryMost{1'000};    // until the database can be used
-constexpr std::chrono::milliseconds kUpkeepMost{10'000};  // where only looking after it fails
+constexpr std::chrono::milliseconds kRetryMost{1'000};  // until the database can be used
+constexpr std::chrono::milliseconds kUpkeepMost{
+    10'000};  // where only tidying fails, or is in use what goes
 constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
+
+// Indexes are built outside of transactions, and for as long as it takes. What is pruned is found
+// by its key, however much is kept.
+constexpr const char* kSettings =
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
+    "SET enable_seqscan = off";
 
 bool is_final(const Error& error) {
     return error.code != Errc::unavailable && error.code != Errc::timeout;
@@ -30,46 +38,66 @@ Result<void> Keeper::start() {
     }
     thread_ = std::thread([this] { run(); });
     std::unique_lock lock(mutex_);
-    ended_.wait_for(lock, options_.start_patience, [this] { return rounds_ended_ > 0; });
+    ended_.wait_for(lock, options_.start_patience, [this] { return tried_; });
     if (hopeless_) return Error{Errc::conflict, refusal_};
     return ok();
-}
-
-Result<void> Keeper::prepare() {
-    const auto done = open();
-    const std::lock_guard lock(mutex_);
-    refusal_ = done.has_error() ? done.error().detail : "";
-    ready_ = done.has_value();
-    hopeless_ = done.has_error() && is_final(done.error());
-    return done;
 }
 
 Result<void> Keeper::open() {
     Connection::Options options;
     options.url = options_.direct_url.empty() ? options_.url : options_.direct_url;
     db_.reset();
-    BOOST_OUTCOME_TRY(db_, Connection::open(options, watchdog_));
+    BOOST_OUTCOME_TRY(auto db, Connection::open(options, watchdog_));
+    db->set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
+    BOOST_OUTCOME_TRYV(db->run(kSettings));
     if (options_.migrate) {
-        BOOST_OUTCOME_TRY(const auto report, migrate(*db_));
+        BOOST_OUTCOME_TRY(const auto report, migrate(*db));
         if (!report.applied.empty()) log::info("postgres.migrated", {{"version", report.version}});
     } else {
-        BOOST_OUTCOME_TRYV(check_schema(*db_));
+        BOOST_OUTCOME_TRYV(check_schema(*db));
     }
-    return look_after();
+    db_ = std::move(db);
+    return ok();
 }
 
-Result<void> Keeper::look_after() {
-    const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : kNoTime;
+Result<void> Keeper::prepare() {
+    if (db_ == nullptr || db_->is_lost()) {
+        BOOST_OUTCOME_TRYV(open());
+    }
     db_->set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
+    BOOST_OUTCOME_TRYV(check_generation(*db_));
     BOOST_OUTCOME_TRY(
         const auto rows,
         db_->run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
     );
-    const TimeUs at = now == kNoTime ? rows.integer(0, 0) : now;
-    BOOST_OUTCOME_TRYV(partitions_.make_ahead(*db_, month_of(at), options_.months_ahead));
-    BOOST_OUTCOME_TRY(const bool clean, purge_dropped(*db_, partitions_));
-    if (!clean) log::info("postgres.dropped_month_in_use");
-    return seal_finished(*db_, now);
+    const TimeUs at = stamp() == kNoTime ? rows.integer(0, 0) : stamp();
+    return partitions_.make_ahead(*db_, month_of(at), options_.months_ahead);
+}
+
+/// A node that serves goes on without its keeper, unless the database is not for it any more.
+void Keeper::note(const Result<void>& prepared) {
+    const std::lock_guard lock(mutex_);
+    if (prepared.has_value() || !ready_ || prepared.error().code == Errc::conflict) {
+        ready_ = prepared.has_value();
+        refusal_ = ready_ ? "" : prepared.error().detail;
+        hopeless_ = !ready_ && is_final(prepared.error());
+    }
+    tried_ = true;
+    ended_.notify_all();
+}
+
+Result<void> Keeper::tidy() {
+    BOOST_OUTCOME_TRYV(delete_old_marks(*db_));
+    BOOST_OUTCOME_TRY(const bool purged, purge_dropped(*db_, partitions_));
+    BOOST_OUTCOME_TRY(const bool forgotten, drop_old_keys(*db_));
+    const bool clean = purged && forgotten;
+    if (!clean && !in_use_) log::info("postgres.dropped_month_in_use");
+    in_use_ = !clean;
+    return seal_finished(*db_, stamp());
+}
+
+TimeUs Keeper::stamp() const {
+    return options_.stamps != nullptr ? options_.stamps->wall_us() : kNoTime;
 }
 
 std::string Keeper::refusal() const {
@@ -112,9 +140,12 @@ void Keeper::stop() {
 void Keeper::round(std::unique_lock<std::mutex>& lock) {
     woken_ = false;
     ++rounds_begun_;
-    const bool connected = db_ != nullptr && !db_->is_lost() && ready_;
     lock.unlock();
-    const auto done = connected ? look_after() : prepare();
+    auto done = prepare();
+    note(done);
+    if (done.has_value()) done = tidy();
+    // Whatever it was in the middle of: the next round begins outside of a transaction.
+    if (done.has_error() && db_ != nullptr) db_->rollback();
     lock.lock();
     sound_ = done.has_value();
     if (done.has_error() && !stopping_) {
@@ -135,7 +166,8 @@ void Keeper::run() {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
         round(lock);
-        const auto pause = sound_ ? std::chrono::milliseconds(kRound) : delay;
+        const auto round = in_use_ ? kUpkeepMost : std::chrono::milliseconds(kRound);
+        const auto pause = sound_ ? round : delay;
         delay = sound_ ? kRetryFirst : std::min(delay * 2, ready_ ? kUpkeepMost : kRetryMost);
         wake_.wait_for(lock, pause, [this] { return stopping_ || woken_; });
     }

@@ -11,15 +11,16 @@
 
 namespace annal::postgres {
 
-/// The thread that makes the database ready (migrations, partitions ahead) and looks after it from
-/// time to time: months that are over are sealed, what was dropped is freed. It has a connection of
-/// its own, the direct one.
+/// The thread that makes the database ready (migrations, partitions ahead) and then tidies it from
+/// time to time: months that are over are sealed, what was dropped is freed. Only the former can be
+/// a reason to refuse, and once the node serves only that the database is not for it any more. It
+/// has a connection of its own, the direct one.
 class Keeper {
 public:
     Keeper(const PostgresOptions& options, Partitions& partitions);
     ~Keeper() { stop(); }
 
-    /// Returns when the first attempt is over, or the options' patience.
+    /// Returns when the first attempt to make it ready is over, or the options' patience.
     /// @error Errc::invalid, Errc::conflict  There is no use in trying again.
     [[nodiscard]] Result<void> start();
     /// Why the database can't be used yet; empty: it can.
@@ -34,9 +35,11 @@ public:
     void stop();
 
 private:
-    Result<void> prepare();
     Result<void> open();
-    Result<void> look_after();
+    Result<void> prepare();
+    void note(const Result<void>& prepared);
+    Result<void> tidy();
+    [[nodiscard]] TimeUs stamp() const;
     void round(std::unique_lock<std::mutex>& lock);
     void run();
 
@@ -44,13 +47,15 @@ private:
     Partitions& partitions_;
     Watchdog watchdog_;
     std::unique_ptr<Connection> db_;
+    bool in_use_ = false;  ///< somebody reads what shall go
 
     mutable std::mutex mutex_;
     std::condition_variable wake_, ended_;
     std::string refusal_ = "the database is being got ready";
     std::string logged_;
     std::chrono::steady_clock::time_point logged_at_{};
-    bool woken_ = false, stopping_ = false, ready_ = false, sound_ = false, hopeless_ = false;
+    bool woken_ = false, stopping_ = false;
+    bool tried_ = false, ready_ = false, sound_ = false, hopeless_ = false;
     std::uint64_t rounds_begun_ = 0, rounds_ended_ = 0;
     std::thread thread_;
 };

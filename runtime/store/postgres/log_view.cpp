@@ -9,7 +9,8 @@ namespace {
 
 // Plans without an index have no place here: a bounded read would turn into one of a whole month.
 constexpr const char* kBegin =
-    "BEGIN READ ONLY;SET LOCAL enable_seqscan = off;SET LOCAL enable_hashjoin = off;"
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;SET LOCAL enable_seqscan = off;SET LOCAL "
+    "enable_hashjoin = off;"
     "SET LOCAL enable_mergejoin = off;SET LOCAL jit = off;SET LOCAL statement_timeout = ";
 constexpr std::chrono::milliseconds kGrace{3'000};
 

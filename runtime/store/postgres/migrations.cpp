@@ -1,15 +1,24 @@
 #include "runtime/store/postgres/migrations.h"
 
 #include <map>
+#include <thread>
 
 #include "runtime/core/crypto.h"
+#include "runtime/core/log.h"
 
 namespace annal::postgres {
 namespace {
 
-// An arbitrary number that every runtime agrees on.
+// The lock has an arbitrary number that every runtime agrees on.
 constexpr const char* kBegin =
-    "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(4711000000000000001)";
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0;"
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '60s';"
+    "SELECT pg_advisory_xact_lock(4711000000000000001);"
+    // Whoever wants a table that a migration waits for queues behind it.
+    "SET LOCAL lock_timeout = '2s'";
+constexpr std::string_view kLockNotAvailable = "55P03";
+constexpr int kAttemptsMax = 10;
+constexpr std::chrono::seconds kPause{1};
 constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL, "
     "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
@@ -22,18 +31,6 @@ constexpr const char* kOldest = "SELECT oldest_runtime FROM schema_compatibility
 
 std::string checksum(const Migration& migration) {
     return to_hex(sha256(migration.sql));
-}
-
-Result<void> check_generation(Connection& db) {
-    BOOST_OUTCOME_TRY(const auto rows, db.run(kOldest));
-    if (rows.size() == 1 && rows.integer(0, 0) > kRuntimeGeneration) {
-        return Error{
-            Errc::conflict,
-            "the database serves runtimes of generation " + std::to_string(rows.integer(0, 0)) +
-                " and newer, this one is of generation " + std::to_string(kRuntimeGeneration) +
-                ": install a newer version"};
-    }
-    return ok();
 }
 
 /// Those of `known` that are missing.
@@ -87,19 +84,36 @@ Result<MigrationReport> apply(Connection& db, std::span<const Migration> known) 
 
 }  // namespace
 
+Result<void> check_generation(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kOldest));
+    if (rows.size() == 1 && rows.integer(0, 0) > kRuntimeGeneration) {
+        return Error{
+            Errc::conflict,
+            "the database serves runtimes of generation " + std::to_string(rows.integer(0, 0)) +
+                " and newer, this one is of generation " + std::to_string(kRuntimeGeneration) +
+                ": install a newer version"};
+    }
+    return ok();
+}
+
 Result<MigrationReport> migrate(Connection& db, std::span<const Migration> known) {
     db.set_deadline(std::chrono::steady_clock::now() + std::chrono::minutes(30));
-    if (auto begun = db.run(kBegin); begun.has_error()) {
+    for (int attempt = 1;; ++attempt) {
+        if (auto begun = db.run(kBegin); begun.has_error()) {
+            db.rollback();
+            return begun.error();
+        }
+        auto report = apply(db, known);
+        if (report) {
+            BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+            return report;
+        }
+        const bool in_use = db.state() == kLockNotAvailable;
         db.rollback();
-        return begun.error();
+        if (!in_use || attempt == kAttemptsMax) return report;
+        log::warn("postgres.migration_waits", {{"error", report.error().detail}});
+        std::this_thread::sleep_for(kPause);
     }
-    auto report = apply(db, known);
-    if (!report) {
-        db.rollback();
-        return report;
-    }
-    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
-    return report;
 }
 
 Result<std::vector<std::string_view>> missing_migrations(Connection& db) {

@@ -33,6 +33,9 @@ protected:
         return ok();
     }
 
+    static constexpr const char* kWaiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+        "wait_event_type = 'Lock'";
     const std::string url_ = test::shared_cluster().create_database();
     Metrics metrics_;
     Watchdog dog_;
@@ -56,6 +59,58 @@ TEST_F(MigrationsTest, AreAppliedOnceByOneOfManyNodes) {
     EXPECT_EQ(newest, migrations().back().version);
     EXPECT_EQ(sql("SELECT count(*) FROM schema_migrations"), std::to_string(migrations().size()));
     EXPECT_TRUE(check_schema(*connect()).has_value());
+}
+
+// Where transactions have one snapshot unless they say otherwise, it must not be older than the
+// lock.
+TEST_F(MigrationsTest, OfANodeThatWaitedAreThoseThatAreStillMissing) {
+    sql("ALTER DATABASE " + sql("SELECT current_database()") +
+        " SET default_transaction_isolation = 'repeatable read'");
+    auto first = connect();
+    ASSERT_TRUE(first->run("BEGIN; SELECT pg_advisory_xact_lock(4711000000000000001)"));
+    std::vector<std::thread> nodes;
+    for (int i = 0; i < 2; ++i) {
+        nodes.emplace_back([&] {
+            const auto report = migrate(*connect());
+            EXPECT_TRUE(report.has_value()) << report.error().detail;
+        });
+    }
+    while (sql(kWaiting) != "2") std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(first->run("COMMIT"));
+    for (std::thread& node : nodes) node.join();
+    EXPECT_TRUE(check_schema(*connect()).has_value());
+}
+
+TEST_F(MigrationsTest, MayTakeLongWhateverTheRoleMay) {
+    auto db = connect();
+    ASSERT_TRUE(db->run("SET statement_timeout = '100ms'; SET lock_timeout = '50ms'"));
+    const std::vector<Migration> slow{{1, "0001_slow.sql", "SELECT pg_sleep(0.3)"}};
+    const auto report = migrate(*db, slow);
+    EXPECT_TRUE(report.has_value()) << report.error().detail;
+    const auto after = db->run("SHOW statement_timeout");
+    EXPECT_EQ(after.value().text(0, 0).view(), "100ms") << "the session is as it was";
+}
+
+TEST_F(MigrationsTest, LetOthersPassWhenATableIsInUse) {
+    sql("CREATE TABLE in_use (n int)");
+    auto user = connect();
+    ASSERT_TRUE(user->run("BEGIN; SELECT * FROM in_use"));
+    const std::vector<Migration> wanted{{1, "0001_wanted.sql", "ALTER TABLE in_use ADD m int"}};
+    std::thread node([&] {
+        const auto report = migrate(*connect(), wanted);
+        EXPECT_TRUE(report.has_value()) << report.error().detail;
+    });
+    const auto await = [&](const char* waiting) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (sql(kWaiting) != waiting)
+            if (std::chrono::steady_clock::now() > end) return false;
+        return true;
+    };
+    EXPECT_TRUE(await("1"));
+    EXPECT_TRUE(await("0")) << "whoever wants the table queues behind the migration";
+    EXPECT_TRUE(await("1")) << "it does not try again";
+    ASSERT_TRUE(user->run("COMMIT"));
+    node.join();
 }
 
 TEST_F(MigrationsTest, AllOrNothing) {

@@ -1,5 +1,7 @@
 #include "runtime/store/postgres/months.h"
 
+#include <algorithm>
+
 #include "runtime/core/log.h"
 #include "runtime/store/postgres/committed.h"
 #include "runtime/store/postgres/selection.h"
@@ -15,39 +17,60 @@ constexpr const char* kList =
     "SELECT p.month, sum(coalesce(p.next_seq, h.last_seq + 1) - p.first_seq)::bigint, "
     "coalesce(pg_total_relation_size(to_regclass('audit_events_' || to_char(p.month, "
     "'YYYY_MM'))), 0) FROM parts p JOIN event_months e ON e.month = p.month AND e.state <> "
-    "'dropped' LEFT JOIN LATERAL (SELECT last_seq FROM event_batches b WHERE b.project_id = "
-    "p.project_id AND p.next_seq IS NULL ORDER BY b.first_seq DESC LIMIT 1) h ON true "
+    "'dropped' LEFT JOIN event_batches h ON h.project_id = p.project_id AND p.next_seq IS NULL AND "
+    "h.first_seq = (SELECT max(b.first_seq) FROM event_batches b WHERE b.project_id = "
+    "p.project_id) "
     "GROUP BY p.month ORDER BY p.month";
 constexpr const char* kStates =
     "SELECT month, state, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM "
     "event_months ORDER BY month";
-// Shortly: whoever appends meanwhile waits behind us.
 constexpr const char* kBegin =
-    "BEGIN;SET LOCAL lock_timeout = '2s';SET LOCAL statement_timeout = '60s';"
-    "SELECT pg_advisory_xact_lock(4711000000000000003)";
+    "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL lock_timeout = '2s';"
+    "SET LOCAL statement_timeout = '60s'";
+constexpr const char* kDropped =
+    "SELECT month FROM event_months WHERE state = 'dropped' AND to_regclass('audit_events_' || "
+    "to_char(month, 'YYYY_MM')) IS NOT NULL ORDER BY month";
+// Of the session: indexes are built outside of transactions.
+constexpr const char* kTakeTurn = "SELECT pg_try_advisory_lock(4711000000000000004)";
+constexpr const char* kEndTurn = "SELECT pg_advisory_unlock(4711000000000000004)";
 
-/// What the readers of each log see, and what is known of the month, in one transaction.
+/// What the readers of each log see, in one transaction.
 std::string hide_statements(const std::string& month) {
     return "INSERT INTO project_log (project_id, first_seq) SELECT m.project_id, coalesce((SELECT "
            "min(n.first_seq) FROM project_months n WHERE n.project_id = m.project_id AND n.month > "
-           "m.month), (SELECT b.last_seq + 1 FROM event_batches b WHERE b.project_id = "
-           "m.project_id ORDER BY b.first_seq DESC LIMIT 1)) FROM project_months m WHERE m.month "
-           "= " +
+           "m.month), (SELECT max(b.last_seq) + 1 FROM event_batches b WHERE b.project_id = "
+           "m.project_id AND b.first_seq = (SELECT max(e.first_seq) FROM event_batches e WHERE "
+           "e.project_id = m.project_id))) FROM project_months m WHERE m.month = " +
            month +
            " ON CONFLICT (project_id) DO UPDATE SET first_seq = excluded.first_seq;"
            "UPDATE event_months SET state = 'dropped' WHERE month = " +
-           month + ";DELETE FROM project_months WHERE month = " + month +
-           ";DELETE FROM project_actions WHERE month = " + month +
-           ";DELETE FROM month_counts WHERE month = " + month + ";COMMIT";
+           month + ";DELETE FROM project_months WHERE month = " + month;
+}
+
+/// Rows that nobody reads once the month is hidden.
+std::string prune_actions(const std::string& month) {
+    return "DELETE FROM project_actions d USING (SELECT project_id, month, action FROM "
+           "project_actions WHERE month = " +
+           month +
+           " LIMIT 10000) a WHERE d.project_id = a.project_id AND d.month = a.month AND d.action = "
+           "a.action";
+}
+std::string prune_counts(const std::string& month) {
+    return "DELETE FROM month_counts d USING (SELECT project_id, month, filter FROM month_counts "
+           "WHERE month = " +
+           month +
+           " LIMIT 10000) a WHERE d.project_id = a.project_id AND d.month = a.month AND d.filter = "
+           "a.filter";
 }
 
 // The last batch of each log stays: it is its head. By keys: a ctid means something in one table
 // only.
 constexpr const char* kPruneBatches =
     "DELETE FROM event_batches d USING (SELECT b.project_id, b.first_seq FROM project_log l JOIN "
-    "event_batches b ON b.project_id = l.project_id AND b.last_seq < l.first_seq WHERE EXISTS "
-    "(SELECT 1 FROM event_batches n WHERE n.project_id = b.project_id AND n.first_seq > "
-    "b.first_seq) LIMIT 10000) a WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq";
+    "event_batches b ON b.project_id = l.project_id AND b.first_seq < l.first_seq AND b.last_seq < "
+    "l.first_seq WHERE EXISTS (SELECT 1 FROM event_batches n WHERE n.project_id = b.project_id AND "
+    "n.first_seq > b.first_seq) LIMIT 10000) a WHERE d.project_id = a.project_id AND d.first_seq = "
+    "a.first_seq";
 constexpr const char* kPruneTombstones =
     "DELETE FROM tombstones d USING (SELECT t.project_id, t.seq FROM project_log l JOIN tombstones "
     "t ON t.project_id = l.project_id AND t.seq < l.first_seq LIMIT 10000) a WHERE d.project_id = "
@@ -75,35 +98,29 @@ Result<Months> read_states(Connection& db, TimeUs now) {
     return months;
 }
 
-Result<void> may_hide(const Months& months, Month month) {
-    bool found = false, older = false;
-    for (const MonthState& known : months.list) {
-        if (known.state == "dropped") continue;
-        older = older || known.month < month;
-        found = found || known.month == month;
-    }
-    if (!found) return Error{Errc::not_found, "there are no events of that month"};
-    if (older) return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
+/// The state of a month that may be hidden.
+/// @param again  a month that is hidden is no error
+Result<std::string> state_to_hide(const Months& months, Month month, bool again) {
+    const auto& list = months.list;
+    const auto is_there = [](const MonthState& known) { return known.state != "dropped"; };
+    const auto found = std::find_if(list.begin(), list.end(), [&](const MonthState& known) {
+        return known.month == month;
+    });
+    if (found == list.end() || (!is_there(*found) && !again))
+        return Error{Errc::not_found, "there are no events of that month"};
+    if (std::any_of(list.begin(), found, is_there))
+        return Error{Errc::conflict, "an older month is still there; drop the oldest first"};
     if (months.now < start_of(next(month)) + kGrace)
         return Error{Errc::conflict, "the month is still open for appends"};
-    return ok();
+    return found->state;
 }
 
-Result<void> finish(Connection& db, Result<void> done) {
-    if (done.has_error()) db.rollback();
-    return done;
-}
-
-Result<void> hide_locked(Connection& db, Month month, TimeUs now) {
-    // Once more, now that nobody appends.
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    BOOST_OUTCOME_TRY(may_hide(months, month));
-    BOOST_OUTCOME_TRYV(db.run(hide_statements("'" + month_text(month) + "'")));
-    return ok();
+std::string literal(Month month) {
+    return "'" + month_text(month) + "'";
 }
 
 /// Deletes in pieces, so that no transaction is long.
-Result<void> prune(Connection& db, const char* statement) {
+Result<void> prune(Connection& db, const std::string& statement) {
     for (;;) {
         BOOST_OUTCOME_TRY(const auto rows, db.run(statement));
         if (rows.changed() == 0) return ok();
@@ -114,11 +131,28 @@ void set_patience(Connection& db, std::chrono::seconds patience) {
     db.set_deadline(std::chrono::steady_clock::now() + patience);
 }
 
+/// Waits until the appends that are under way have ended: later ones stamp no event into the month.
+/// In one round trip, since whoever appends meanwhile waits behind us.
 Result<void> close_to_appends(Connection& db, Month month) {
-    BOOST_OUTCOME_TRYV(db.run(
-        "UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = '" +
-        month_text(month) + "';COMMIT"
-    ));
+    const auto closed = db.run(
+        kBegin + (";SELECT pg_advisory_xact_lock(" + std::to_string(kMonthBarrier)) +
+        ");UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = " +
+        literal(month) + ";COMMIT"
+    );
+    if (closed.has_error()) {
+        db.rollback();
+        return closed.error();
+    }
+    log::info("postgres.month_closed", {{"month", month_text(month)}});
+    return ok();
+}
+
+Result<void> hide_closed(Connection& db, Month month, TimeUs now, bool again) {
+    // Once more: another node may have hidden it while this one waited for the row.
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
+    BOOST_OUTCOME_TRY(const auto state, state_to_hide(months, month, again));
+    if (state == "dropped") return ok();
+    BOOST_OUTCOME_TRYV(db.run(hide_statements(literal(month))));
     return ok();
 }
 
@@ -166,16 +200,28 @@ Result<void> make_indexes(Connection& db, Month month) {
 Result<void> seal(Connection& db, const MonthState& month) {
     set_patience(db, std::chrono::seconds(90));
     if (month.state == "open") {
-        Result<void> done = ok();
-        if (auto begun = db.run(kBegin); begun.has_error()) {
-            done = begun.error();
-        } else {
-            done = close_to_appends(db, month.month);
-        }
-        BOOST_OUTCOME_TRYV(finish(db, std::move(done)));
-        log::info("postgres.month_closed", {{"month", month_text(month.month)}});
+        BOOST_OUTCOME_TRYV(close_to_appends(db, month.month));
     }
     return make_indexes(db, month.month);
+}
+
+/// Months that are over and not sealed.
+Result<std::vector<MonthState>> finished(Connection& db, TimeUs now) {
+    set_patience(db, std::chrono::seconds(30));
+    BOOST_OUTCOME_TRY(auto months, read_states(db, now));
+    std::erase_if(months.list, [&](const MonthState& month) {
+        const bool over = months.now >= start_of(next(month.month)) + kGrace;
+        return !over || (month.state != "open" && month.state != "closed");
+    });
+    return std::move(months.list);
+}
+
+Result<void> seal_all(Connection& db, TimeUs now) {
+    BOOST_OUTCOME_TRY(const auto months, finished(db, now));
+    for (const MonthState& month : months) {
+        BOOST_OUTCOME_TRYV(seal(db, month));
+    }
+    return ok();
 }
 
 }  // namespace
@@ -194,24 +240,32 @@ Result<std::vector<MonthInfo>> list_months(Connection& db) {
     return months;
 }
 
-Result<void> hide_month(Connection& db, Month month, TimeUs now) {
+Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again) {
     set_patience(db, std::chrono::seconds(70));
     BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    BOOST_OUTCOME_TRY(may_hide(months, month));
-    if (auto begun = db.run(kBegin); begun.has_error()) return finish(db, begun.error());
-    return finish(db, hide_locked(db, month, now));
+    BOOST_OUTCOME_TRY(const auto state, state_to_hide(months, month, again));
+    if (state == "open") {
+        BOOST_OUTCOME_TRYV(close_to_appends(db, month));
+    }
+    const std::string begin = std::string(kBegin) +
+                              ";SELECT 1 FROM event_months WHERE month = " + literal(month) +
+                              " FOR UPDATE";
+    return transact(db, begin, [&] { return hide_closed(db, month, now, again); });
 }
 
 Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
-    set_patience(db, std::chrono::seconds(30));
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, kNoTime));
+    set_patience(db, std::chrono::minutes(10));
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kDropped));
     bool clean = true;
-    for (const MonthState& month : months.list) {
-        if (month.state != "dropped") continue;
-        const auto dropped = partitions.drop(db, month.month);
-        if (dropped.has_value()) continue;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const Month month = parse_month(rows.text(i, 0).view());
+        // The partition goes last: it says that there is something left.
+        set_patience(db, std::chrono::minutes(10));
+        BOOST_OUTCOME_TRYV(prune(db, prune_actions(literal(month))));
+        BOOST_OUTCOME_TRYV(prune(db, prune_counts(literal(month))));
+        const auto dropped = partitions.drop(db, month);
         if (db.is_lost()) return dropped.error();
-        clean = false;
+        clean = clean && dropped.has_value();
     }
     set_patience(db, std::chrono::minutes(10));
     BOOST_OUTCOME_TRYV(prune(db, kPruneBatches));
@@ -219,16 +273,36 @@ Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
     return clean;
 }
 
-Result<void> seal_finished(Connection& db, TimeUs now) {
+Result<bool> drop_old_keys(Connection& db) {
     set_patience(db, std::chrono::seconds(30));
-    BOOST_OUTCOME_TRY(const auto months, read_states(db, now));
-    for (const MonthState& month : months.list) {
-        const bool over = months.now >= start_of(next(month.month)) + kGrace;
-        if (over && (month.state == "open" || month.state == "closed")) {
-            BOOST_OUTCOME_TRYV(seal(db, month));
-        }
+    BOOST_OUTCOME_TRY(const auto months, read_states(db, kNoTime));
+    if (months.list.empty()) return true;
+    const TimeUs stamped_from = start_of(months.list.back().month);
+    const Month oldest{month_of(stamped_from - kKeyLifetime).index - 1};
+    BOOST_OUTCOME_TRY(const auto kept, Partitions::list_keys(db));
+    bool clean = true;
+    for (const Month month : kept) {
+        if (month >= oldest) break;
+        const auto dropped = Partitions::drop_keys(db, month);
+        if (db.is_lost()) return dropped.error();
+        clean = clean && dropped.has_value();
     }
-    return ok();
+    return clean;
+}
+
+Result<void> seal_finished(Connection& db, TimeUs now) {
+    BOOST_OUTCOME_TRY(const auto waiting, finished(db, now));
+    if (waiting.empty()) return ok();
+    BOOST_OUTCOME_TRY(const auto turn, db.run(kTakeTurn));
+    if (!turn.boolean(0, 0)) return ok();
+    auto sealed = seal_all(db, now);
+    if (sealed.has_error()) db.rollback();
+    set_patience(db, std::chrono::seconds(30));
+    // A connection that is lost has given its turn back.
+    if (!db.is_lost()) {
+        BOOST_OUTCOME_TRYV(db.run(kEndTurn));
+    }
+    return sealed;
 }
 
 }  // namespace annal::postgres

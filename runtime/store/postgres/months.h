@@ -14,19 +14,28 @@ namespace annal::postgres {
 [[nodiscard]] Result<std::vector<MonthInfo>> list_months(Connection& db);
 
 /// Hides the month, which appends and reads notice at once; its storage goes afterwards
-/// (`purge_dropped`).
-/// @param now  kNoTime: the database's clock
+/// (`purge_dropped`). Appends wait only where the month has to be closed first, and shortly.
+/// @param now    kNoTime: the database's clock
+/// @param again  an attempt before this one got no answer: what it may have hidden is well
 /// @error Errc::conflict  The month still takes events, or an older one is there.
 /// @error Errc::not_found  There are no events of it.
-[[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now);
+[[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again = false);
 
-/// Frees what hidden months have left: their partitions, batches, tombstones. Repeatable.
-/// @return  whether everything is gone
+/// Frees what hidden months have left: what is known of them, their partitions, batches,
+/// tombstones. In steps that hold nobody up. Repeatable.
+/// @return  whether everything is gone; false: somebody was in the way
 [[nodiscard]] Result<bool> purge_dropped(Connection& db, Partitions& partitions);
+
+/// Drops the months of idempotency keys that are a month older than any key that an append looks
+/// for. By the newest month that holds events, not by a clock, which may be wrong: nothing is
+/// stamped before it.
+/// @return  whether everything is gone; false: somebody was in the way
+[[nodiscard]] Result<bool> drop_old_keys(Connection& db);
 
 /// Seals each month that is over: nothing is stamped into it any more, whatever the clocks say.
 /// Then it gets the indexes that an open month does without, one after the other, beside everything
-/// that goes on.
+/// that goes on. Nodes that would build the same index fail each other: what another one is at is
+/// left to it. The turn belongs to the session, so the connection must not lead to a pooler.
 /// @param now  kNoTime: the database's clock
 [[nodiscard]] Result<void> seal_finished(Connection& db, TimeUs now);
 

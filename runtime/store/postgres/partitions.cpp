@@ -1,28 +1,28 @@
 #include "runtime/store/postgres/partitions.h"
 
-#include "runtime/core/log.h"
-
 namespace annal::postgres {
 namespace {
 
 constexpr const char* kBegin =
-    "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '10s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; SET LOCAL "
+    "statement_timeout = '10s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
 // Nobody waits long behind us: whoever wants the parent meanwhile queues behind this lock.
 constexpr const char* kBeginDrop =
-    "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '30s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '200ms'; SET LOCAL "
+    "statement_timeout = '30s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
-constexpr const char* kList =
+constexpr const char* kListKeys =
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-    "WHERE i.inhparent = 'audit_events'::regclass ORDER BY 1";
-constexpr std::string_view kPrefix = "audit_events_";
+    "WHERE i.inhparent = 'idempotency_keys'::regclass ORDER BY 1";
+constexpr std::string_view kPrefix = "audit_events_", kKeysPrefix = "idempotency_keys_";
 
 std::string exists(const std::string& table) {
     return "SELECT to_regclass('" + table + "') IS NOT NULL";
 }
 
 std::string keys_name(Month month) {
-    return "idempotency_keys_" + partition_name(month).substr(kPrefix.size());
+    return std::string(kKeysPrefix) + partition_name(month).substr(kPrefix.size());
 }
 
 /// Vacuum keeps the visibility map fresh behind the appends, so that counts read indexes alone.
@@ -54,19 +54,15 @@ Result<void> make_tables(Connection& db, Month month) {
     if (!keys.boolean(0, 0)) {
         BOOST_OUTCOME_TRYV(db.run(make_keys(month)));
     }
-    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
     return ok();
 }
 
-Result<void> drop_tables(Connection& db, Month month) {
-    BOOST_OUTCOME_TRY(const auto events, db.run(exists(partition_name(month))));
-    if (events.boolean(0, 0)) {
-        BOOST_OUTCOME_TRYV(db.run(
-            "ALTER TABLE audit_events DETACH PARTITION " + partition_name(month) + "; DROP TABLE " +
-            partition_name(month)
-        ));
-    }
-    BOOST_OUTCOME_TRYV(db.run("COMMIT"));
+Result<void> drop_table(Connection& db, const std::string& parent, const std::string& table) {
+    BOOST_OUTCOME_TRY(const auto found, db.run(exists(table)));
+    if (!found.boolean(0, 0)) return ok();
+    BOOST_OUTCOME_TRYV(
+        db.run("ALTER TABLE " + parent + " DETACH PARTITION " + table + "; DROP TABLE " + table)
+    );
     return ok();
 }
 
@@ -79,14 +75,15 @@ bool Partitions::has(Month month) const {
 
 Result<void> Partitions::make(Connection& db, Month month) {
     db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(20));
-    BOOST_OUTCOME_TRYV(db.run(kBegin));
-    if (auto made = make_tables(db, month); made.has_error()) {
-        db.rollback();
-        return made.error();
-    }
+    BOOST_OUTCOME_TRYV(transact(db, kBegin, [&] { return make_tables(db, month); }));
     const std::lock_guard lock(mutex_);
     known_.insert(month);
     return ok();
+}
+
+void Partitions::forget() {
+    const std::lock_guard lock(mutex_);
+    known_.clear();
 }
 
 Result<void> Partitions::make_ahead(Connection& db, Month month, int ahead) {
@@ -103,20 +100,25 @@ Result<void> Partitions::drop(Connection& db, Month month) {
         known_.erase(month);
     }
     db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(40));
-    BOOST_OUTCOME_TRYV(db.run(kBeginDrop));
-    if (auto dropped = drop_tables(db, month); dropped.has_error()) {
-        db.rollback();
-        return dropped.error();
-    }
-    return ok();
+    return transact(db, kBeginDrop, [&] {
+        return drop_table(db, "audit_events", partition_name(month));
+    });
 }
 
-Result<std::vector<Month>> Partitions::list(Connection& db) {
-    BOOST_OUTCOME_TRY(const auto rows, db.run(kList));
+Result<void> Partitions::drop_keys(Connection& db, Month month) {
+    db.set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(40));
+    return transact(db, kBeginDrop, [&] {
+        return drop_table(db, "idempotency_keys", keys_name(month));
+    });
+}
+
+Result<std::vector<Month>> Partitions::list_keys(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kListKeys));
     std::vector<Month> months;
     for (std::size_t i = 0; i < rows.size(); ++i) {
         const std::string_view name = rows.text(i, 0).view();
-        if (name.starts_with(kPrefix)) months.push_back(parse_month(name.substr(kPrefix.size())));
+        if (name.starts_with(kKeysPrefix))
+            months.push_back(parse_month(name.substr(kKeysPrefix.size())));
     }
     return months;
 }

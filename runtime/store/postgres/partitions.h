@@ -19,14 +19,18 @@ public:
     /// Makes the month where it is missing, without blocking appends: the table is made beside its
     /// parent and then attached. Nodes take turns.
     [[nodiscard]] Result<void> make(Connection& db, Month month);
+    /// Nothing is known any more: another server may answer now, which has lost what was made last.
+    void forget();
     /// `month` and `ahead` more.
     [[nodiscard]] Result<void> make_ahead(Connection& db, Month month, int ahead);
-    /// Takes the month's partition away from its parent and drops it. Waits for no reader: what is
+    /// Takes the month's events away from their parent and drops them. Waits for no reader: what is
     /// in the way makes it fail soon (Errc::timeout), and it can be repeated. Nothing to do is
     /// fine.
     [[nodiscard]] Result<void> drop(Connection& db, Month month);
-    /// Those that are attached, ascending.
-    [[nodiscard]] static Result<std::vector<Month>> list(Connection& db);
+    /// Likewise its idempotency keys.
+    [[nodiscard]] static Result<void> drop_keys(Connection& db, Month month);
+    /// Months whose keys are there, ascending.
+    [[nodiscard]] static Result<std::vector<Month>> list_keys(Connection& db);
 
 private:
     mutable std::mutex mutex_;

@@ -12,7 +12,10 @@ public:
 
     Result<Connection*> connection() override {
         let_go_of_lost();
-        if (connection_ != nullptr) return connection_.get();
+        if (connection_ != nullptr) {
+            BOOST_OUTCOME_TRYV(pool_.admit_(*connection_));
+            return connection_.get();
+        }
         if (Clock::now() < retry_at_) return failure_;
         return connect();
     }
@@ -38,8 +41,8 @@ private:
         auto opened = Connection::open(pool_.options_, pool_.watchdog_);
         if (opened) {
             opened.value()->set_deadline(Clock::now() + pool_.options_.connect_timeout);
-            if (auto prepared = pool_.prepare_(*opened.value()); prepared.has_error())
-                opened = std::move(prepared).error();
+            if (auto admitted = pool_.admit_(*opened.value()); admitted.has_error())
+                opened = std::move(admitted).error();
         }
         if (!opened) {
             failure_ = opened.error();
@@ -48,6 +51,7 @@ private:
             pool_.tell(failure_.detail);
             return failure_;
         }
+        pool_.opened_();
         connection_ = std::move(opened.value());
         delay_ = kRetryFirst;
         pool_.tell("");
@@ -66,13 +70,15 @@ Pool::Pool(
     std::string name,
     std::size_t threads,
     Connection::Options options,
-    std::function<Result<void>(Connection&)> prepare,
+    std::function<Result<void>(Connection&)> admit,
     Watchdog& watchdog,
-    Metrics& metrics
+    Metrics& metrics,
+    std::function<void()> opened
 )
     : name_(std::move(name)),
       options_(std::move(options)),
-      prepare_(std::move(prepare)),
+      admit_(std::move(admit)),
+      opened_(std::move(opened)),
       watchdog_(watchdog),
       connected_(metrics.define(
           MetricKind::gauge,

@@ -39,14 +39,16 @@ public:
     };
     using Job = std::function<void(Seat&)>;
 
-    /// @param prepare  what a new connection goes through before its first job
+    /// @param admit  asked before a connection is given to a job: whether the database may be used
+    /// @param opened  told of each new connection: another server may be behind it
     Pool(
         std::string name,
         std::size_t threads,
         Connection::Options options,
-        std::function<Result<void>(Connection&)> prepare,
+        std::function<Result<void>(Connection&)> admit,
         Watchdog& watchdog,
-        Metrics& metrics
+        Metrics& metrics,
+        std::function<void()> opened = [] {}
     );
     ~Pool() { stop(); }
     Pool(const Pool&) = delete;
@@ -69,7 +71,8 @@ private:
 
     const std::string name_;
     const Connection::Options options_;
-    const std::function<Result<void>(Connection&)> prepare_;
+    const std::function<Result<void>(Connection&)> admit_;
+    const std::function<void()> opened_;
     Watchdog& watchdog_;
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};

@@ -107,10 +107,19 @@ TEST_F(PoolTest, WaitsForTheServerWhenAJobWantsTo) {
     EXPECT_LT(Clock::now() - begin, 10s);
 }
 
-TEST_F(PoolTest, RefusesAConnectionThatIsNotPrepared) {
+TEST_F(PoolTest, RefusesAConnectionThatIsNotAdmitted) {
     refusal_ = "the tables are not there yet";
     auto one = pool(1);
     EXPECT_EQ(run(*one, backend), refusal_);
+}
+
+TEST_F(PoolTest, RefusesAConnectionThatIsNotAdmittedAnyMore) {
+    auto one = pool(1);
+    const auto first = run(*one, backend);
+    refusal_ = "the tables are of a later version";
+    EXPECT_EQ(run(*one, backend), refusal_);
+    refusal_.clear();
+    EXPECT_EQ(run(*one, backend), first);
 }
 
 TEST_F(PoolTest, RefusesMoreJobsThanItsQueueTakes) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
@@ -73,7 +74,15 @@ public:
               watchdog_,
               metrics
           ),
-          appends_(pool("append", options.append_connections, metrics)),
+          appends_(pool(
+              "append",
+              options.append_connections,
+              metrics,
+              [this] {
+                  shared_.actions.clear();
+                  partitions_.forget();
+              }
+          )),
           reads_(pool("read", options.read_connections, metrics)),
           deliveries_(pool("delivery", options.delivery_connections, metrics)) {
         shared_.times.statement = options.statement_timeout;
@@ -143,13 +152,14 @@ public:
     }
 
     Task<Result<void>> drop_month(Month month) override {
+        bool again = false;
         Work<void> work = [&](Connection& db) -> Result<void> {
             const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : kNoTime;
-            BOOST_OUTCOME_TRYV(hide_month(db, month, now));
+            BOOST_OUTCOME_TRYV(hide_month(db, month, now, std::exchange(again, true)));
             keeper_.wake();
             return ok();
         };
-        co_return co_await on(*reads_, work, 1);
+        co_return co_await on(*reads_, work);
     }
 
     Task<Result<std::optional<std::string>>> kv_get(
@@ -234,8 +244,13 @@ private:
     template <class T>
     using Work = std::function<Result<T>(Connection&)>;
 
-    std::unique_ptr<Pool> pool(const char* name, std::size_t connections, Metrics& metrics) {
-        std::function<Result<void>(Connection&)> prepare = [this](Connection&) -> Result<void> {
+    std::unique_ptr<Pool> pool(
+        const char* name,
+        std::size_t connections,
+        Metrics& metrics,
+        std::function<void()> opened = [] {}
+    ) {
+        std::function<Result<void>(Connection&)> admit = [this](Connection&) -> Result<void> {
             const std::string refusal = keeper_.refusal();
             if (refusal.empty()) return ok();
             return Error{Errc::unavailable, refusal, {}, 1'000};
@@ -244,13 +259,13 @@ private:
             name,
             connections,
             connection_options(options_.url),
-            std::move(prepare),
+            std::move(admit),
             watchdog_,
-            metrics
+            metrics,
+            std::move(opened)
         );
     }
 
-    /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
     template <class T>
     Task<Result<T>> on(Pool& pool, const Work<T>& work, int attempts = 2) {
         Result<T> result = overloaded();
@@ -319,7 +334,8 @@ private:
             Connection& db = *connection.value();
             db.set_deadline(std::chrono::steady_clock::now() + kLookup);
             const auto done = db.run(
-                "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', "
+                "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '5s';INSERT "
+                "INTO kv VALUES ('', "
                 "'host.probe', '', '') ON CONFLICT (project_id, space, key) DO UPDATE SET value = "
                 "'';COMMIT"
             );
