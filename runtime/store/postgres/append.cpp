@@ -22,8 +22,9 @@ constexpr std::chrono::milliseconds kGrace{5'000};  // for the network, on top o
 
 std::string settings_of(const AppendTimes& times, std::chrono::milliseconds lock) {
     const auto ms = [](std::chrono::milliseconds time) { return std::to_string(time.count()); };
-    // A database whose default is not to wait for the disk must wait here.
-    return "SET LOCAL statement_timeout = " + ms(times.statement) +
+    // What an append looks for it finds by key, whatever the statistics say of a young table. A
+    // database whose default is not to wait for the disk must wait here.
+    return "SET LOCAL enable_seqscan = off;SET LOCAL statement_timeout = " + ms(times.statement) +
            ";SET LOCAL lock_timeout = " + ms(lock) +
            ";SET LOCAL idle_in_transaction_session_timeout = " + ms(times.idle) +
            ";SELECT set_config('synchronous_commit', 'on', true) WHERE "
