@@ -8,6 +8,7 @@ namespace annal::postgres {
     Connection& db, const std::string& project, TimeUs since
 );
 /// Counts of whole sealed months are remembered in the database until an event of them is erased.
+/// Limits: about 1 000 a project and month; further ones are counted each time.
 [[nodiscard]] Result<Total> count_events(
     Connection& db,
     const std::string& project,

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kRetryFirst{200};
 constexpr std::chrono::milliseconds kRetryMost{1'000};  // until the database can be used
-constexpr std::chrono::milliseconds kUpkeepMost{
-    10'000};  // where only tidying fails, or is in use what goes
+// Where only tidying fails, or somebody reads what shall go.
+constexpr std::chrono::milliseconds kUpkeepMost{10'000};
 constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
 
 // Indexes are built outside of transactions, and for as long as it takes. What is pruned is found
@@ -70,8 +70,8 @@ Result<void> Keeper::prepare() {
         const auto rows,
         db_->run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
     );
-    const TimeUs at = stamp() == kNoTime ? rows.integer(0, 0) : stamp();
-    return partitions_.make_ahead(*db_, month_of(at), options_.months_ahead);
+    const TimeUs stamped = stamp(), now = stamped == kNoTime ? rows.integer(0, 0) : stamped;
+    return partitions_.make_ahead(*db_, month_of(now), options_.months_ahead);
 }
 
 /// A node that serves goes on without its keeper, unless the database is not for it any more.

@@ -19,7 +19,7 @@ namespace annal::postgres {
 /// @param again  an attempt before this one got no answer: what it may have hidden is well
 /// @error Errc::conflict  The month still takes events, or an older one is there.
 /// @error Errc::not_found  There are no events of it.
-[[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again = false);
+[[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again);
 
 /// Frees what hidden months have left: what is known of them, their partitions, batches,
 /// tombstones. In steps that hold nobody up. Repeatable.

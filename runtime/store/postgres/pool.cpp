@@ -13,8 +13,10 @@ public:
     Result<Connection*> connection() override {
         let_go_of_lost();
         if (connection_ != nullptr) {
-            BOOST_OUTCOME_TRYV(pool_.admit_(*connection_));
-            return connection_.get();
+            auto admitted = pool_.admit_(*connection_);
+            if (admitted.has_value()) return connection_.get();
+            retry_at_ = Clock::now() + kRetryFirst;
+            return std::move(admitted).error();
         }
         if (Clock::now() < retry_at_) return failure_;
         return connect();
