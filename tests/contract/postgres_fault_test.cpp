@@ -258,6 +258,29 @@ TEST_F(PostgresFault, NetworkThatIsCutUnderLoad) {
     expect_sound(url);
 }
 
+// A value needs no other connection, and there is none: the end of what only reads is no part of
+// it.
+TEST_F(PostgresFault, AReadIsAnsweredThoughItsEndIsLost) {
+    const std::string url = own_cluster().create_database();
+    TcpProxy proxy(own_cluster().socket_path());
+    Node node(proxy.url(name_in(url)), impatient());
+    expect_append(node, "before");
+    const auto lose_end_of = [&](const auto& read) {
+        ASSERT_TRUE(eventually([&] { return read().has_value(); }));
+        proxy.cut_on(kCommit, TcpProxy::Lost::request);
+        proxy.refuse();
+        const auto answer = read();
+        EXPECT_TRUE(answer.has_value()) << answer.error().detail;
+        EXPECT_TRUE(proxy.await_cut(10s));
+        proxy.resume();
+    };
+    lose_end_of([&] { return run_task(node->log_state("p")); });
+    lose_end_of([&] { return run_task(node->action_counts("p", 0)); });
+    lose_end_of([&] { return run_task(node->scan(request())); });
+    expect_recovery(node);
+    expect_sound(url);
+}
+
 // As a primary that has become a standby.
 TEST_F(PostgresFault, DatabaseThatIsReadOnly) {
     const std::string url = own_cluster().create_database();

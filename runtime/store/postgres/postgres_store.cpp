@@ -250,33 +250,39 @@ private:
         );
     }
 
-    /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
     template <class T>
     Task<Result<T>> on(Pool& pool, const Work<T>& work, int attempts = 2) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             const bool queued = pool.post([this, &result, &work, attempts, done](Pool::Seat& seat) {
-                bool reached = false;
-                const auto end = std::chrono::steady_clock::now() + kLookup;
-                for (int attempt = 0; attempt < attempts; ++attempt) {
-                    auto connection = seat.connection();
-                    if (!connection) {
-                        result = connection.error();
-                        break;
-                    }
-                    Connection& db = *connection.value();
-                    db.set_deadline(end);
-                    result = work(db);
-                    reached = !db.is_lost();
-                    if (reached || std::chrono::steady_clock::now() >= end) break;
-                }
-                set_unreached(reached ? std::string() : result.error().detail);
+                result = answer(seat, work, attempts);
                 (*done)();
             });
             if (!queued) (*done)();
         };
         co_await suspend(std::move(start));
         co_return result;
+    }
+
+    /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
+    /// Not when there is an answer already: the end of a transaction that only read adds nothing.
+    template <class T>
+    Result<T> answer(Pool::Seat& seat, const Work<T>& work, int attempts) {
+        const auto end = std::chrono::steady_clock::now() + kLookup;
+        for (;;) {
+            auto connection = seat.connection();
+            if (!connection) {
+                set_unreached(connection.error().detail);
+                return connection.error();
+            }
+            Connection& db = *connection.value();
+            db.set_deadline(end);
+            Result<T> result = work(db);
+            const bool reached = result.has_value() || !db.is_lost();
+            if (!reached && --attempts > 0 && std::chrono::steady_clock::now() < end) continue;
+            set_unreached(reached ? std::string() : result.error().detail);
+            return result;
+        }
     }
 
     /// Whether the store can write is what the last append says.
