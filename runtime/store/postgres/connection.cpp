@@ -2,6 +2,7 @@
 
 #include <libpq-fe.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -200,7 +201,10 @@ std::string Rows::bytes(std::size_t row, int column) const {
 Connection::Connection(std::unique_ptr<Session> session, Watchdog& watchdog)
     : session_(std::move(session)), watchdog_(watchdog) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+    // The end of a receiver says so to the server and waits for the answer; a frozen one has none.
+    if (session_->receiver) ::shutdown(session_->connection.sock(), SHUT_RDWR);
+}
 
 Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Watchdog& watchdog) {
     BOOST_OUTCOME_TRY(const auto words, connection_words(options));

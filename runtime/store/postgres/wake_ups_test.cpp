@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <future>
 
 #include "tests/support/postgres_cluster.h"
+#include "tests/support/tcp_proxy.h"
 
 namespace annal::postgres {
 namespace {
@@ -107,6 +109,28 @@ TEST_F(WakeUpsTest, ANewConnectionMayHaveMissedEverything) {
     EXPECT_THAT(b_->heard.next(), testing::Optional(IsEmpty()));
     a_->wake_ups.note({"p"});
     EXPECT_THAT(b_->heard.next(), testing::Optional(ElementsAre("p")));
+}
+
+/// A node behind a network of its own.
+class WakeUpsBehindANetwork : public testing::Test {
+protected:
+    WakeUpsBehindANetwork() {
+        wake_ups_.on_appended(heard_.listener());
+        EXPECT_THAT(heard_.next(), testing::Optional(IsEmpty()));
+    }
+
+    test::TcpProxy proxy_{test::shared_cluster().socket_path()};
+    Watchdog watchdog_;
+    Metrics metrics_;
+    Heard heard_;
+    WakeUps wake_ups_{{proxy_.url("postgres"), 5s, 10'000ms}, watchdog_, metrics_};
+};
+
+TEST_F(WakeUpsBehindANetwork, AServerThatSaysNothingDoesNotHoldTheEndUp) {
+    proxy_.stall();
+    auto stopped = std::async(std::launch::async, [this] { wake_ups_.stop(); });
+    EXPECT_EQ(stopped.wait_for(15s), std::future_status::ready);
+    proxy_.resume();
 }
 
 }  // namespace
