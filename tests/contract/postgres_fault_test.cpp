@@ -9,6 +9,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <list>
 #include <random>
 
 #include "runtime/core/task_impl.h"
@@ -235,6 +236,49 @@ TEST_F(PostgresFault, NetworkThatStalls) {
     expect_calls_end(node, account_);
     proxy.resume();
     expect_recovery(node);
+    expect_sound(url);
+}
+
+// Whoever stops has no time for a server that says nothing, nor for what waits behind others.
+TEST_F(PostgresFault, WhatIsGivenUpEndsThen) {
+    const std::string url = own_cluster().create_database();
+    TcpProxy proxy(own_cluster().socket_path());
+    Node node(proxy.url(name_in(url)));  // as patient as nodes are
+    expect_recovery(node);
+    IoThreads threads(1);
+    const auto took = time_of([&] {
+        proxy.stall();
+        node->give_up_at(std::chrono::steady_clock::now() + 500ms);
+        std::list<Calls> all;
+        for (int i = 0; i < 20; ++i) all.emplace_back(threads, node);
+        for (Calls& calls : all) {
+            const auto append = std::move(calls.append.get().front());
+            ASSERT_TRUE(append.has_error());
+            expect_outage(append.error());
+            account_.record(calls.units[0], append);
+            EXPECT_TRUE(calls.scan.get().has_error());
+            EXPECT_TRUE(calls.state.get().has_error());
+            EXPECT_TRUE(calls.row.get().has_error());
+            const auto lease = calls.lease.get();
+            ASSERT_TRUE(lease.has_error());
+            expect_outage(lease.error());
+        }
+        node.close();
+    });
+    EXPECT_LT(took, 5s);
+    threads.drain();
+    proxy.resume();
+    expect_sound(url);
+}
+
+// What still answers is not cut off.
+TEST_F(PostgresFault, AServerThatAnswersMayGoOnAfterTheDeadline) {
+    const std::string url = own_cluster().create_database();
+    Node node(url, impatient());
+    expect_recovery(node);
+    node->give_up_at(std::chrono::steady_clock::now());
+    expect_append(node, "late");
+    EXPECT_TRUE(run_task(node->release_lease("p", "work", "me")).has_value());
     expect_sound(url);
 }
 

@@ -24,6 +24,8 @@ const char* __lsan_default_suppressions() {  // NOLINT: the name is the sanitize
 namespace annal::postgres {
 namespace {
 
+constexpr std::chrono::seconds kConnectTimeoutMin{2};  // libpq's
+
 /// A position in the parameters that libpqxx walks over: each is passed as binary.
 class BinaryValues {
 public:
@@ -90,6 +92,12 @@ std::string without_quotations(const std::string& message) {
     return message.substr(0, first) + "…" + (last == first ? "" : message.substr(last + 1));
 }
 
+/// There is no use in a connection that has no time to be made.
+Error no_time_left() {
+    return {
+        Errc::unavailable, "the node is stopping: no connection to PostgreSQL is made", {}, 1'000};
+}
+
 Error unreadable_url(const std::string& why) {
     return {
         Errc::invalid,
@@ -98,13 +106,16 @@ Error unreadable_url(const std::string& why) {
             "percent-encoded, or host=HOST dbname=DATABASE …"};
 }
 
+std::string connect_timeout_of(const Connection::Options& options) {
+    return std::to_string(std::max(kConnectTimeoutMin, options.connect_timeout).count());
+}
+
 /// The caller's words win over ours.
 Result<std::string> connection_words(const Connection::Options& options) {
     std::map<std::string, std::string> words{
         {"application_name", "annal"},
         {"client_encoding", "UTF8"},
-        {"connect_timeout",
-         std::to_string(std::max<std::int64_t>(2, options.connect_timeout.count()))},
+        {"connect_timeout", connect_timeout_of(options)},
         {"tcp_user_timeout", std::to_string(options.tcp_user_timeout.count())},
         {"keepalives_idle", "30"},
     };
@@ -118,6 +129,7 @@ Result<std::string> connection_words(const Connection::Options& options) {
     for (const PQconninfoOption* word = given; word->keyword != nullptr; ++word)
         if (word->val != nullptr) words[word->keyword] = word->val;
     PQconninfoFree(given);
+    if (options.is_hurried) words["connect_timeout"] = connect_timeout_of(options);
     // A password with a / or an @ in it is read as these, which libpq's messages repeat.
     const auto port = words.find("port"), host = words.find("host");
     if (port != words.end() && port->second.find_first_not_of("0123456789,") != std::string::npos)
@@ -206,7 +218,13 @@ Connection::~Connection() {
     if (session_->receiver) ::shutdown(session_->connection.sock(), SHUT_RDWR);
 }
 
-Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Watchdog& watchdog) {
+Result<std::unique_ptr<Connection>> Connection::open(Options options, Watchdog& watchdog) {
+    if (const auto left = watchdog.left()) {
+        if (*left < kConnectTimeoutMin) return no_time_left();
+        const auto seconds = std::chrono::floor<std::chrono::seconds>(*left);
+        options.connect_timeout = std::min(options.connect_timeout, seconds);
+        options.is_hurried = true;
+    }
     BOOST_OUTCOME_TRY(const auto words, connection_words(options));
     try {
         auto session = std::make_unique<Session>(words);

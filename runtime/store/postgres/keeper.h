@@ -30,6 +30,8 @@ public:
     void wake();
     /// Waits until a round that began after this call is over. For tests. False: it failed.
     [[nodiscard]] bool settle(std::chrono::milliseconds patience);
+    /// Ends what is under way, as `Watchdog::expire_at` says.
+    void give_up_at(Watchdog::Deadline deadline) { watchdog_.expire_at(deadline); }
     /// Ends what is under way.
     void stop();
 

@@ -18,9 +18,10 @@ public:
     }
 
     Result<Connection*> connection_within(std::chrono::milliseconds patience) override {
-        const auto end = Clock::now() + patience;
+        auto end = Clock::now() + patience;
         for (;;) {
             auto got = connection();
+            if (const auto left = pool_.watchdog_.left()) end = std::min(end, Clock::now() + *left);
             if (got.has_value() || Clock::now() >= end) return got;
             std::this_thread::sleep_until(std::min(end, retry_at_));
         }
@@ -106,12 +107,16 @@ bool Pool::post(Job job) {
     return true;
 }
 
-void Pool::stop() {
+void Pool::begin_stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
     }
     wake_.notify_all();
+}
+
+void Pool::stop() {
+    begin_stop();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
 }

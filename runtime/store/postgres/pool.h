@@ -29,7 +29,7 @@ public:
     public:
         /// Good until the job ends or the connection is lost; asked again it is another one.
         [[nodiscard]] virtual Result<Connection*> connection() = 0;
-        /// Tries again and again, at most for `patience`.
+        /// Tries again and again, at most for `patience` and until the watchdog expires.
         [[nodiscard]] virtual Result<Connection*> connection_within(
             std::chrono::milliseconds patience
         ) = 0;
@@ -54,7 +54,10 @@ public:
 
     /// False: the queue is full, or the pool has stopped; the job will not run.
     [[nodiscard]] bool post(Job job);
-    /// Finishes what is queued. Calls under way have their own deadlines.
+    /// From now on nothing is taken; what is queued is finished. Calls under way have their own
+    /// deadlines.
+    void begin_stop();
+    /// The same, and waits for it.
     void stop();
 
 private:

@@ -205,7 +205,14 @@ public:
         return health;
     }
 
+    void give_up_at(std::chrono::steady_clock::time_point deadline) override {
+        keeper_.give_up_at(deadline);
+        watchdog_.expire_at(deadline);
+    }
+
     void close() override {
+        wake_ups_.begin_stop();
+        for (Pool* pool : {appends_.get(), reads_.get(), deliveries_.get()}) pool->begin_stop();
         keeper_.stop();
         wake_ups_.stop();
         appends_->stop();

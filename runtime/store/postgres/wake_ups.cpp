@@ -71,12 +71,16 @@ void WakeUps::note(const std::set<std::string>& projects) {
     if (!signalled) ::eventfd_write(signal_, 1);
 }
 
-void WakeUps::stop() {
+void WakeUps::begin_stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
     }
     ::eventfd_write(signal_, 1);
+}
+
+void WakeUps::stop() {
+    begin_stop();
     if (thread_.joinable()) thread_.join();
 }
 

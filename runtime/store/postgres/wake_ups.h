@@ -34,6 +34,9 @@ public:
     void on_appended(Appended appended);
     /// This node has appended to these.
     void note(const std::set<std::string>& projects);
+    /// From now on nothing is told.
+    void begin_stop();
+    /// The same, and waits for it.
     void stop();
 
 private:
