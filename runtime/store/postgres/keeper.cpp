@@ -12,7 +12,7 @@ namespace {
 constexpr std::chrono::milliseconds kRetryFirst{200};
 constexpr std::chrono::milliseconds kRetryMost{1'000};    // until the database can be used
 constexpr std::chrono::milliseconds kUpkeepMost{10'000};  // where only looking after it fails
-constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
+constexpr std::chrono::minutes kRound{10};
 
 bool is_final(const Error& error) {
     return error.code != Errc::unavailable && error.code != Errc::timeout;
@@ -117,15 +117,8 @@ void Keeper::round(std::unique_lock<std::mutex>& lock) {
     const auto done = connected ? look_after() : prepare();
     lock.lock();
     sound_ = done.has_value();
-    if (done.has_error() && !stopping_) {
-        // An outage is many attempts: it is told when it begins, when it changes, and now and then.
-        const auto now = std::chrono::steady_clock::now();
-        if (done.error().detail != logged_ || now - logged_at_ > kLogAgain) {
-            log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
-            logged_at_ = now;
-        }
-    }
-    logged_ = done.has_error() ? done.error().detail : "";
+    if (done.has_error() && !stopping_ && repeats_.is_due(done.error().detail))
+        log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
     rounds_ended_ = rounds_begun_;
     ended_.notify_all();
 }

@@ -51,7 +51,6 @@ private:
         }
         connection_ = std::move(opened.value());
         delay_ = kRetryFirst;
-        pool_.tell("");
         pool_.connected_.record(++pool_.connections_);
         return connection_.get();
     }
@@ -121,16 +120,11 @@ void Pool::stop() {
     threads_.clear();
 }
 
-/// An outage is many attempts of many threads: it is told when it begins, when its reason changes,
-/// and now and then. Empty: it is over.
+/// An outage is many attempts of many threads, of which some may even succeed.
 void Pool::tell(const std::string& failure) {
     const std::lock_guard lock(mutex_);
-    if (failure.empty()) return logged_.clear();
-    const auto now = Clock::now();
-    if (failure == logged_ && now - logged_at_ < kLogAgain) return;
-    logged_ = failure;
-    logged_at_ = now;
-    log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
+    if (repeats_.is_due(failure))
+        log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
 }
 
 void Pool::run() {

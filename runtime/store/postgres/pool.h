@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/core/log_repeats.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/connection.h"
 
@@ -63,7 +64,6 @@ public:
 private:
     static constexpr std::size_t kJobsMax = 16'384;
     static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{1'000};
-    static constexpr std::chrono::minutes kLogAgain{1};
     using Clock = std::chrono::steady_clock;
 
     class ThreadSeat;
@@ -77,8 +77,7 @@ private:
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};
     std::mutex mutex_;
-    std::string logged_;  ///< why there was no connection, the last time that this was logged
-    Clock::time_point logged_at_{};
+    log::Repeats repeats_;  ///< why there was no connection
     std::condition_variable wake_;
     std::deque<Job> jobs_;
     bool stopping_ = false;
