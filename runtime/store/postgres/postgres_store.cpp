@@ -21,6 +21,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookup{10'000};
 
+/// Writes and commits, and takes new pages from the disk, which it gives back: what is there has
+/// room for a row for long after the disk is full.
+constexpr const char* kProbe =
+    "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', 'host.probe', '', '') ON "
+    "CONFLICT (project_id, space, key) DO UPDATE SET value = '';SAVEPOINT pages;CREATE TABLE "
+    "host_probe WITH (fillfactor = 10) AS SELECT repeat('x', 1000) AS text FROM "
+    "generate_series(1, 256);ROLLBACK TO pages;COMMIT";
+constexpr const char* kClock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 Error overloaded() {
     return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
 }
@@ -96,7 +105,10 @@ public:
 
     bool guards_clock() const override { return options_.stamps == nullptr; }
 
-    void confirm_clock() override { shared_.clock.confirm(); }
+    void confirm_clock() override {
+        shared_.clock.confirm();
+        note_clock();
+    }
 
     void on_foreign_append(std::function<void(const std::vector<std::string>&)> appended) override {
         wake_ups_.on_appended(std::move(appended));
@@ -199,7 +211,8 @@ public:
         if (!health.refusal.empty()) return health;
         {
             const std::lock_guard lock(refusal_mutex_);
-            health.refusal = refusal_.empty() ? unreached_ : refusal_;
+            for (const std::string* why : {&clock_refusal_, &refusal_, &unreached_})
+                if (health.refusal.empty()) health.refusal = *why;
         }
         if (!health.refusal.empty() && probe_is_due()) probe();
         return health;
@@ -228,8 +241,9 @@ private:
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             const bool queued =
                 appends_->post([this, units, wait, &outcomes, done](Pool::Seat& seat) {
-                    Append(seat, shared_, wait).run(units, outcomes);
-                    note(outcomes);
+                    Append append(seat, shared_, wait);
+                    append.run(units, outcomes);
+                    note(append);
                     (*done)();
                 });
             if (!queued) (*done)();
@@ -292,22 +306,25 @@ private:
         }
     }
 
-    /// Whether the store can write is what the last append says.
-    void note(const std::vector<AppendOutcome>& outcomes) {
-        const Error* failure = nullptr;
-        for (const AppendOutcome& outcome : outcomes) {
-            if (outcome.has_error() && (outcome.error().code == Errc::unavailable ||
-                                        outcome.error().code == Errc::timeout))
-                failure = &outcome.error();
-        }
-        set_refusal(failure == nullptr ? std::string() : failure->detail);
+    /// Whether the store can write is what the last append says that met the disk.
+    void note(const Append& append) {
+        note_clock();
+        if (append.has_written() || !append.outage().empty()) set(refusal_, append.outage());
     }
 
-    void set_refusal(std::string why) {
+    void note_clock() {
+        const auto refusal = shared_.clock.refusal();
+        set(clock_refusal_, refusal ? refusal->detail : std::string());
+    }
+
+    /// @param reason  why appends fail, one of several
+    void set(std::string& reason, std::string why) {
         const std::lock_guard lock(refusal_mutex_);
-        if (why.empty() != refusal_.empty())
-            log::warn(why.empty() ? "store.writes_again" : "store.cannot_write", {{"error", why}});
-        refusal_ = std::move(why);
+        const auto can_write = [this] { return refusal_.empty() && clock_refusal_.empty(); };
+        const bool could = can_write();
+        reason = std::move(why);
+        if (can_write() != could)
+            log::warn(could ? "store.cannot_write" : "store.writes_again", {{"error", reason}});
     }
 
     /// Whether the server answers at all, as the last call that was no append found out.
@@ -324,25 +341,30 @@ private:
         return ms - last >= kProbeEveryMs && probed_ms_.compare_exchange_strong(last, ms);
     }
 
-    /// A transaction that writes and leaves nothing.
     void probe() {
         (void)appends_->post([this](Pool::Seat& seat) {
             auto connection = seat.connection();
             if (!connection) return;
-            Connection& db = *connection.value();
-            db.set_deadline(std::chrono::steady_clock::now() + kLookup);
-            const auto done = db.run(
-                "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', "
-                "'host.probe', '', '') ON CONFLICT (project_id, space, key) DO UPDATE SET value = "
-                "'';COMMIT"
-            );
-            if (done.has_error()) {
-                db.rollback();
-                return set_refusal(done.error().detail);
-            }
-            set_refusal("");
-            set_unreached("");
+            const auto done = try_to_write(*connection.value());
+            note_clock();
+            set(refusal_, done.has_error() ? done.error().detail : std::string());
+            if (done.has_value()) set_unreached("");
         });
+    }
+
+    /// Leaves nothing, and lets the clock be looked at.
+    Result<void> try_to_write(Connection& db) {
+        db.set_deadline(std::chrono::steady_clock::now() + kLookup);
+        const std::int64_t before_us = SystemClock().monotonic_us();
+        BOOST_OUTCOME_TRY(const auto rows, db.run(kClock));
+        const std::int64_t after_us = SystemClock().monotonic_us();
+        if (options_.stamps == nullptr)
+            (void)shared_.clock.check({rows.integer(0, 0), before_us, after_us}
+            );  // it is kept there
+        const auto done = db.run(kProbe);
+        if (done.has_value()) return ok();
+        db.rollback();
+        return done.error();
     }
 
     const PostgresOptions options_;
@@ -352,7 +374,7 @@ private:
     AppendShared shared_;
     WakeUps wake_ups_;
     std::mutex refusal_mutex_;
-    std::string refusal_, unreached_;
+    std::string refusal_, clock_refusal_, unreached_;
     std::atomic<std::int64_t> probed_ms_{0};
     std::unique_ptr<Pool> appends_, reads_, deliveries_;
 };
