@@ -13,6 +13,7 @@
 #include <random>
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/postgres/committed.h"
 #include "tests/contract/postgres_nodes.h"
 #include "tests/support/postgres_cluster.h"
 #include "tests/support/tcp_proxy.h"
@@ -419,7 +420,10 @@ TEST_F(PostgresFault, DiskThatIsFull) {
     ASSERT_TRUE(filled);
     expect_outage(refusal, "disk is full");
     EXPECT_GT(node.all("p").size(), 20U) << "what is there can be read";
+    const auto is_well = [&] { return node->health().refusal.empty(); };
+    EXPECT_FALSE(eventually(is_well, 1'500ms)) << "a page with room is no room on the disk";
     ASSERT_EQ(::mount("tmpfs", disk.folder().c_str(), "tmpfs", MS_REMOUNT, "size=200m"), 0);
+    EXPECT_TRUE(eventually(is_well)) << "though nobody appends";
     expect_recovery(node);
     expect_sound(url);
     node.close();
@@ -440,9 +444,39 @@ TEST_F(PostgresFault, ServerWithTooManyConnections) {
     const auto page = run_task(node->scan(request()));
     ASSERT_TRUE(page.has_error());
     expect_outage(page.error(), "too many connections");
+    expect_outage(page.error(), "raise max_connections");
     expect_append(node, "meanwhile");
     own_cluster().sql("postgres", "ALTER ROLE " + role + " CONNECTION LIMIT 30");
     expect_recovery(node);
+    expect_sound(url);
+}
+
+TEST_F(PostgresFault, ARoleThatMayNotMakeTables) {
+    const std::string url = own_cluster().create_database();
+    const std::string role = "guest_of_" + name_in(url);
+    own_cluster().sql("postgres", "CREATE ROLE " + role + " LOGIN");
+    try {
+        const Node node(url + "&user=" + role, impatient());
+        ADD_FAILURE() << "it has migrated";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("annal migrate"), std::string::npos) << e.what();
+    }
+}
+
+// Somebody sits on the lock of one log: the node is well.
+TEST_F(PostgresFault, ALogThatIsStuckIsNoOutage) {
+    const std::string url = own_cluster().create_database();
+    Node node(url);
+    expect_append(node, "before");
+    Session hog(url);
+    hog.run("BEGIN");
+    hog.run("SELECT pg_advisory_xact_lock(" + std::to_string(postgres::append_lock("stuck")) + ")");
+    const std::vector<Unit> units{named_unit("p", "beside", 1), named_unit("stuck", "held", 1)};
+    const auto outcomes = node.append(units);
+    EXPECT_TRUE(outcomes[0].has_value());
+    ASSERT_TRUE(outcomes[1].has_error());
+    EXPECT_EQ(node->health().refusal, "");
+    hog.run("ROLLBACK");
     expect_sound(url);
 }
 
@@ -497,6 +531,30 @@ TEST_F(PostgresFault, TextThatIsNoneHarmsNoNeighbour) {
     }
     EXPECT_EQ(node.all("p").size(), static_cast<std::size_t>(round));
     expect_sound(url);
+}
+
+TEST_F(PostgresFault, QuestionsAboutTimesThatNoCalendarHas) {
+    const std::string url = own_cluster().create_database();
+    Node node(url);
+    expect_append(node, "one");
+    // Of the years 0 and 10000, by their distance from UTC; and as far as numbers go.
+    constexpr TimeUs kFirst = -62'135'596'800 * kSecondUs - 14 * 3'600 * kSecondUs;
+    constexpr TimeUs kLast = 253'402'300'799 * kSecondUs + 14 * 3'600 * kSecondUs;
+    for (const TimeUs early : {kFirst, kFirst - 800 * 366 * kDayUs, INT64_MIN + 1}) {
+        for (const TimeUs late : {kLast, INT64_MAX}) {
+            auto asked = request();
+            asked.filter.from = early;
+            asked.filter.before = late;
+            const auto page = run_task(node->scan(asked));
+            ASSERT_TRUE(page.has_value()) << page.error().detail;
+            EXPECT_EQ(page.value().batch.events.size(), 2U);
+            asked.filter.from = late;
+            asked.filter.before = early;
+            const auto none = run_task(node->scan(asked));
+            ASSERT_TRUE(none.has_value()) << none.error().detail;
+            EXPECT_TRUE(none.value().batch.events.empty());
+        }
+    }
 }
 
 // Keys and values are bytes: they may be anything.

@@ -69,7 +69,9 @@ Errc code_of(std::string_view state) {
 std::string advice(std::string_view state) {
     if (state == "25006") return "the database is read-only; ";
     if (state == "53100") return "the database's disk is full; ";
-    if (state == "53300") return "the database has too many connections; ";
+    if (state == "42501")
+        return "the role may not do this: grant it CREATE on the database and on its schema, or "
+               "run `annal migrate` as their owner; ";
     return {};
 }
 
@@ -90,6 +92,19 @@ std::string without_quotations(const std::string& message) {
     const std::size_t first = message.find('"'), last = message.rfind('"');
     if (first == std::string::npos) return message;
     return message.substr(0, first) + "…" + (last == first ? "" : message.substr(last + 1));
+}
+
+/// What a server says that refuses a connection, and what to do. Its SQLSTATE is not to be had.
+Error connect_error(const std::string& what) {
+    Error error{Errc::unavailable, "can't connect to PostgreSQL: " + first_line(what), {}, 1'000};
+    for (const char* full : {"too many clients", "too many connections", "remaining connection"}) {
+        if (what.find(full) == std::string::npos) continue;
+        error.detail +=
+            "; raise max_connections (or the limit of the role or the database), or "
+            "lower postgres.*_connections";
+        break;
+    }
+    return error;
 }
 
 /// There is no use in a connection that has no time to be made.
@@ -146,6 +161,14 @@ Result<std::string> connection_words(const Connection::Options& options) {
         text += "' ";
     }
     return text;
+}
+
+/// libpqxx forgets the SQLSTATE of those that have a class of their own.
+std::string state_of(const pqxx::sql_error& error) {
+    if (!error.sqlstate().empty()) return error.sqlstate();
+    if (dynamic_cast<const pqxx::insufficient_privilege*>(&error) != nullptr) return "42501";
+    if (dynamic_cast<const pqxx::syntax_error*>(&error) != nullptr) return "42601";
+    return {};
 }
 
 #pragma GCC diagnostic push
@@ -230,8 +253,7 @@ Result<std::unique_ptr<Connection>> Connection::open(Options options, Watchdog& 
         auto session = std::make_unique<Session>(words);
         return std::unique_ptr<Connection>(new Connection(std::move(session), watchdog));
     } catch (const std::exception& e) {
-        return Error{
-            Errc::unavailable, "can't connect to PostgreSQL: " + first_line(e.what()), {}, 1'000};
+        return connect_error(e.what());
     }
 }
 
@@ -253,7 +275,7 @@ Result<Rows> Connection::call(const Call& call) {
         state_.clear();
         return lost_error(e.what());
     } catch (const pqxx::sql_error& e) {
-        state_ = e.sqlstate();
+        state_ = state_of(e);
         // The server says so and hangs up (57P01 and its kin), or could not say anything any more.
         lost_ = !session_->connection.is_open() || state_.starts_with("57P") || state_.empty();
         return lost_ ? lost_error(e.what()) : error_of(state_, e.what());
