@@ -136,6 +136,7 @@ struct Runtime::State {
     Result<void> start_threads();
     void stop_threads();
     Result<void> open_store();
+    void limit_stop();
     void close_store();
     Result<void> start_server();
     void stop_server();
@@ -286,6 +287,12 @@ Result<void> Runtime::State::open_postgres() {
     options.start_patience = std::chrono::milliseconds(0);
     BOOST_OUTCOME_TRY(store, open_postgres_store(options, metrics));
     return ok();
+}
+
+/// Whatever has to end before the store does waits for it, so this ends that in time, too.
+void Runtime::State::limit_stop() {
+    const std::chrono::milliseconds timeout(settings.limits.drain_timeout_ms);
+    if (store) store->give_up_at(std::chrono::steady_clock::now() + timeout);
 }
 
 void Runtime::State::close_store() {
@@ -575,6 +582,8 @@ Result<void> Runtime::State::start_streams() {
 }
 
 void Runtime::State::stop_streams() {
+    // All at once: each may have to wait for its sink and for the store.
+    for (const auto& stream : streams) stream->begin_stop();
     for (const auto& stream : streams) run(stream->stop());
 }
 
@@ -715,6 +724,7 @@ void Runtime::wait_for_signal() {
 
 void Runtime::stop() {
     const auto& all = steps<State>();
+    if (state_->steps_done > 0) state_->limit_stop();
     while (state_->steps_done > 0) {
         const auto& step = all[--state_->steps_done];
         if (step.stop) ((*state_).*step.stop)();

@@ -90,7 +90,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
         : store(s),
           clock(c),
           limits(l),
-          guard(c.wall_us(), c.monotonic_us()),
+          guard(ClockReading::of(c)),
           lanes(std::max<std::size_t>(1, s.append_lanes())),
           held_max(std::max<std::size_t>(1, lanes.size() / 2)),
           strand(asio::make_strand(e)),
@@ -191,7 +191,7 @@ struct Appender::State : std::enable_shared_from_this<Appender::State> {
 /// Of the clock that stamps events, when it is this node's. With the mutex held.
 std::optional<std::int64_t> Appender::State::clock_jump() {
     if (store.guards_clock()) return std::nullopt;
-    return guard.check(clock.wall_us(), clock.monotonic_us());
+    return guard.check(ClockReading::of(clock));
 }
 
 std::optional<Error> Appender::State::refuse(const AppendUnit& unit, std::size_t weight) {
@@ -519,7 +519,7 @@ std::shared_ptr<void> Appender::subscribe(std::string project, std::function<voi
 void Appender::confirm_clock() {
     state_->store.confirm_clock();
     const std::lock_guard lock(state_->mutex);
-    state_->guard.confirm(state_->clock.wall_us(), state_->clock.monotonic_us());
+    state_->guard.confirm(ClockReading::of(state_->clock));
     log::warn("clock.confirmed");
 }
 

@@ -695,9 +695,14 @@ void Stream::start() {
     asio::co_spawn(state_->strand, state_->run(), asio::detached);
 }
 
-Task<void> Stream::stop() {
+void Stream::begin_stop() {
     state_->wakes.reset();
     state_->stopping = true;
+    state_->wake();
+}
+
+Task<void> Stream::stop() {
+    begin_stop();
     asio::steady_timer timer(co_await asio::this_coro::executor);
     while (state_->running || state_->leasing) {
         state_->wake();

@@ -49,6 +49,8 @@ public:
     ~Stream();
 
     void start();
+    /// Asks it to end; `stop` waits for that.
+    void begin_stop();
     /// Ends after the delivery in flight, whose outcome is still committed, and releases the lease.
     [[nodiscard]] Task<void> stop();
     [[nodiscard]] StreamStatus status() const;

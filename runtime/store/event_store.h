@@ -249,6 +249,14 @@ public:
     /// again, now and then, whether they would work.
     [[nodiscard]] virtual StoreHealth health() { return {}; }
 
+    /// The caller is about to close and has until `deadline` for it. What a database that does not
+    /// answer keeps waiting ends then, as its lack of an answer would have ended it later;
+    /// likewise, after a moment, what is asked of it afterwards. A store that waits for nobody has
+    /// nothing to do.
+    /// @error  of what ends so: Errc::unavailable, or Errc::timeout where it is not known whether
+    /// it was written.
+    virtual void give_up_at(std::chrono::steady_clock::time_point /*deadline*/) {}
+
     /// Finishes what runs in the background (sealing, checkpoints), at most until the deadline, and
     /// closes. No call may follow.
     virtual void close() = 0;

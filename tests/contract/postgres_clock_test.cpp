@@ -57,6 +57,21 @@ TEST_F(PostgresClock, AJumpForwardNeedsAWord) {
     EXPECT_FALSE(node_->store().health().refusal.empty());
     node_->store().confirm_clock();
     EXPECT_TRUE(append().has_value());
+    EXPECT_EQ(node_->store().health().refusal, "");
+}
+
+TEST_F(PostgresClock, TheRefusalLastsAsLongAsItsReason) {
+    ASSERT_TRUE(append().has_value());
+    turn("2 hours");
+    ASSERT_TRUE(append().has_error());
+    // Asking for the health has the store try whether it can write: that is not the question.
+    const auto is_refused = [this] {
+        return node_->store().health().refusal.find("clock jumped") != std::string::npos;
+    };
+    EXPECT_FALSE(eventually([&] { return !is_refused(); }, std::chrono::milliseconds(1'500)));
+    turn("0");
+    EXPECT_TRUE(eventually([&] { return !is_refused(); })) << "though nobody appends";
+    EXPECT_TRUE(append().has_value());
 }
 
 TEST_F(PostgresClock, AStepBackGoesOnFromTheLastStamp) {

@@ -9,9 +9,11 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <list>
 #include <random>
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/postgres/committed.h"
 #include "tests/contract/postgres_nodes.h"
 #include "tests/support/postgres_cluster.h"
 #include "tests/support/tcp_proxy.h"
@@ -248,6 +250,49 @@ TEST_F(PostgresFault, NetworkThatStalls) {
     expect_sound(url);
 }
 
+// Whoever stops has no time for a server that says nothing, nor for what waits behind others.
+TEST_F(PostgresFault, WhatIsGivenUpEndsThen) {
+    const std::string url = own_cluster().create_database();
+    TcpProxy proxy(own_cluster().socket_path());
+    Node node(proxy.url(name_in(url)));  // as patient as nodes are
+    expect_recovery(node);
+    IoThreads threads(1);
+    const auto took = time_of([&] {
+        proxy.stall();
+        node->give_up_at(std::chrono::steady_clock::now() + 500ms);
+        std::list<Calls> all;
+        for (int i = 0; i < 20; ++i) all.emplace_back(threads, node);
+        for (Calls& calls : all) {
+            const auto append = std::move(calls.append.get().front());
+            ASSERT_TRUE(append.has_error());
+            expect_outage(append.error());
+            account_.record(calls.units[0], append);
+            EXPECT_TRUE(calls.scan.get().has_error());
+            EXPECT_TRUE(calls.state.get().has_error());
+            EXPECT_TRUE(calls.row.get().has_error());
+            const auto lease = calls.lease.get();
+            ASSERT_TRUE(lease.has_error());
+            expect_outage(lease.error());
+        }
+        node.close();
+    });
+    EXPECT_LT(took, 5s);
+    threads.drain();
+    proxy.resume();
+    expect_sound(url);
+}
+
+// What still answers is not cut off.
+TEST_F(PostgresFault, AServerThatAnswersMayGoOnAfterTheDeadline) {
+    const std::string url = own_cluster().create_database();
+    Node node(url, impatient());
+    expect_recovery(node);
+    node->give_up_at(std::chrono::steady_clock::now());
+    expect_append(node, "late");
+    EXPECT_TRUE(run_task(node->release_lease("p", "work", "me")).has_value());
+    expect_sound(url);
+}
+
 TEST_F(PostgresFault, NetworkThatIsCutUnderLoad) {
     const std::string url = own_cluster().create_database();
     TcpProxy proxy(own_cluster().socket_path());
@@ -264,6 +309,29 @@ TEST_F(PostgresFault, NetworkThatIsCutUnderLoad) {
     proxy.resume();
     ASSERT_TRUE(await_progress());
     load->stop();
+    expect_recovery(node);
+    expect_sound(url);
+}
+
+// A value needs no other connection, and there is none: the end of what only reads is no part of
+// it.
+TEST_F(PostgresFault, AReadIsAnsweredThoughItsEndIsLost) {
+    const std::string url = own_cluster().create_database();
+    TcpProxy proxy(own_cluster().socket_path());
+    Node node(proxy.url(name_in(url)), impatient());
+    expect_append(node, "before");
+    const auto lose_end_of = [&](const auto& read) {
+        ASSERT_TRUE(eventually([&] { return read().has_value(); }));
+        proxy.cut_on(kCommit, TcpProxy::Lost::request);
+        proxy.refuse();
+        const auto answer = read();
+        EXPECT_TRUE(answer.has_value()) << answer.error().detail;
+        EXPECT_TRUE(proxy.await_cut(10s));
+        proxy.resume();
+    };
+    lose_end_of([&] { return run_task(node->log_state("p")); });
+    lose_end_of([&] { return run_task(node->action_counts("p", 0)); });
+    lose_end_of([&] { return run_task(node->scan(request())); });
     expect_recovery(node);
     expect_sound(url);
 }
@@ -362,7 +430,10 @@ TEST_F(PostgresFault, DiskThatIsFull) {
     ASSERT_TRUE(filled);
     expect_outage(refusal, "disk is full");
     EXPECT_GT(node.all("p").size(), 20U) << "what is there can be read";
+    const auto is_well = [&] { return node->health().refusal.empty(); };
+    EXPECT_FALSE(eventually(is_well, 1'500ms)) << "a page with room is no room on the disk";
     ASSERT_EQ(::mount("tmpfs", disk.folder().c_str(), "tmpfs", MS_REMOUNT, "size=200m"), 0);
+    EXPECT_TRUE(eventually(is_well)) << "though nobody appends";
     expect_recovery(node);
     expect_sound(url);
     node.close();
@@ -383,9 +454,39 @@ TEST_F(PostgresFault, ServerWithTooManyConnections) {
     const auto page = run_task(node->scan(request()));
     ASSERT_TRUE(page.has_error());
     expect_outage(page.error(), "too many connections");
+    expect_outage(page.error(), "raise max_connections");
     expect_append(node, "meanwhile");
     own_cluster().sql("postgres", "ALTER ROLE " + role + " CONNECTION LIMIT 30");
     expect_recovery(node);
+    expect_sound(url);
+}
+
+TEST_F(PostgresFault, ARoleThatMayNotMakeTables) {
+    const std::string url = own_cluster().create_database();
+    const std::string role = "guest_of_" + name_in(url);
+    own_cluster().sql("postgres", "CREATE ROLE " + role + " LOGIN");
+    try {
+        const Node node(url + "&user=" + role, impatient());
+        ADD_FAILURE() << "it has migrated";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("annal migrate"), std::string::npos) << e.what();
+    }
+}
+
+// Somebody sits on the lock of one log: the node is well.
+TEST_F(PostgresFault, ALogThatIsStuckIsNoOutage) {
+    const std::string url = own_cluster().create_database();
+    Node node(url);
+    expect_append(node, "before");
+    Session hog(url);
+    hog.run("BEGIN");
+    hog.run("SELECT pg_advisory_xact_lock(" + std::to_string(postgres::append_lock("stuck")) + ")");
+    const std::vector<Unit> units{named_unit("p", "beside", 1), named_unit("stuck", "held", 1)};
+    const auto outcomes = node.append(units);
+    EXPECT_TRUE(outcomes[0].has_value());
+    ASSERT_TRUE(outcomes[1].has_error());
+    EXPECT_EQ(node->health().refusal, "");
+    hog.run("ROLLBACK");
     expect_sound(url);
 }
 
@@ -440,6 +541,30 @@ TEST_F(PostgresFault, TextThatIsNoneHarmsNoNeighbour) {
     }
     EXPECT_EQ(node.all("p").size(), static_cast<std::size_t>(round));
     expect_sound(url);
+}
+
+TEST_F(PostgresFault, QuestionsAboutTimesThatNoCalendarHas) {
+    const std::string url = own_cluster().create_database();
+    Node node(url);
+    expect_append(node, "one");
+    // Of the years 0 and 10000, by their distance from UTC; and as far as numbers go.
+    constexpr TimeUs kFirst = -62'135'596'800 * kSecondUs - 14 * 3'600 * kSecondUs;
+    constexpr TimeUs kLast = 253'402'300'799 * kSecondUs + 14 * 3'600 * kSecondUs;
+    for (const TimeUs early : {kFirst, kFirst - 800 * 366 * kDayUs, INT64_MIN + 1}) {
+        for (const TimeUs late : {kLast, INT64_MAX}) {
+            auto asked = request();
+            asked.filter.from = early;
+            asked.filter.before = late;
+            const auto page = run_task(node->scan(asked));
+            ASSERT_TRUE(page.has_value()) << page.error().detail;
+            EXPECT_EQ(page.value().batch.events.size(), 2U);
+            asked.filter.from = late;
+            asked.filter.before = early;
+            const auto none = run_task(node->scan(asked));
+            ASSERT_TRUE(none.has_value()) << none.error().detail;
+            EXPECT_TRUE(none.value().batch.events.empty());
+        }
+    }
 }
 
 // Keys and values are bytes: they may be anything.

@@ -99,6 +99,43 @@ TEST_F(PostgresMonth, AMissingOneIsMadeByWhoeverAppendsToIt) {
     expect_none(account_.problems(url_));
 }
 
+// The concatenation that the index of texts is made of is slow here; comparing columns is not.
+TEST_F(PostgresMonth, ASearchThatTakesLongIsAPageThatIsNotFull) {
+    Node node(url_, options());
+    for (int i = 0; i < 5; ++i) append(node, "old " + std::to_string(i), 1'000);
+    ASSERT_TRUE(
+        node.append(Unit("p").event({{Column::action, "a.b"}, {Column::description, "a needle"}})
+        ).has_value()
+    );
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new");
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    Session(url_).run(
+        "CREATE SCHEMA slow; CREATE FUNCTION slow.cat(a text, b text) RETURNS text LANGUAGE "
+        "plpgsql "
+        "IMMUTABLE AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN concat(a, b); END $$; CREATE "
+        "OPERATOR "
+        "slow.|| (FUNCTION = slow.cat, LEFTARG = text, RIGHTARG = text)"
+    );
+    Node other(url_ + "&options=-c%20search_path%3Dpublic%2Cslow%2Cpg_catalog", options());
+    ScanRequest request;
+    request.project = "p";
+    request.newest_first = false;
+    request.filter.text = "needle";
+    request.budget = 1s;
+    std::size_t found = 0;
+    Seq scanned = kNoSeq;
+    for (bool exhausted = false; !exhausted; scanned = request.after.value()) {
+        const auto page = run_task(other->scan(request));
+        ASSERT_TRUE(page.has_value()) << page.error().detail;
+        ASSERT_GT(page.value().scanned, scanned);
+        found += page.value().batch.events.size();
+        request.after = page.value().scanned;
+        exhausted = page.value().exhausted;
+    }
+    EXPECT_EQ(found, 1U);
+}
+
 // Somebody reads from it and does not let go: dropping it has to wait, and must not make others
 // wait behind it.
 TEST_F(PostgresMonth, DroppingOneHoldsNoAppend) {

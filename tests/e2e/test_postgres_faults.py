@@ -5,7 +5,7 @@ import struct
 import time
 
 import pytest
-from annal_server import event, expect_problem, wait_until
+from annal_server import MANIFESTS, event, expect_problem, wait_until
 from posting import Load
 from postgres_cluster import USER, PostgresCluster
 from tcp_proxy import TcpProxy
@@ -241,3 +241,47 @@ def test_a_node_stops_while_its_database_is_away(cluster, database, make_server)
         assert time.monotonic() - begun < 10 + SLOWNESS_S
     finally:
         cluster.start()
+
+
+STREAM = """apiVersion: annal.dev/v1
+kind: Plugin
+metadata: {{name: stream{n}}}
+spec:
+  library: {{name: sink_file}}
+  config: {{path: {folder}/out{n}.jsonl}}
+  triggers:
+    - name: all
+      events: {{project: proj_tests, patterns: ["*"], from: earliest}}
+"""
+
+
+def test_a_node_stops_while_its_database_is_frozen(cluster, database, make_server):
+    """Nothing answers: requests, streams and leases all wait for it, and the end waits for none of them for long."""
+    drain_s = 3
+    server = make_server(database=cluster.url(database), settings=f"limits: {{drain_timeout: {drain_s}s}}\n")
+    paths = [server.folder / f"stream{n}.yaml" for n in range(4)]
+    for n, path in enumerate(paths):
+        path.write_text(STREAM.format(n=n, folder=server.folder))
+    server.env["ANNAL_MANIFESTS"] = ":".join(map(str, [MANIFESTS, *paths]))
+    server.start()
+    clients = [server.client().new_project() for _ in range(3)] + [server.client()]
+    loads = [Load(client, client, name=f"poster{n}.") for n, client in enumerate(clients)]
+    for load in loads:
+        load.__enter__()
+    for load in loads:
+        load.await_progress()
+    cluster.freeze()
+    try:
+        time.sleep(0.5)  # so that all that there is waits
+        begun = time.monotonic()
+        server.signal_stop()
+        server.expect_clean_exit()
+        took = time.monotonic() - begun
+    finally:
+        cluster.thaw()
+        for load in loads:
+            load.__exit__()
+    assert took < drain_s + 5
+    server.start()
+    for load, client in zip(loads, clients):
+        load.expect_kept(client)

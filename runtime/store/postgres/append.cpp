@@ -138,16 +138,23 @@ void KnownActions::clear() {
     entries_.clear();
 }
 
-std::optional<std::int64_t> DatabaseClock::check(TimeUs now) {
-    const std::int64_t monotonic_us = SystemClock().monotonic_us();
+std::optional<Error> DatabaseClock::check(const ClockReading& now) {
     const std::lock_guard lock(mutex_);
-    if (!guard_) guard_.emplace(now, monotonic_us);
-    return guard_->check(now, monotonic_us);
+    if (!guard_) guard_.emplace(now);
+    refusal_.reset();
+    if (const auto jump = guard_->check(now)) refusal_ = clock_error(*jump);
+    return refusal_;
+}
+
+std::optional<Error> DatabaseClock::refusal() const {
+    const std::lock_guard lock(mutex_);
+    return refusal_;
 }
 
 void DatabaseClock::confirm() {
     const std::lock_guard lock(mutex_);
     guard_.reset();
+    refusal_.reset();
 }
 
 /// Units that share a transaction, and how far they have come.
@@ -159,6 +166,7 @@ struct Append::Work {
     CommitMark mark;                         ///< likewise, when there is no batch
     std::chrono::steady_clock::time_point commit_began{};
     Error failure;
+    bool fails_alone = false;  ///< the failure says nothing of other units
 
     void fail(const Error& error) {
         for (AppendOutcome* outcome : outcomes) *outcome = error;
@@ -203,6 +211,9 @@ void Append::run_valid(std::vector<const AppendUnit*> units, std::vector<AppendO
         );
     }
     shared_.failures.record(1);
+    const Errc code = work.failure.code;
+    if (!work.fails_alone && (code == Errc::unavailable || code == Errc::timeout))
+        outage_ = work.failure.detail;
     work.fail(work.failure);
 }
 
@@ -243,11 +254,14 @@ Append::End Append::attempt(Work& work) {
 Append::End Append::write(Connection& db, Work& work) {
     Committed committed(shared_.stamps);
     const std::string settings = settings_of(shared_.times, lock_patience_);
+    const std::int64_t before_us = SystemClock().monotonic_us();
     if (auto begun = committed.begin(db, work.needs, settings, wait_); begun.has_error())
         return failed(db, work, begun.error());
-    const auto jump =
-        shared_.stamps == nullptr ? shared_.clock.check(committed.now()) : std::nullopt;
-    if (jump) return failed(db, work, clock_error(*jump));
+    if (const auto refusal = check_clock(committed.now(), before_us)) {
+        const End end = failed(db, work, *refusal);
+        work.fails_alone = true;
+        return end;
+    }
     AppendRows rows(committed);
     StagedUnits staged;
     Cursors moved;
@@ -297,14 +311,21 @@ Append::End Append::write(Connection& db, Work& work) {
         return db.is_lost() ? End::unknown : end;
     }
     shared_.actions.add(rows.actions());
+    has_written_ = true;
     announce(work);
     return End::committed;
+}
+
+std::optional<Error> Append::check_clock(TimeUs now, std::int64_t before_us) {
+    if (shared_.stamps != nullptr) return std::nullopt;
+    return shared_.clock.check({now, before_us, SystemClock().monotonic_us()});
 }
 
 Append::End Append::failed(Connection& db, Work& work, const Error& error) {
     const std::string state = db.state();
     db.rollback();
     work.failure = error;
+    work.fails_alone = state == kLockNotAvailable;
     // Before COMMIT nothing is written: another connection may do it, unless this one was silent.
     if (db.is_lost()) return db.is_overdue() ? End::failed : End::again;
     if (state == kLockNotAvailable && independent(work.units).size() > 1) return End::apart;

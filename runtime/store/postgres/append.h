@@ -53,15 +53,18 @@ private:
 /// Threads: any.
 class DatabaseClock {
 public:
-    /// How far it has jumped forward since it was read before, when that is more than a minute and
-    /// has not been confirmed.
-    [[nodiscard]] std::optional<std::int64_t> check(TimeUs now);
+    /// Why appends are refused: it has jumped forward since it was read before, by more than a
+    /// minute, and that has not been confirmed.
+    [[nodiscard]] std::optional<Error> check(const ClockReading& now);
+    /// What the last `check` said; nothing after `confirm`.
+    [[nodiscard]] std::optional<Error> refusal() const;
     /// What it says next is right.
     void confirm();
 
 private:
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::optional<ClockGuard> guard_;
+    std::optional<Error> refusal_;
 };
 
 /// What all append connections of a node share.
@@ -93,6 +96,11 @@ public:
         : seat_(seat), shared_(shared), wait_(wait), lock_patience_(shared.times.lock) {}
     /// Gives every unit its outcome.
     void run(std::span<const AppendUnit> units, std::span<AppendOutcome> outcomes);
+    /// After it: why something was not written, where that is the whole store's. What fails for one
+    /// project, such as a lock that is not let go, and what the clock refuses is not told here.
+    [[nodiscard]] const std::string& outage() const { return outage_; }
+    /// After it: whether something was written.
+    [[nodiscard]] bool has_written() const { return has_written_; }
 
 private:
     struct Work;
@@ -105,11 +113,14 @@ private:
     End failed(Connection& db, Work& work, const Error& error);
     End resolve(Work& work);
     void announce(const Work& work) const;
+    std::optional<Error> check_clock(TimeUs now, std::int64_t before_us);
 
     Pool::Seat& seat_;
     AppendShared& shared_;
     const bool wait_;
     std::chrono::milliseconds lock_patience_;
+    std::string outage_;
+    bool has_written_ = false;
 };
 
 }  // namespace annal::postgres

@@ -2,6 +2,7 @@
 
 #include <libpq-fe.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +23,8 @@ const char* __lsan_default_suppressions() {  // NOLINT: the name is the sanitize
 
 namespace annal::postgres {
 namespace {
+
+constexpr std::chrono::seconds kConnectTimeoutMin{2};  // libpq's
 
 /// A position in the parameters that libpqxx walks over: each is passed as binary.
 class BinaryValues {
@@ -66,7 +69,9 @@ Errc code_of(std::string_view state) {
 std::string advice(std::string_view state) {
     if (state == "25006") return "the database is read-only; ";
     if (state == "53100") return "the database's disk is full; ";
-    if (state == "53300") return "the database has too many connections; ";
+    if (state == "42501")
+        return "the role may not do this: grant it CREATE on the database and on its schema, or "
+               "run `annal migrate` as their owner; ";
     return {};
 }
 
@@ -89,6 +94,25 @@ std::string without_quotations(const std::string& message) {
     return message.substr(0, first) + "…" + (last == first ? "" : message.substr(last + 1));
 }
 
+/// What a server says that refuses a connection, and what to do. Its SQLSTATE is not to be had.
+Error connect_error(const std::string& what) {
+    Error error{Errc::unavailable, "can't connect to PostgreSQL: " + first_line(what), {}, 1'000};
+    for (const char* full : {"too many clients", "too many connections", "remaining connection"}) {
+        if (what.find(full) == std::string::npos) continue;
+        error.detail +=
+            "; raise max_connections (or the limit of the role or the database), or "
+            "lower postgres.*_connections";
+        break;
+    }
+    return error;
+}
+
+/// There is no use in a connection that has no time to be made.
+Error no_time_left() {
+    return {
+        Errc::unavailable, "the node is stopping: no connection to PostgreSQL is made", {}, 1'000};
+}
+
 Error unreadable_url(const std::string& why) {
     return {
         Errc::invalid,
@@ -97,13 +121,16 @@ Error unreadable_url(const std::string& why) {
             "percent-encoded, or host=HOST dbname=DATABASE …"};
 }
 
+std::string connect_timeout_of(const Connection::Options& options) {
+    return std::to_string(std::max(kConnectTimeoutMin, options.connect_timeout).count());
+}
+
 /// The caller's words win over ours.
 Result<std::string> connection_words(const Connection::Options& options) {
     std::map<std::string, std::string> words{
         {"application_name", "annal"},
         {"client_encoding", "UTF8"},
-        {"connect_timeout",
-         std::to_string(std::max<std::int64_t>(2, options.connect_timeout.count()))},
+        {"connect_timeout", connect_timeout_of(options)},
         {"tcp_user_timeout", std::to_string(options.tcp_user_timeout.count())},
         {"keepalives_idle", "30"},
     };
@@ -117,6 +144,7 @@ Result<std::string> connection_words(const Connection::Options& options) {
     for (const PQconninfoOption* word = given; word->keyword != nullptr; ++word)
         if (word->val != nullptr) words[word->keyword] = word->val;
     PQconninfoFree(given);
+    if (options.is_hurried) words["connect_timeout"] = connect_timeout_of(options);
     // A password with a / or an @ in it is read as these, which libpq's messages repeat.
     const auto port = words.find("port"), host = words.find("host");
     if (port != words.end() && port->second.find_first_not_of("0123456789,") != std::string::npos)
@@ -133,6 +161,14 @@ Result<std::string> connection_words(const Connection::Options& options) {
         text += "' ";
     }
     return text;
+}
+
+/// libpqxx forgets the SQLSTATE of those that have a class of their own.
+std::string state_of(const pqxx::sql_error& error) {
+    if (!error.sqlstate().empty()) return error.sqlstate();
+    if (dynamic_cast<const pqxx::insufficient_privilege*>(&error) != nullptr) return "42501";
+    if (dynamic_cast<const pqxx::syntax_error*>(&error) != nullptr) return "42601";
+    return {};
 }
 
 #pragma GCC diagnostic push
@@ -200,16 +236,24 @@ std::string Rows::bytes(std::size_t row, int column) const {
 Connection::Connection(std::unique_ptr<Session> session, Watchdog& watchdog)
     : session_(std::move(session)), watchdog_(watchdog) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+    // The end of a receiver says so to the server and waits for the answer; a frozen one has none.
+    if (session_->receiver) ::shutdown(session_->connection.sock(), SHUT_RDWR);
+}
 
-Result<std::unique_ptr<Connection>> Connection::open(const Options& options, Watchdog& watchdog) {
+Result<std::unique_ptr<Connection>> Connection::open(Options options, Watchdog& watchdog) {
+    if (const auto left = watchdog.left()) {
+        if (*left < kConnectTimeoutMin) return no_time_left();
+        const auto seconds = std::chrono::floor<std::chrono::seconds>(*left);
+        options.connect_timeout = std::min(options.connect_timeout, seconds);
+        options.is_hurried = true;
+    }
     BOOST_OUTCOME_TRY(const auto words, connection_words(options));
     try {
         auto session = std::make_unique<Session>(words);
         return std::unique_ptr<Connection>(new Connection(std::move(session), watchdog));
     } catch (const std::exception& e) {
-        return Error{
-            Errc::unavailable, "can't connect to PostgreSQL: " + first_line(e.what()), {}, 1'000};
+        return connect_error(e.what());
     }
 }
 
@@ -231,7 +275,7 @@ Result<Rows> Connection::call(const Call& call) {
         state_.clear();
         return lost_error(e.what());
     } catch (const pqxx::sql_error& e) {
-        state_ = e.sqlstate();
+        state_ = state_of(e);
         // The server says so and hangs up (57P01 and its kin), or could not say anything any more.
         lost_ = !session_->connection.is_open() || state_.starts_with("57P") || state_.empty();
         return lost_ ? lost_error(e.what()) : error_of(state_, e.what());

@@ -45,11 +45,13 @@ public:
         std::string url;  ///< URI or key=value words, as libpq reads them
         std::chrono::seconds connect_timeout{5};
         std::chrono::milliseconds tcp_user_timeout{10'000};
+        bool is_hurried = false;  ///< connect_timeout holds, whatever the URL says
     };
 
+    /// @param watchdog  when it expires soon, nothing is waited for beyond that
     /// @error Errc::unavailable  What libpq says, without the password.
     [[nodiscard]] static Result<std::unique_ptr<Connection>> open(
-        const Options& options, Watchdog& watchdog
+        Options options, Watchdog& watchdog
     );
     ~Connection();
     Connection(const Connection&) = delete;

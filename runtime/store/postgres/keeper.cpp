@@ -14,7 +14,7 @@ constexpr std::chrono::milliseconds kRetryFirst{200};
 constexpr std::chrono::milliseconds kRetryMost{1'000};  // until the database can be used
 // Where only tidying fails, or somebody reads what shall go.
 constexpr std::chrono::milliseconds kUpkeepMost{10'000};
-constexpr std::chrono::minutes kRound{10}, kLogAgain{1};
+constexpr std::chrono::minutes kRound{10};
 
 // Indexes are built outside of transactions, and for as long as it takes. What is pruned is found
 // by its key, however much is kept.
@@ -148,15 +148,8 @@ void Keeper::round(std::unique_lock<std::mutex>& lock) {
     if (done.has_error() && db_ != nullptr) db_->rollback();
     lock.lock();
     sound_ = done.has_value();
-    if (done.has_error() && !stopping_) {
-        // An outage is many attempts: it is told when it begins, when it changes, and now and then.
-        const auto now = std::chrono::steady_clock::now();
-        if (done.error().detail != logged_ || now - logged_at_ > kLogAgain) {
-            log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
-            logged_at_ = now;
-        }
-    }
-    logged_ = done.has_error() ? done.error().detail : "";
+    if (done.has_error() && !stopping_ && repeats_.is_due(done.error().detail))
+        log::warn("postgres.keeper_failed", {{"error", done.error().detail}});
     rounds_ended_ = rounds_begun_;
     ended_.notify_all();
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 
+#include "runtime/core/log_repeats.h"
 #include "runtime/store/postgres/append.h"
 #include "runtime/store/postgres/postgres_store.h"
 
@@ -31,6 +32,8 @@ public:
     void wake();
     /// Waits until a round that began after this call is over. For tests. False: it failed.
     [[nodiscard]] bool settle(std::chrono::milliseconds patience);
+    /// Ends what is under way, as `Watchdog::expire_at` says.
+    void give_up_at(Watchdog::Deadline deadline) { watchdog_.expire_at(deadline); }
     /// Ends what is under way.
     void stop();
 
@@ -52,8 +55,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable wake_, ended_;
     std::string refusal_ = "the database is being got ready";
-    std::string logged_;
-    std::chrono::steady_clock::time_point logged_at_{};
+    log::Repeats repeats_;  ///< why a round failed
     bool woken_ = false, stopping_ = false;
     bool tried_ = false, ready_ = false, sound_ = false, hopeless_ = false;
     std::uint64_t rounds_begun_ = 0, rounds_ended_ = 0;

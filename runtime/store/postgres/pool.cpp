@@ -23,9 +23,10 @@ public:
     }
 
     Result<Connection*> connection_within(std::chrono::milliseconds patience) override {
-        const auto end = Clock::now() + patience;
+        auto end = Clock::now() + patience;
         for (;;) {
             auto got = connection();
+            if (const auto left = pool_.watchdog_.left()) end = std::min(end, Clock::now() + *left);
             if (got.has_value() || Clock::now() >= end) return got;
             std::this_thread::sleep_until(std::min(end, retry_at_));
         }
@@ -56,7 +57,6 @@ private:
         pool_.opened_();
         connection_ = std::move(opened.value());
         delay_ = kRetryFirst;
-        pool_.tell("");
         pool_.connected_.record(++pool_.connections_);
         return connection_.get();
     }
@@ -114,26 +114,25 @@ bool Pool::post(Job job) {
     return true;
 }
 
-void Pool::stop() {
+void Pool::begin_stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
     }
     wake_.notify_all();
+}
+
+void Pool::stop() {
+    begin_stop();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
 }
 
-/// An outage is many attempts of many threads: it is told when it begins, when its reason changes,
-/// and now and then. Empty: it is over.
+/// An outage is many attempts of many threads, of which some may even succeed.
 void Pool::tell(const std::string& failure) {
     const std::lock_guard lock(mutex_);
-    if (failure.empty()) return logged_.clear();
-    const auto now = Clock::now();
-    if (failure == logged_ && now - logged_at_ < kLogAgain) return;
-    logged_ = failure;
-    logged_at_ = now;
-    log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
+    if (repeats_.is_due(failure))
+        log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
 }
 
 void Pool::run() {

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/core/log_repeats.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/connection.h"
 
@@ -29,7 +30,7 @@ public:
     public:
         /// Good until the job ends or the connection is lost; asked again it is another one.
         [[nodiscard]] virtual Result<Connection*> connection() = 0;
-        /// Tries again and again, at most for `patience`.
+        /// Tries again and again, at most for `patience` and until the watchdog expires.
         [[nodiscard]] virtual Result<Connection*> connection_within(
             std::chrono::milliseconds patience
         ) = 0;
@@ -56,13 +57,15 @@ public:
 
     /// False: the queue is full, or the pool has stopped; the job will not run.
     [[nodiscard]] bool post(Job job);
-    /// Finishes what is queued. Calls under way have their own deadlines.
+    /// From now on nothing is taken; what is queued is finished. Calls under way have their own
+    /// deadlines.
+    void begin_stop();
+    /// The same, and waits for it.
     void stop();
 
 private:
     static constexpr std::size_t kJobsMax = 16'384;
     static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{1'000};
-    static constexpr std::chrono::minutes kLogAgain{1};
     using Clock = std::chrono::steady_clock;
 
     class ThreadSeat;
@@ -77,8 +80,7 @@ private:
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};
     std::mutex mutex_;
-    std::string logged_;  ///< why there was no connection, the last time that this was logged
-    Clock::time_point logged_at_{};
+    log::Repeats repeats_;  ///< why there was no connection
     std::condition_variable wake_;
     std::deque<Job> jobs_;
     bool stopping_ = false;

@@ -122,6 +122,27 @@ TEST_F(PoolTest, RefusesAConnectionThatIsNotAdmittedAnyMore) {
     EXPECT_EQ(run(*one, backend), first);
 }
 
+// As where the server has room for some of its connections only.
+TEST_F(PoolTest, TellsAReasonOnceThoughOthersSucceedMeanwhile) {
+    auto one = pool(1, true);
+    testing::internal::CaptureStderr();
+    for (int i = 0; i < 4; ++i) {
+        refusal_ = "no room";
+        EXPECT_TRUE(run(*one, [](Pool::Seat& seat) { return seat.connection().has_error(); }));
+        refusal_ = "";
+        EXPECT_TRUE(run(*one, [](Pool::Seat& seat) {
+            auto connection = seat.connection_within(30s);
+            return connection.has_value() && connection.value()->run("SELECT 1").has_value();
+        }));
+        proxy_.cut();
+        EXPECT_EQ(run(*one, backend), "lost");
+    }
+    const std::string logged = testing::internal::GetCapturedStderr();
+    const auto first = logged.find("no room");
+    ASSERT_NE(first, std::string::npos) << logged;
+    EXPECT_EQ(logged.find("no room", first + 1), std::string::npos) << logged;
+}
+
 TEST_F(PoolTest, RefusesMoreJobsThanItsQueueTakes) {
     auto one = pool(1);
     std::promise<void> begun, go_on;

@@ -22,6 +22,16 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookup{10'000};
 
+/// Writes and commits, and takes new pages from the disk, which it gives back: what is there has
+/// room for a row for long after the disk is full.
+constexpr const char* kProbe =
+    "BEGIN;SET LOCAL statement_timeout = '5s';INSERT INTO kv VALUES ('', 'host.probe', '', '') ON "
+    "CONFLICT (project_id, space, key) DO UPDATE SET value = '';SAVEPOINT pages;CREATE TABLE "
+    "host_probe WITH (fillfactor = 10) AS SELECT repeat('x', 1000) AS text FROM "
+    "generate_series(1, 256);ROLLBACK TO pages;COMMIT";
+constexpr std::string_view kNoRight = "42501";
+constexpr const char* kClock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 Error overloaded() {
     return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
 }
@@ -105,7 +115,10 @@ public:
 
     bool guards_clock() const override { return options_.stamps == nullptr; }
 
-    void confirm_clock() override { shared_.clock.confirm(); }
+    void confirm_clock() override {
+        shared_.clock.confirm();
+        note_clock();
+    }
 
     void on_foreign_append(std::function<void(const std::vector<std::string>&)> appended) override {
         wake_ups_.on_appended(std::move(appended));
@@ -209,13 +222,21 @@ public:
         if (!health.refusal.empty()) return health;
         {
             const std::lock_guard lock(refusal_mutex_);
-            health.refusal = refusal_.empty() ? unreached_ : refusal_;
+            for (const std::string* why : {&clock_refusal_, &refusal_, &unreached_})
+                if (health.refusal.empty()) health.refusal = *why;
         }
         if (!health.refusal.empty() && probe_is_due()) probe();
         return health;
     }
 
+    void give_up_at(std::chrono::steady_clock::time_point deadline) override {
+        keeper_.give_up_at(deadline);
+        watchdog_.expire_at(deadline);
+    }
+
     void close() override {
+        wake_ups_.begin_stop();
+        for (Pool* pool : {appends_.get(), reads_.get(), deliveries_.get()}) pool->begin_stop();
         keeper_.stop();
         wake_ups_.stop();
         appends_->stop();
@@ -231,8 +252,9 @@ private:
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             const bool queued =
                 appends_->post([this, units, wait, &outcomes, done](Pool::Seat& seat) {
-                    Append(seat, shared_, wait).run(units, outcomes);
-                    note(outcomes);
+                    Append append(seat, shared_, wait);
+                    append.run(units, outcomes);
+                    note(append);
                     (*done)();
                 });
             if (!queued) (*done)();
@@ -271,21 +293,7 @@ private:
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             const bool queued = pool.post([this, &result, &work, attempts, done](Pool::Seat& seat) {
-                bool reached = false;
-                const auto end = std::chrono::steady_clock::now() + kLookup;
-                for (int attempt = 0; attempt < attempts; ++attempt) {
-                    auto connection = seat.connection();
-                    if (!connection) {
-                        result = connection.error();
-                        break;
-                    }
-                    Connection& db = *connection.value();
-                    db.set_deadline(end);
-                    result = work(db);
-                    reached = !db.is_lost();
-                    if (reached || std::chrono::steady_clock::now() >= end) break;
-                }
-                set_unreached(reached ? std::string() : result.error().detail);
+                result = answer(seat, work, attempts);
                 (*done)();
             });
             if (!queued) (*done)();
@@ -294,22 +302,46 @@ private:
         co_return result;
     }
 
-    /// Whether the store can write is what the last append says.
-    void note(const std::vector<AppendOutcome>& outcomes) {
-        const Error* failure = nullptr;
-        for (const AppendOutcome& outcome : outcomes) {
-            if (outcome.has_error() && (outcome.error().code == Errc::unavailable ||
-                                        outcome.error().code == Errc::timeout))
-                failure = &outcome.error();
+    /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
+    /// Not when there is an answer already: the end of a transaction that only read adds nothing.
+    template <class T>
+    Result<T> answer(Pool::Seat& seat, const Work<T>& work, int attempts) {
+        const auto end = std::chrono::steady_clock::now() + kLookup;
+        for (;;) {
+            auto connection = seat.connection();
+            if (!connection) {
+                set_unreached(connection.error().detail);
+                return connection.error();
+            }
+            Connection& db = *connection.value();
+            db.set_deadline(end);
+            Result<T> result = work(db);
+            const bool reached = result.has_value() || !db.is_lost();
+            if (!reached && --attempts > 0 && std::chrono::steady_clock::now() < end) continue;
+            set_unreached(reached ? std::string() : result.error().detail);
+            return result;
         }
-        set_refusal(failure == nullptr ? std::string() : failure->detail);
     }
 
-    void set_refusal(std::string why) {
+    /// Whether the store can write is what the last append says that met the disk.
+    void note(const Append& append) {
+        note_clock();
+        if (append.has_written() || !append.outage().empty()) set(refusal_, append.outage());
+    }
+
+    void note_clock() {
+        const auto refusal = shared_.clock.refusal();
+        set(clock_refusal_, refusal ? refusal->detail : std::string());
+    }
+
+    /// @param reason  why appends fail, one of several
+    void set(std::string& reason, std::string why) {
         const std::lock_guard lock(refusal_mutex_);
-        if (why.empty() != refusal_.empty())
-            log::warn(why.empty() ? "store.writes_again" : "store.cannot_write", {{"error", why}});
-        refusal_ = std::move(why);
+        const auto can_write = [this] { return refusal_.empty() && clock_refusal_.empty(); };
+        const bool could = can_write();
+        reason = std::move(why);
+        if (can_write() != could)
+            log::warn(could ? "store.cannot_write" : "store.writes_again", {{"error", reason}});
     }
 
     /// Whether the server answers at all, as the last call that was no append found out.
@@ -326,26 +358,31 @@ private:
         return ms - last >= kProbeEveryMs && probed_ms_.compare_exchange_strong(last, ms);
     }
 
-    /// A transaction that writes and leaves nothing.
     void probe() {
         (void)appends_->post([this](Pool::Seat& seat) {
             auto connection = seat.connection();
             if (!connection) return;
-            Connection& db = *connection.value();
-            db.set_deadline(std::chrono::steady_clock::now() + kLookup);
-            const auto done = db.run(
-                "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '5s';INSERT "
-                "INTO kv VALUES ('', "
-                "'host.probe', '', '') ON CONFLICT (project_id, space, key) DO UPDATE SET value = "
-                "'';COMMIT"
-            );
-            if (done.has_error()) {
-                db.rollback();
-                return set_refusal(done.error().detail);
-            }
-            set_refusal("");
-            set_unreached("");
+            const auto done = try_to_write(*connection.value());
+            note_clock();
+            set(refusal_, done.has_error() ? done.error().detail : std::string());
+            if (done.has_value()) set_unreached("");
         });
+    }
+
+    /// Leaves nothing, and has the clock looked at, which keeps what it finds.
+    Result<void> try_to_write(Connection& db) {
+        db.set_deadline(std::chrono::steady_clock::now() + kLookup);
+        const std::int64_t before_us = SystemClock().monotonic_us();
+        BOOST_OUTCOME_TRY(const auto rows, db.run(kClock));
+        const std::int64_t after_us = SystemClock().monotonic_us();
+        const ClockReading reading{rows.integer(0, 0), before_us, after_us};
+        if (options_.stamps == nullptr) (void)shared_.clock.check(reading);
+        const auto done = db.run(kProbe);
+        if (done.has_value()) return ok();
+        db.rollback();
+        // Where another role makes the tables, what needs no new one has to do.
+        if (db.state() == kNoRight) return ok();
+        return done.error();
     }
 
     const PostgresOptions options_;
@@ -355,7 +392,7 @@ private:
     AppendShared shared_;
     WakeUps wake_ups_;
     std::mutex refusal_mutex_;
-    std::string refusal_, unreached_;
+    std::string refusal_, clock_refusal_, unreached_;
     std::atomic<std::int64_t> probed_ms_{0};
     std::unique_ptr<Pool> appends_, reads_, deliveries_;
 };

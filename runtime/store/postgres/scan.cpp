@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint32_t kChunkFirst = 1'000, kChunkMost = 50'000;
 constexpr std::size_t kActionsMost = 256;
 constexpr std::chrono::milliseconds kStatementPatience{5'000};
+constexpr std::string_view kQueryCanceled = "57014";
 
 /// A page on its way.
 struct Walk {
@@ -127,6 +128,7 @@ private:
         const Filter& filter = walk_.request.filter;
         if (part_.sealed && filter.text && is_searchable(*filter.text)) {
             source_ = Source::search;
+            log_params_ = params_;
             params_.text(search_pattern(*filter.text));
         } else if (!filter.actions.empty() || filter.action_prefix) {
             BOOST_OUTCOME_TRY(const auto actions, actions_of(walk_, part_.month));
@@ -184,6 +186,13 @@ private:
     /// A chunk of what the source gives, of which those that match are taken.
     Result<void> take_matches() {
         BOOST_OUTCOME_TRYV(choose_source());
+        BOOST_OUTCOME_TRY(const auto rows, source_ == Source::search ? search() : look());
+        take(rows);
+        return ok();
+    }
+
+    /// Rows of a chunk that match, each with how many rows the chunk has and how far it goes.
+    Result<Rows> look() {
         const std::size_t wanted = walk_.limit - walk_.page.batch.events.size();
         const std::string order = walk_.order();
         const std::string statement =
@@ -193,7 +202,29 @@ private:
             (walk_.request.newest_first ? "min" : "max") + "(seq) FROM c), " + event_columns() +
             " FROM (SELECT 1) one LEFT JOIN (h JOIN audit_events e ON " +
             within_month("e", part_.month) + " AND e.seq = h.seq) ON true ORDER BY e.seq" + order;
-        BOOST_OUTCOME_TRY(const auto rows, walk_.db.run(statement, params_));
+        return walk_.db.run(statement, params_);
+    }
+
+    /// The index of a month answers for all of it at once: where that takes long, for there is much
+    /// to be found that almost matches, the log is walked after all.
+    Result<Rows> search() {
+        const auto half = (walk_.deadline - std::chrono::steady_clock::now()) / 2;
+        const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(half).count();
+        BOOST_OUTCOME_TRYV(walk_.db.run(
+            "SAVEPOINT search;SET LOCAL statement_timeout = " +
+            std::to_string(std::max<std::int64_t>(1, ms))
+        ));
+        auto rows = look();
+        const bool was_long = rows.has_error() && walk_.db.state() == kQueryCanceled;
+        if (rows.has_error() && !was_long) return rows;
+        BOOST_OUTCOME_TRYV(walk_.db.run("ROLLBACK TO search"));
+        if (!was_long) return rows;
+        source_ = Source::log;
+        params_ = std::move(log_params_);
+        return look();
+    }
+
+    void take(const Rows& rows) {
         const auto looked_at = static_cast<std::uint32_t>(rows.integer(0, 0));
         walk_.rows += looked_at;
         if (!rows.is_null(0, 2)) {
@@ -208,13 +239,12 @@ private:
             walk_.finish(range_);
         }
         walk_.chunk = std::min(walk_.chunk * 8, kChunkMost);
-        return ok();
     }
 
     Walk& walk_;
     const MonthPart& part_;
     SeqRange range_;
-    Params params_;
+    Params params_, log_params_;  ///< with what the source needs, and before it was chosen
     Selection selection_;
     Source source_ = Source::log;
     int chunks_ = 0;

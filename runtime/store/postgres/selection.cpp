@@ -1,5 +1,6 @@
 #include "runtime/store/postgres/selection.h"
 
+#include <algorithm>
 #include <array>
 
 #include "runtime/core/json_text.h"
@@ -37,8 +38,11 @@ bool is_storable(std::string_view text) {
 bool is_storable(const Filter& filter) {
     for (const auto& value : filter.equals)
         if (value && !is_storable(*value)) return false;
-    for (const ActionPattern& pattern : filter.actions)
-        if (!is_storable(pattern.text)) return false;
+    // A log can hold what the other patterns say.
+    const auto is_possible = [](const ActionPattern& pattern) { return is_storable(pattern.text); };
+    if (!filter.actions.empty() &&
+        std::none_of(filter.actions.begin(), filter.actions.end(), is_possible))
+        return false;
     return (!filter.action_prefix || is_storable(*filter.action_prefix)) &&
            (!filter.text || is_storable(*filter.text));
 }
@@ -110,10 +114,8 @@ void add_occurred(const Filter& filter, Conditions& out) {
 
 std::string time_bounds(const Filter& filter) {
     std::string bounds;
-    if (filter.from)
-        bounds += " AND t.created_at >= " + timestamp_literal(within_timestamp(*filter.from));
-    if (filter.before)
-        bounds += " AND t.created_at < " + timestamp_literal(within_timestamp(*filter.before));
+    if (filter.from) bounds += " AND t.created_at >= " + timestamp_literal(*filter.from);
+    if (filter.before) bounds += " AND t.created_at < " + timestamp_literal(*filter.before);
     return bounds;
 }
 
@@ -182,7 +184,8 @@ Selection select(const Filter& filter, const Search& search, Params& params) {
     out.nothing = !is_storable(filter) && !search.tombstones;
     if (out.nothing) return out;
     Filter left = filter;
-    if (const auto action = only_action(filter);
+    std::erase_if(left.actions, [](const auto& pattern) { return !is_storable(pattern.text); });
+    if (const auto action = only_action(left);
         action && !left.equals[static_cast<std::size_t>(Column::action)]) {
         left.equals[static_cast<std::size_t>(Column::action)] = action;
         left.actions.clear();

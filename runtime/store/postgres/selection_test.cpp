@@ -58,5 +58,21 @@ TEST(SelectionTest, TextThatCanNotBeStoredIsNotSent) {
     }
 }
 
+TEST(SelectionTest, APatternThatCanNotBeStoredTakesNoOtherWithIt) {
+    for (const std::string& text : {std::string("a\0b", 3), std::string("\xff")}) {
+        Filter filter;
+        for (const auto kind : {ActionPattern::Kind::exact, ActionPattern::Kind::prefix}) {
+            filter.actions = {{kind, text}, {ActionPattern::Kind::exact, "a.b"}};
+            Params params;
+            params.text("project");
+            const auto selection = select(filter, {}, params);
+            EXPECT_FALSE(selection.nothing);
+            EXPECT_NE(all_of(selection).find("action = "), std::string::npos);
+            ASSERT_EQ(params.size(), 2U);
+            EXPECT_EQ(params.values()[1], "a.b");
+        }
+    }
+}
+
 }  // namespace
 }  // namespace annal::postgres

@@ -11,6 +11,9 @@ constexpr TimeUs kEpochUs = 946'684'800 * kSecondUs;  // 2000-01-01, where Postg
 // A day inside of what PostgreSQL accepts: 4714-11-24 BC to 294276 AD.
 constexpr TimeUs kTimestampMin = -211'813'488'000 * kSecondUs + kEpochUs + kDayUs;
 constexpr TimeUs kTimestampMax = 9'222'424'646'400 * kSecondUs - kDayUs;
+// What literals can say: the years 1 to 9999.
+constexpr TimeUs kLiteralMin = -719'162 * kDayUs;
+constexpr TimeUs kLiteralMax = 2'932'897 * kDayUs - 1;
 constexpr std::size_t kHeaderBytes = 20;
 
 void put32(char* to, std::uint32_t value) {
@@ -150,6 +153,7 @@ TimeUs within_timestamp(TimeUs at) {
 }
 
 std::string timestamp_literal(TimeUs at) {
+    at = std::clamp(at, kLiteralMin, kLiteralMax);
     const auto [day, us] = day_time_of(at);
     const Month month = month_of(at);
     const auto of_month = day - day_time_of(start_of(month)).day + 1;

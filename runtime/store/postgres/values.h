@@ -72,7 +72,8 @@ private:
 /// `at` within what timestamptz can hold: claims beyond it are compared as if they were at its
 /// edge.
 [[nodiscard]] TimeUs within_timestamp(TimeUs at);
-/// "'2026-03-01 00:00:00+00'": a literal, so that the planner prunes by it.
+/// "'2026-03-01 00:00:00+00'": a literal, so that the planner prunes by it. What lies
+/// outside of the years 1 to 9999 is compared as if it were at their edge.
 [[nodiscard]] std::string timestamp_literal(TimeUs at);
 /// "2026-03-01"
 [[nodiscard]] std::string month_text(Month month);

@@ -164,5 +164,12 @@ TEST_F(ValuesTest, MonthsHaveNames) {
     }
 }
 
+TEST(TimestampLiteral, StaysWithinTheYearsThatItCanSay) {
+    for (const TimeUs at : {INT64_MIN, -62'135'596'800 * kSecondUs - 1})
+        EXPECT_EQ(timestamp_literal(at), "'0001-01-01 00:00:00.000000+00'");
+    for (const TimeUs at : {INT64_MAX, 253'402'300'800 * kSecondUs})
+        EXPECT_EQ(timestamp_literal(at), "'9999-12-31 23:59:59.999999+00'");
+}
+
 }  // namespace
 }  // namespace annal::postgres

@@ -54,6 +54,11 @@ WakeUps::WakeUps(Connection::Options options, Watchdog& watchdog, Metrics& metri
           "annal_postgres_notifications_heard_total",
           "Wake-ups from other nodes."
       )),
+      connected_(metrics.define(
+          MetricKind::gauge,
+          "annal_postgres_wake_ups_connected",
+          "1 while wake-ups from other nodes are heard."
+      )),
       signal_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 void WakeUps::on_appended(Appended appended) {
@@ -71,12 +76,16 @@ void WakeUps::note(const std::set<std::string>& projects) {
     if (!signalled) ::eventfd_write(signal_, 1);
 }
 
-void WakeUps::stop() {
+void WakeUps::begin_stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
     }
     ::eventfd_write(signal_, 1);
+}
+
+void WakeUps::stop() {
+    begin_stop();
     if (thread_.joinable()) thread_.join();
 }
 
@@ -93,9 +102,11 @@ bool WakeUps::is_stopping() const {
 void WakeUps::run() {
     while (!is_stopping()) {
         const auto served = serve();
+        connected_.record(0);
         db_.reset();
         if (is_stopping()) return;
-        log::warn("postgres.wake_ups_lost", {{"error", served.error().detail}});
+        if (const std::string& why = served.error().detail; repeats_.is_due(why))
+            log::warn("postgres.wake_ups_lost", {{"error", why}});
         pause(kRetry);
     }
 }
@@ -105,7 +116,6 @@ void WakeUps::pause(std::chrono::milliseconds time) {
     while (!is_stopping() && std::chrono::steady_clock::now() < end) {
         pollfd wait{signal_, POLLIN, 0};
         ::poll(&wait, 1, static_cast<int>(time.count()));
-        // Whatever was to be sent is overtaken by the wake-up that a new connection brings.
         eventfd_t ignored = 0;
         ::eventfd_read(signal_, &ignored);
     }
@@ -113,10 +123,7 @@ void WakeUps::pause(std::chrono::milliseconds time) {
 
 /// Until the connection is lost or the node stops.
 Result<void> WakeUps::serve() {
-    BOOST_OUTCOME_TRY(db_, Connection::open(options_, watchdog_));
-    db_->set_deadline(std::chrono::steady_clock::now() + kAnswer);
-    BOOST_OUTCOME_TRYV(db_->listen(kChannel));
-    tell({});
+    BOOST_OUTCOME_TRYV(connect());
     auto tried = std::chrono::steady_clock::now();
     while (!is_stopping()) {
         auto now = std::chrono::steady_clock::now();
@@ -134,6 +141,20 @@ Result<void> WakeUps::serve() {
             tried = now;
         }
     }
+    return ok();
+}
+
+Result<void> WakeUps::connect() {
+    BOOST_OUTCOME_TRY(db_, Connection::open(options_, watchdog_));
+    db_->set_deadline(std::chrono::steady_clock::now() + kAnswer);
+    BOOST_OUTCOME_TRYV(db_->listen(kChannel));
+    // What was taken for sending when the connection broke may be of any project.
+    if (was_connected_) {
+        BOOST_OUTCOME_TRYV(send({}));
+    }
+    was_connected_ = true;
+    connected_.record(1);
+    tell({});
     return ok();
 }
 

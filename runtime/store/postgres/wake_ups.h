@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/core/log_repeats.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/connection.h"
 
@@ -19,7 +20,8 @@ namespace annal::postgres {
 /// since NOTIFY makes commits wait for each other; and at most once in `kPause`, with all projects
 /// that were appended to meanwhile.
 ///
-/// What is lost with a connection is made up for: after each new one every project may have news.
+/// What is lost with a connection is made up for: after each new one every project may have news,
+/// for this node, and where there was one before also for the others.
 /// Threads: `note` from any thread.
 class WakeUps {
 public:
@@ -34,6 +36,9 @@ public:
     void on_appended(Appended appended);
     /// This node has appended to these.
     void note(const std::set<std::string>& projects);
+    /// From now on nothing is told.
+    void begin_stop();
+    /// The same, and waits for it.
     void stop();
 
 private:
@@ -42,6 +47,7 @@ private:
 
     void run();
     Result<void> serve();
+    Result<void> connect();
     Result<void> send(std::set<std::string> projects);
     void heard(const std::vector<std::string>& payloads);
     void tell(const std::vector<std::string>& projects);
@@ -53,9 +59,11 @@ private:
     const Connection::Options options_;
     const std::string node_;  ///< names this node in what it sends
     Watchdog& watchdog_;
-    Metric &sent_, &heard_;
+    Metric &sent_, &heard_, &connected_;
     std::unique_ptr<Connection> db_;
-    int signal_ = -1;  ///< an eventfd
+    bool was_connected_ = false;
+    log::Repeats repeats_;  ///< why the connection was lost
+    int signal_ = -1;       ///< an eventfd
 
     mutable std::mutex mutex_;
     Appended appended_;

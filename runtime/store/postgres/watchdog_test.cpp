@@ -76,5 +76,34 @@ TEST_F(WatchdogTest, WatchesManyAtOnce) {
         EXPECT_TRUE(i % 2 == 0 ? pairs[i].wait() == 0 : pairs[i].is_open()) << i;
 }
 
+TEST_F(WatchdogTest, NoCallOutlivesTheLimit) {
+    EXPECT_EQ(dog_.left(), std::nullopt);
+    Pair before, hasty, after;
+    const auto begin = Clock::now();
+    const Watchdog::Guard patient(dog_, before.ends[0], begin + 1h);
+    const Watchdog::Guard first(dog_, hasty.ends[0], begin + 50ms);
+    dog_.expire_at(begin + 700ms);
+    EXPECT_LE(dog_.left().value(), 700ms);
+    const Watchdog::Guard later(dog_, after.ends[0], begin + 1h);
+    EXPECT_EQ(hasty.wait(), 0);
+    EXPECT_TRUE(before.is_open()) << "an earlier deadline stays one";
+    EXPECT_EQ(before.wait(), 0);
+    EXPECT_EQ(after.wait(), 0);
+    EXPECT_GE(Clock::now() - begin, 500ms);
+    EXPECT_LT(Clock::now() - begin, 30s);
+}
+
+// A server that answers can still be told what is to be known.
+TEST_F(WatchdogTest, ACallBeyondTheLimitHasAMomentStill) {
+    dog_.expire_at(Clock::now() - 1s);
+    EXPECT_EQ(dog_.left(), 0ms);
+    Pair pair;
+    const auto begin = Clock::now();
+    const Watchdog::Guard last(dog_, pair.ends[0], begin + 1h);
+    EXPECT_EQ(pair.wait(), 0);
+    EXPECT_GE(Clock::now() - begin, 400ms);
+    EXPECT_LT(Clock::now() - begin, 30s);
+}
+
 }  // namespace
 }  // namespace annal::postgres
