@@ -105,7 +105,7 @@ void WakeUps::pause(std::chrono::milliseconds time) {
     while (!is_stopping() && std::chrono::steady_clock::now() < end) {
         pollfd wait{signal_, POLLIN, 0};
         ::poll(&wait, 1, static_cast<int>(time.count()));
-        // Whatever was to be sent is overtaken by the wake-up that a new connection brings.
+        // Whatever is to be sent stays for the next connection.
         eventfd_t ignored = 0;
         ::eventfd_read(signal_, &ignored);
     }
@@ -126,8 +126,11 @@ Result<void> WakeUps::serve() {
         heard(payloads);
         now = std::chrono::steady_clock::now();
         db_->set_deadline(now + kAnswer);
-        if (auto projects = take(now); !projects.empty()) {
-            BOOST_OUTCOME_TRYV(send(std::move(projects)));
+        if (const auto projects = take(now); !projects.empty()) {
+            if (const auto sent = send(projects); !sent) {
+                note(projects);
+                return sent.error();
+            }
             tried = now;
         } else if (now - tried >= kQuiet) {
             BOOST_OUTCOME_TRYV(db_->run("SELECT 1"));
@@ -152,7 +155,7 @@ std::chrono::milliseconds WakeUps::patience(Time now) const {
     return std::max(std::chrono::milliseconds(0), left + std::chrono::milliseconds(1));
 }
 
-Result<void> WakeUps::send(std::set<std::string> projects) {
+Result<void> WakeUps::send(const std::set<std::string>& projects) {
     Params params;
     params.text(kChannel).text(payload_of(node_, projects));
     BOOST_OUTCOME_TRYV(db_->run("SELECT pg_notify($1::text, $2::text)", params));
