@@ -157,6 +157,23 @@ TEST_F(ApiKeysTest, SurviveARestartWithRevocationAndUsage) {
     EXPECT_TRUE(threads.run(next.list("other")).value().empty());
 }
 
+TEST_F(ApiKeysTest, UsageThatCouldNotBeSavedIsSavedLater) {
+    const auto one = create(), another = create();
+    ASSERT_TRUE(authenticate({{"x-api-key", one.secret}}).has_value());
+    ASSERT_TRUE(authenticate({{"x-api-key", another.secret}}).has_value());
+    store.fail_appends(Error{Errc::unavailable, "disk full"}, 2);
+    testing::internal::CaptureStderr();
+    threads.run(keys.flush_usage());
+    const std::string logged = testing::internal::GetCapturedStderr();
+    EXPECT_NE(logged.find(R"("keys":2,"error":"disk full")"), std::string::npos) << logged;
+    EXPECT_EQ(std::count(logged.begin(), logged.end(), '\n'), 1) << logged;
+    threads.run(keys.flush_usage());
+    ApiKeys next(store, appender, clock, board);
+    ASSERT_TRUE(threads.run(next.load()).has_value());
+    for (const ApiKey& key : threads.run(next.list("p")).value())
+        EXPECT_EQ(key.last_used_at, kStart);
+}
+
 TEST_F(ApiKeysTest, WantKnownScopesAndAName) {
     Actor actor{"system", "local"};
     std::vector<std::string> none, unknown{"audit:read", "root"}, fine{"audit:read"};
