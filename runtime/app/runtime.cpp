@@ -491,7 +491,9 @@ Result<void> Runtime::State::load_plugins() {
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
     http::connect_exports(environment, *exporter);
-    tails = std::make_unique<http::TailHub>(environment, [this](const http::Principal& who) {
+    const auto nodes =
+        settings.shares_store() ? http::TailHub::Nodes::many : http::TailHub::Nodes::one;
+    tails = std::make_unique<http::TailHub>(environment, nodes, [this](const http::Principal& who) {
         return keys->in_force(who);
     });
     http::connect_tails(environment, *tails);
