@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/fake_store.h"
 #include "tests/support/io_threads.h"
 
@@ -170,8 +172,9 @@ TEST_F(ApiKeysTest, UsageThatCouldNotBeSavedIsSavedLater) {
     threads.run(keys.flush_usage());
     ApiKeys next(store, appender, clock, board);
     ASSERT_TRUE(threads.run(next.load()).has_value());
-    for (const ApiKey& key : threads.run(next.list("p")).value())
-        EXPECT_EQ(key.last_used_at, kStart);
+    const auto listed = threads.run(next.list("p")).value();
+    ASSERT_EQ(listed.size(), 2U);
+    for (const ApiKey& key : listed) EXPECT_EQ(key.last_used_at, kStart);
 }
 
 TEST_F(ApiKeysTest, WantKnownScopesAndAName) {
