@@ -269,8 +269,9 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Seq cursor = kNoSeq;             // committed
     Seq scanned = kNoSeq;            // looked at; never behind cursor
     TimeUs lacking_since = kNoTime;  // no event that the destination lacks is older
-    std::string scan_trouble;        // what the log was told last; empty: the last scan succeeded
-    std::int64_t scan_trouble_us = 0;
+    bool scan_failing = false;
+    std::string scan_error;  // what the log was told last, and when
+    std::int64_t scan_told_us = 0;
 
     mutable std::mutex mutex;  // guards status
     StreamStatus status;
@@ -587,10 +588,12 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
 /// When it begins, when the reason changes, and once a minute: an outage lasts.
 void Stream::State::tell_of_scan(const std::string& error) {
     const std::int64_t now_us = environment.clock->monotonic_us();
-    if (error == scan_trouble && now_us - scan_trouble_us < kTellAgainUs) return;
+    const bool told = scan_failing && error == scan_error;
+    scan_failing = true;
+    if (told && now_us - scan_told_us < kTellAgainUs) return;
     log::warn("stream.scan_failed", {{"stream", status.name}, {"error", error}});
-    scan_trouble = error;
-    scan_trouble_us = now_us;
+    scan_error = error;
+    scan_told_us = now_us;
 }
 
 /// One batch, if there is one. True when more may follow at once.
@@ -609,7 +612,7 @@ Task<bool> Stream::State::step() {
         co_await back_off(backoff(3, random_u64()));
         co_return true;
     }
-    if (!std::exchange(scan_trouble, {}).empty()) set_state("active");
+    if (std::exchange(scan_failing, false)) set_state("active");
     ScanPage& got = page.value();
     const bool exhausted = got.exhausted;
     if (got.batch.events.empty()) {
