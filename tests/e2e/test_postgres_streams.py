@@ -13,6 +13,7 @@ from event_stream import EventStream
 from posting import Load
 from postgres_cluster import programs
 from scratch_folder import environment
+from tcp_proxy import TcpProxy
 
 LEASE_S = 1.0
 SETTINGS = f"limits:\n  lease_ms: {int(LEASE_S * 1000)}\n"
@@ -84,6 +85,21 @@ def test_a_wake_up_that_is_lost_is_made_up_for(postgres_cluster, nodes, deaf):
         posted = time.monotonic()
         receipt = here.ingest(event("at.a"))[0]
         assert seen_within(tail, posted, POLL_S + 1).id == str(receipt["seq"])
+
+
+def test_a_wake_up_whose_sending_failed_is_sent_again(postgres_cluster, nodes):
+    """By the node itself: sooner than others would look."""
+    a, _ = nodes
+    name = postgres_cluster.sql(a.database, "SELECT current_database()")
+    with TcpProxy(postgres_cluster.socket_path) as proxy, Server(database=proxy.url(name)) as c:
+        here = c.client().new_project()
+        with EventStream(a.client(here.secret, here.project)) as tail:
+            tail.open()
+            proxy.cut_on(b"pg_notify", lost="request")
+            posted = time.monotonic()
+            receipt = here.ingest(event("at.c"))[0]
+            assert proxy.await_cut()
+            assert seen_within(tail, posted, POLL_S - 1).id == str(receipt["seq"])
 
 
 # --- The stream
