@@ -267,7 +267,8 @@ private:
                     Connection& db = *connection.value();
                     db.set_deadline(end);
                     result = work(db);
-                    reached = !db.is_lost();
+                    // What was read before the connection broke has been read.
+                    reached = result.has_value() || !db.is_lost();
                     if (reached || std::chrono::steady_clock::now() >= end) break;
                 }
                 set_unreached(reached ? std::string() : result.error().detail);
