@@ -189,6 +189,19 @@ def test_a_network_that_cuts(cluster, database, make_server):
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_network_that_breaks_behind_a_read(cluster, database, make_server, lost):
+    """The rows are there, the end of their transaction is not: they are the answer."""
+    with TcpProxy(cluster.socket_path) as proxy:
+        (server,), (client,) = nodes_of(make_server, proxy.url(database), 1)
+        client.ingest(event("read.me"))
+        for _ in range(3):
+            proxy.cut_on(b"COMMIT", lost=lost)
+            assert client.page("?type=read.me")["data"][0]["action"] == "read.me"
+            assert proxy.await_cut()
+        server.terminate()
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
 def test_a_network_that_loses_a_commit(cluster, database, make_server, lost):
     """The node finds out what became of it: nobody is refused, and nothing is there twice."""
     with TcpProxy(cluster.socket_path) as proxy:
