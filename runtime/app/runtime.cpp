@@ -67,6 +67,11 @@ Result<KeyRing> open_common_ring(const std::filesystem::path& file) {
             file.string() + ")"};
 }
 
+/// What the next try may not meet any more.
+bool passes_by_itself(const Error& error) {
+    return error.code == Errc::unavailable || error.code == Errc::timeout;
+}
+
 /// Nobody can be known before the store is there; nothing asks who somebody is then.
 class NobodyKnown final : public http::Authenticator {
     Task<Result<http::Principal>> authenticate(const http::Request&) override {
@@ -163,7 +168,8 @@ struct Runtime::State {
     Task<void> keep_house();
     Task<void> keep_looking();
     Result<void> make_bootstrap_project();
-    void add_instance(const Manifest& manifest, std::string& errors);
+    Result<void> add_instances();
+    Result<void> add_instance(const Manifest& manifest);
     Result<void> add_plugin_routes();
 };
 
@@ -463,25 +469,34 @@ Result<void> Runtime::State::make_bootstrap_project() {
     return error;
 }
 
-void Runtime::State::add_instance(const Manifest& manifest, std::string& errors) {
-    const std::string where = manifest.file.string() + ":" + std::to_string(manifest.line) + ": " +
-                              manifest.instance + ": ";
-    auto module = loader->load(manifest.library, manifest.sha256);
-    if (!module) {
-        errors += where + module.error().detail + "\n";
-        return;
+Result<void> Runtime::State::add_instance(const Manifest& manifest) {
+    BOOST_OUTCOME_TRY(const auto* module, loader->load(manifest.library, manifest.sha256));
+    const auto component = find_component(manifest, *module);
+    if (component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB))
+        return Error{Errc::invalid, "this version runs no scheduled jobs; remove the manifest"};
+    BOOST_OUTCOME_TRY(auto instance, Instance::create(manifest, *module, environment));
+    instances.emplace_back(std::move(instance));
+    return ok();
+}
+
+/// What is wrong with any of them, all at once. When that is only what may pass by itself, so may
+/// the whole.
+Result<void> Runtime::State::add_instances() {
+    ManifestSet set = read_manifests(settings.manifests);
+    std::string errors;
+    bool may_pass = set.errors.empty();
+    for (const ManifestError& error : set.errors) errors += error.text() + "\n";
+    loader.emplace(settings.plugins);
+    for (const Manifest& manifest : set.manifests) {
+        const auto added = add_instance(manifest);
+        if (added) continue;
+        may_pass = may_pass && passes_by_itself(added.error());
+        errors += manifest.file.string() + ":" + std::to_string(manifest.line) + ": " +
+                  manifest.instance + ": " + added.error().detail + "\n";
     }
-    auto component = find_component(manifest, *module.value());
-    if (component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB)) {
-        errors += where + "this version runs no scheduled jobs; remove the manifest\n";
-        return;
-    }
-    auto instance = Instance::create(manifest, *module.value(), environment);
-    if (!instance) {
-        errors += where + instance.error().detail + "\n";
-        return;
-    }
-    instances.emplace_back(std::move(instance.value()));
+    if (errors.empty()) return ok();
+    errors.pop_back();
+    return Error{may_pass ? Errc::unavailable : Errc::invalid, errors};
 }
 
 Result<void> Runtime::State::load_plugins() {
@@ -498,19 +513,16 @@ Result<void> Runtime::State::load_plugins() {
     environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
     http::connect_exports(environment, *exporter);
-    tails = std::make_unique<http::TailHub>(environment, [this](const http::Principal& who) {
+    const auto nodes =
+        settings.shares_store() ? http::TailHub::Nodes::many : http::TailHub::Nodes::one;
+    tails = std::make_unique<http::TailHub>(environment, nodes, [this](const http::Principal& who) {
         return keys->in_force(who);
     });
     http::connect_tails(environment, *tails);
 
-    ManifestSet set = read_manifests(settings.manifests);
-    std::string errors;
-    for (const ManifestError& error : set.errors) errors += error.text() + "\n";
-    loader.emplace(settings.plugins);
-    for (const Manifest& manifest : set.manifests) add_instance(manifest, errors);
-    if (errors.empty()) return ok();
-    errors.pop_back();
-    return Error{Errc::invalid, errors};
+    const auto added = add_instances();
+    if (!added) destroy_plugins();
+    return added;
 }
 
 void Runtime::State::destroy_plugins() {
@@ -608,7 +620,7 @@ const auto& steps() {
         {"start append path", &State::start_append_path, &State::stop_append_path},
         {"load control objects", &State::load_control, &State::save_control, true},
         {"make bootstrap key", &State::bootstrap, nullptr, true},
-        {"load plugins", &State::load_plugins, &State::destroy_plugins},
+        {"load plugins", &State::load_plugins, &State::destroy_plugins, true},
         {"add routes", &State::add_routes, nullptr},
         {"start streams", &State::start_streams, &State::stop_streams},
         {"open doors", &State::open_doors, &State::stop_server},
@@ -624,8 +636,7 @@ public:
 
     /// Whether to try again, after a pause; else `error` is why the node ends.
     bool go_on(Error& error) {
-        const bool may_pass = error.code == Errc::unavailable || error.code == Errc::timeout;
-        if (!state_.settings.shares_store() || !may_pass) return false;
+        if (!state_.settings.shares_store() || !passes_by_itself(error)) return false;
         const auto waited = Clock::now() - begun_;
         if (!state_.role.listen) {
             std::this_thread::sleep_for(kPause);
@@ -703,8 +714,6 @@ Result<void> Runtime::start(const std::function<void(const std::string&)>& liste
     for (const auto& step : steps<State>()) {
         auto done = take(step, *state_);
         if (!done) {
-            // A step that failed half-way through may have to be undone, too.
-            if (step.start == &State::load_plugins) state_->destroy_plugins();
             stop();
             return done;
         }

@@ -331,8 +331,8 @@ bool ApiKeys::in_force(const http::Principal& who) const {
     return key.revoked_at == kNoTime && (key.expires_at == kNoTime || key.expires_at > now);
 }
 
-std::vector<AppendUnit> ApiKeys::take_usage() {
-    std::vector<AppendUnit> units;
+std::vector<ApiKeys::Usage> ApiKeys::take_usage() {
+    std::vector<Usage> usage;
     const std::lock_guard lock(mutex_);
     for (auto& [id, entry] : by_id_) {
         if (!std::exchange(entry->usage_changed, false)) continue;
@@ -342,19 +342,26 @@ std::vector<AppendUnit> ApiKeys::take_usage() {
         unit.kv.push_back(
             {KvOp::Kind::put, kUsageSpace, entry->key.project, entry->key.id, std::move(used)}
         );
-        units.push_back(std::move(unit));
+        usage.push_back({entry, std::move(unit)});
     }
-    return units;
+    return usage;
 }
 
 Task<void> ApiKeys::flush_usage() {
     // A use that another node saw later must not be overwritten.
     if (board_.has_other_nodes()) (void)co_await load_usage("");  // at worst it is a minute behind
-    std::vector<AppendUnit> units = take_usage();
-    for (AppendUnit& unit : units) {
-        AppendOutcome done = co_await appender_.append(std::move(unit));
-        if (!done) log::warn("api_keys.usage_not_saved", {{"error", done.error().detail}});
+    std::vector<Usage> usage = take_usage();
+    std::int64_t left = 0;
+    std::string why;
+    for (Usage& use : usage) {
+        AppendOutcome done = co_await appender_.append(std::move(use.unit));
+        if (done) continue;
+        ++left;
+        why = done.error().detail;
+        const std::lock_guard lock(mutex_);
+        use.entry->usage_changed = true;  // the next flush tries again
     }
+    if (left > 0) log::warn("api_keys.usage_not_saved", {{"keys", left}, {"error", why}});
 }
 
 /// Whether another node may have made this key, or shut it off.

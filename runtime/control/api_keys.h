@@ -77,12 +77,16 @@ private:
         ApiKey key;
         bool usage_changed = false;
     };
+    struct Usage {
+        std::shared_ptr<Entry> entry;
+        AppendUnit unit;
+    };
     [[nodiscard]] bool has_to_look(std::string_view secret) const;
     [[nodiscard]] Result<http::Principal> check(std::string_view secret, std::string_view id);
     void put(ApiKey key);
     void merge(ApiKey key);
     [[nodiscard]] Task<Result<void>> load_usage(std::string project);
-    [[nodiscard]] std::vector<AppendUnit> take_usage();
+    [[nodiscard]] std::vector<Usage> take_usage();
 
     EventStore& store_;
     Appender& appender_;

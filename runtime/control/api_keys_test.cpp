@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/fake_store.h"
 #include "tests/support/io_threads.h"
 
@@ -155,6 +157,24 @@ TEST_F(ApiKeysTest, SurviveARestartWithRevocationAndUsage) {
     for (const ApiKey& key : listed)
         EXPECT_EQ(key.last_used_at, key.id == kept.key.id ? kStart : kNoTime);
     EXPECT_TRUE(threads.run(next.list("other")).value().empty());
+}
+
+TEST_F(ApiKeysTest, UsageThatCouldNotBeSavedIsSavedLater) {
+    const auto one = create(), another = create();
+    ASSERT_TRUE(authenticate({{"x-api-key", one.secret}}).has_value());
+    ASSERT_TRUE(authenticate({{"x-api-key", another.secret}}).has_value());
+    store.fail_appends(Error{Errc::unavailable, "disk full"}, 2);
+    testing::internal::CaptureStderr();
+    threads.run(keys.flush_usage());
+    const std::string logged = testing::internal::GetCapturedStderr();
+    EXPECT_NE(logged.find(R"("keys":2,"error":"disk full")"), std::string::npos) << logged;
+    EXPECT_EQ(std::count(logged.begin(), logged.end(), '\n'), 1) << logged;
+    threads.run(keys.flush_usage());
+    ApiKeys next(store, appender, clock, board);
+    ASSERT_TRUE(threads.run(next.load()).has_value());
+    const auto listed = threads.run(next.list("p")).value();
+    ASSERT_EQ(listed.size(), 2U);
+    for (const ApiKey& key : listed) EXPECT_EQ(key.last_used_at, kStart);
 }
 
 TEST_F(ApiKeysTest, WantKnownScopesAndAName) {

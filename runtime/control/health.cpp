@@ -60,10 +60,7 @@ public:
     }
 
     Task<Result<void>> readyz(std::shared_ptr<http::Exchange> exchange) {
-        std::vector<std::string> reasons = view_.not_ready();
-        if (view_.appender != nullptr)
-            if (std::string refusal = view_.appender->refusal(); !refusal.empty())
-                reasons.push_back(std::move(refusal));
+        const std::vector<std::string> reasons = reasons_not_to_append();
         json::object body;
         body["status"] = reasons.empty() ? "ready" : "not ready";
         body["reasons"] = json::array(reasons.begin(), reasons.end());
@@ -96,14 +93,26 @@ public:
     }
 
 private:
+    std::vector<std::string> reasons_not_to_append() const {
+        std::vector<std::string> reasons = view_.not_ready();
+        if (view_.appender != nullptr)
+            if (std::string refusal = view_.appender->refusal(); !refusal.empty())
+                reasons.push_back(std::move(refusal));
+        return reasons;
+    }
+
     std::string scrape() {
         const std::lock_guard lock(scraping_);
+        ready_.record(reasons_not_to_append().empty() ? 1 : 0);
         process_.refresh();
         return view_.metrics->render();
     }
 
     NodeView view_;
     std::mutex scraping_;
+    Metric& ready_ = view_.metrics->define(
+        MetricKind::gauge, "annal_ready", "1 while the node takes appends, as /readyz says."
+    );
     ProcessMetrics process_{*view_.metrics, std::string(version())};
 };
 

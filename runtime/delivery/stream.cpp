@@ -25,6 +25,7 @@ namespace {
 
 // A wake-up may be lost only by a defect; the poll behind it bounds the damage.
 constexpr auto kPollInterval = std::chrono::seconds(5);
+constexpr std::int64_t kTellAgainUs = 60 * kSecondUs;
 constexpr std::size_t kPayloadBytesMax = 64U << 20;
 // A filter that matches little still moves the cursor, so that a restart does not scan it all
 // again.
@@ -268,6 +269,9 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Seq cursor = kNoSeq;             // committed
     Seq scanned = kNoSeq;            // looked at; never behind cursor
     TimeUs lacking_since = kNoTime;  // no event that the destination lacks is older
+    bool scan_failing = false;
+    std::string scan_error;  // what the log was told last, and when
+    std::int64_t scan_told_us = 0;
 
     mutable std::mutex mutex;  // guards status
     StreamStatus status;
@@ -326,6 +330,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Task<Result<void>> find_start();
     Task<Result<Seq>> destination_position();
     Task<bool> step();
+    void tell_of_scan(const std::string& error);
     Task<void> ship(std::shared_ptr<Shipment> shipment);
     Task<Result<std::shared_ptr<Shipment>>> encode(EventBatch events);
     Task<Attempt> attempt(std::shared_ptr<Shipment> shipment, std::uint32_t number);
@@ -580,6 +585,17 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
     scanned = std::max(cursor, shipment->last_seq);
 }
 
+/// When it begins, when the reason changes, and once a minute: an outage lasts.
+void Stream::State::tell_of_scan(const std::string& error) {
+    const std::int64_t now_us = environment.clock->monotonic_us();
+    const bool told = scan_failing && error == scan_error;
+    scan_failing = true;
+    if (told && now_us - scan_told_us < kTellAgainUs) return;
+    log::warn("stream.scan_failed", {{"stream", status.name}, {"error", error}});
+    scan_error = error;
+    scan_told_us = now_us;
+}
+
 /// One batch, if there is one. True when more may follow at once.
 Task<bool> Stream::State::step() {
     ScanRequest request;
@@ -591,11 +607,12 @@ Task<bool> Stream::State::step() {
     request.tombstones = true;
     auto page = co_await environment.store->scan(std::move(request));
     if (!page) {
-        log::warn("stream.scan_failed", {{"stream", status.name}, {"error", page.error().detail}});
+        tell_of_scan(page.error().detail);
         set_state("retrying", page.error().detail);
         co_await back_off(backoff(3, random_u64()));
         co_return true;
     }
+    if (std::exchange(scan_failing, false)) set_state("active");
     ScanPage& got = page.value();
     const bool exhausted = got.exhausted;
     if (got.batch.events.empty()) {

@@ -382,6 +382,22 @@ TEST_F(StreamTest, SurvivesAStoreThatFailsForAWhile) {
     EXPECT_EQ(to.seqs, range(0, 3));
 }
 
+TEST_F(StreamTest, SaysOnceThatTheStoreFailsAndIsActiveAgainAfterwards) {
+    trigger.patterns = {parse_pattern("nobody.sends_this").value()};
+    start();
+    ASSERT_TRUE(in_state("active"));
+    testing::internal::CaptureStderr();
+    // Two scans, and the measure between them.
+    host.store.fail_reads(Error{Errc::unavailable, "down"}, 3);
+    append(1);
+    ASSERT_TRUE(in_state("retrying"));
+    EXPECT_TRUE(in_state("active")) << "though there is nothing to deliver";
+    const std::string logged = testing::internal::GetCapturedStderr();
+    const auto first = logged.find("stream.scan_failed");
+    ASSERT_NE(first, std::string::npos) << logged;
+    EXPECT_EQ(logged.find("stream.scan_failed", first + 1), std::string::npos) << logged;
+}
+
 TEST_F(StreamTest, StandsByWhileAnotherNodeHasTheLease) {
     host.limits.lease_ms = 300;
     ASSERT_TRUE(ask_as_other().mine);

@@ -46,8 +46,9 @@ Task<void> pause_for(milliseconds time) {
 }  // namespace
 
 struct TailHub::State : std::enable_shared_from_this<TailHub::State> {
-    State(HostEnvironment& e, KeyCheck check)
+    State(HostEnvironment& e, Nodes n, KeyCheck check)
         : environment(e),
+          nodes(n),
           in_force(std::move(check)),
           strand(asio::make_strand(*e.executor)),
           tick_timer(strand),
@@ -94,12 +95,15 @@ struct TailHub::State : std::enable_shared_from_this<TailHub::State> {
     void start_ticking();
     Task<void> tick(std::shared_ptr<State> self);
     void look_at_tails();
+    void poll();
     bool quiet();
 
     HostEnvironment& environment;
+    const Nodes nodes;
     const KeyCheck in_force;
     asio::strand<asio::any_io_executor> strand;
     asio::steady_timer tick_timer;  // on the strand
+    std::int64_t polled_us = 0;     // on the strand
     Metric& open_tails;
     Metric& events;
     Metric& shared_scans;
@@ -429,6 +433,7 @@ Task<void> TailHub::State::tick(std::shared_ptr<State>) {
         boost::system::error_code ignored;
         co_await tick_timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         look_at_tails();
+        if (nodes == Nodes::many) poll();
         const std::lock_guard lock(mutex);
         goes_on = ticking = !tails.empty();
     }
@@ -445,13 +450,22 @@ void TailHub::State::look_at_tails() {
     for (const auto& tail : all) tail->look(now_us);
 }
 
+void TailHub::State::poll() {
+    const std::chrono::microseconds interval = kPollInterval;
+    const std::int64_t now_us = environment.clock->monotonic_us();
+    if (now_us - polled_us < interval.count()) return;
+    polled_us = now_us;
+    const std::lock_guard lock(mutex);
+    for (const auto& [project, room] : rooms) room.feed->wake();
+}
+
 bool TailHub::State::quiet() {
     const std::lock_guard lock(mutex);
     return tails.empty() && loops == 0;
 }
 
-TailHub::TailHub(HostEnvironment& environment, KeyCheck in_force)
-    : state_(std::make_shared<State>(environment, std::move(in_force))) {}
+TailHub::TailHub(HostEnvironment& environment, Nodes nodes, KeyCheck in_force)
+    : state_(std::make_shared<State>(environment, nodes, std::move(in_force))) {}
 
 TailHub::~TailHub() = default;
 

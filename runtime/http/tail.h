@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -30,15 +31,22 @@ struct TailRequest {
 /// one that takes nothing for Limits::write_timeout_ms is cut by its session. So a client costs at
 /// most one page beside the feed's buffer, however slow it is.
 ///
+/// Commits wake a feed. Those of another node may go untold, when it dies before it can tell of
+/// them; where there are other nodes each feed also looks by itself, once in kPollInterval.
+///
 /// Threads: any. Lifetime: `close`, then `drain`, before the store closes.
 class TailHub {
 public:
     /// Whether a key still opens anything: asked a few times a second, so it must not block.
     using KeyCheck = std::function<bool(const Principal&)>;
 
-    static constexpr std::uint32_t kCatchUpsMax = 4;
+    /// Who appends to the store.
+    enum class Nodes { one, many };
 
-    TailHub(HostEnvironment& environment, KeyCheck in_force);
+    static constexpr std::uint32_t kCatchUpsMax = 4;
+    static constexpr std::chrono::seconds kPollInterval{5};
+
+    TailHub(HostEnvironment& environment, Nodes nodes, KeyCheck in_force);
     ~TailHub();
 
     /// Answers `exchange` wholly; returns when the tail has ended: the client left, its key lost

@@ -85,6 +85,10 @@ void TailFeed::stop() {
     signal_->wake();
 }
 
+void TailFeed::wake() {
+    signal_->wake();
+}
+
 Task<void> TailFeed::pause(const Error& why) {
     if (!failing_) {
         log::warn("tail.scan_failed", {{"project", project_}, {"detail", why.detail}});

@@ -66,6 +66,8 @@ public:
     /// Follows the log until `stop`. Once.
     [[nodiscard]] Task<void> run(std::shared_ptr<TailFeed> self);
     void stop();
+    /// Looks whether there is more, whatever it was told.
+    void wake();
 
     /// Whoever listens is woken when there are new pages.
     void listen(std::shared_ptr<Signal> listener);

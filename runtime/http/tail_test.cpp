@@ -119,6 +119,8 @@ std::vector<Seq> range(Seq first, Seq last) {
 
 class TailTest : public testing::Test {
 protected:
+    explicit TailTest(TailHub::Nodes nodes = TailHub::Nodes::one)
+        : hub(host.environment, nodes, [this](const Principal&) { return key_in_force.load(); }) {}
     void SetUp() override {
         host.store.hop = true;
         host.limits.tail_heartbeat_ms = 40;  // by the manual clock; looked at every 5 real ms
@@ -209,7 +211,7 @@ protected:
     ManualClock clock{1'700'000'000 * kSecondUs};
     std::string metadata = "{}";
     std::atomic<bool> key_in_force{true};
-    TailHub hub{host.environment, [this](const Principal&) { return key_in_force.load(); }};
+    TailHub hub;
 
 private:
     static Task<void> run(
@@ -224,6 +226,53 @@ private:
         if (!outcome) refusal->set(outcome.error());
     }
 };
+
+/// Of a store to which other nodes append, too.
+class SharedTailTest : public TailTest {
+protected:
+    SharedTailTest() : TailTest(TailHub::Nodes::many) {}
+
+    /// What another node appends and does not tell of.
+    void append_silently(std::string project = "proj_a") {
+        AppendUnit unit;
+        unit.project = std::move(project);
+        EventDraft draft;
+        draft[Column::action] = "user.created";
+        draft[Column::actor_type] = "user";
+        draft[Column::metadata] = "{}";
+        unit.events.push_back(draft);
+        const auto outcomes = host.run(host.store.append({&unit, 1}));
+        ASSERT_TRUE(outcomes.front()) << outcomes.front().error().detail;
+    }
+};
+
+TEST_F(SharedTailTest, FindsByItselfWhatNobodyTellsItOf) {
+    Client one = open_and_wait(), another = open_and_wait();
+    append();
+    expect_seqs(one, {0});
+    append_silently();
+    std::this_thread::sleep_for(60ms);
+    EXPECT_EQ(one.seqs(), (std::vector<Seq>{0})) << "not before it is time";
+    const double before = shared_scans();
+    clock.advance(std::chrono::microseconds(TailHub::kPollInterval).count());
+    expect_seqs(one, {0, 1});
+    expect_seqs(another, {0, 1});
+    std::this_thread::sleep_for(60ms);
+    EXPECT_EQ(shared_scans(), before + 1) << "once for all tails of a project";
+    append_silently();
+    clock.advance(std::chrono::microseconds(TailHub::kPollInterval).count());
+    expect_seqs(one, {0, 1, 2});
+}
+
+TEST_F(TailTest, AStoreOfOnesOwnIsNotPolled) {
+    Client client = open_and_wait();
+    append();
+    expect_seqs(client, {0});
+    const double before = shared_scans();
+    clock.advance(std::chrono::microseconds(2 * TailHub::kPollInterval).count());
+    std::this_thread::sleep_for(60ms);
+    EXPECT_EQ(shared_scans(), before);
+}
 
 TEST_F(TailTest, BeginsBehindTheHeadAndSaysWhereThatIs) {
     append("old.event", 3);

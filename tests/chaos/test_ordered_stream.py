@@ -7,7 +7,7 @@ import shutil
 import time
 
 import pytest
-from annal_server import MANIFESTS, PROJECT, event, wait_until
+from annal_server import MANIFESTS, PROJECT, STORE, event, wait_until
 from load import Load, check, finish
 
 KILLS = int(os.environ.get("ANNAL_CHAOS_KILLS", "50"))
@@ -28,6 +28,8 @@ spec:
 def streaming(make_server, library="sink_file", name="stream", config=None, patterns='["*"]', start="earliest", batch=50,
               below=".", **more):
     """A server with one stream, its file in the folder `below` the server's; it is not started yet."""
+    if STORE == "postgres":
+        more.setdefault("settings", "limits:\n  lease_ms: 500\n")  # after a kill the lease is a dead node's for so long
     server = make_server(**more)
     (server.folder / below).mkdir(parents=True, exist_ok=True)
     server.out = server.folder / below / "out.jsonl"

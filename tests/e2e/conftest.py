@@ -8,7 +8,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import postgres_cluster as clusters  # noqa: E402
-from annal_server import Server  # noqa: E402
+from annal_server import STORE, Server  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sqlite_only: is about SQLite's files; left out where servers are on PostgreSQL")
+
+
+def pytest_collection_modifyitems(config, items):
+    if STORE == "sqlite":
+        return
+    left_out = [item for item in items if item.get_closest_marker("sqlite_only")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from annal_server import ANNAL, MANIFESTS, PROJECT, SOURCE, Client, Server, event
+from annal_server import ANNAL, MANIFESTS, PROJECT, SOURCE, STORE, Client, Server, event
 
 GOOD_MANIFEST = """\
 apiVersion: annal.dev/v1
@@ -195,8 +195,8 @@ def test_migrate_makes_a_fresh_store(make_server):
     server = make_server()
     server.folder.mkdir(exist_ok=True)
     run(server, "migrate")
-    assert (server.data_dir / "control.db").exists()
-    server.start()
+    assert (server.data_dir / "control.db").exists() == (STORE == "sqlite")
+    assert server.start().client().ingest(event())
 
 
 def test_export_to_standard_output(node):

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -185,6 +186,30 @@ def test_a_network_that_cuts(cluster, database, make_server):
             load.await_progress()
         load.expect_kept(client)
         await_ready(server)
+        server.terminate()
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_network_that_breaks_behind_a_read(cluster, database, make_server, lost):
+    """The rows are there, the end of their transaction is not: they are the answer."""
+    with TcpProxy(cluster.socket_path) as proxy:
+        (server,), (client,) = nodes_of(make_server, proxy.url(database), 1)
+        client.ingest(event("read.me"))
+        ended = threading.Event()
+
+        def cut_all():
+            while not ended.is_set():
+                proxy.cut_on(b"COMMIT", lost=lost)
+                proxy.await_cut(0.5)
+
+        cutter = threading.Thread(target=cut_all)
+        cutter.start()
+        try:
+            for _ in range(20):  # also when the second try's connection breaks
+                assert client.page("?type=read.me")["data"][0]["action"] == "read.me"
+        finally:
+            ended.set()
+            cutter.join()
         server.terminate()
 
 

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from annal_server import BUILD, KEY_RING, event, expect_problem, wait_until
+from annal_server import BUILD, KEY_RING, MANIFESTS, PLUGINS, SOURCE, event, expect_problem, wait_until
 from postgres_cluster import PostgresCluster
 
 # For what takes well below a second where the machine has time.
@@ -89,6 +89,77 @@ def test_it_waits_again_at_every_start(own_cluster, database, make_server):
     own_cluster.start()
     wait_until(lambda: server.client().get("/readyz", key=False).status == 200, SLOW_S, "the node to go on")
     assert server.client().walk()[0]["id"] == stored[0]["id"]
+
+
+# Instances of it other than "ready" can't be made before there is a file "there"; both are noted in a file "lives".
+IMPATIENT = r"""
+#include <annal/abi.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static void note(char what) { FILE *lives = fopen("lives", "a"); fputc(what, lives); fclose(lives); }
+static annal_status create(const annal_init *init, void **self, annal_error *error) {
+    *self = 0;
+    if (init->instance.len != 5 && access("there", F_OK) != 0) {
+        error->code = ANNAL_UNAVAILABLE;
+        error->text_len = sprintf(error->text, "it is not there yet");
+        return ANNAL_UNAVAILABLE;
+    }
+    note('+');
+    return ANNAL_OK;
+}
+static void destroy(void *self) { (void)self; note('-'); }
+static void handle(void *self, annal_call *call, const annal_request *request, const annal_response *response) {
+    (void)self, (void)call, (void)request, (void)response;
+}
+static annal_str render(void *self, const annal_problem *problem, const annal_writer *body) {
+    (void)self, (void)problem, (void)body;
+    annal_str type = {"text/plain", 10};
+    return type;
+}
+static const annal_http_v1 http = {sizeof http, 0, create, destroy, handle, render};
+static const annal_component component = {
+    sizeof component, 0, ANNAL_COMPONENT_HTTP, "impatient", "{\"type\":\"object\"}", &http};
+static const annal_component *const components[] = {&component};
+static const annal_module module = {
+    sizeof module, ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test.impatient", "1.0.0", "test", "test", 1, 0, components};
+ANNAL_EXPORT const annal_module *annal_module_v1(void) { return &module; }
+"""
+IMPATIENT_MANIFEST = """\
+apiVersion: annal.dev/v1
+kind: Plugin
+metadata: {{name: {name}}}
+spec:
+  library: {{name: impatient}}
+"""
+
+
+@pytest.fixture
+def impatient(tmp_path):
+    """The variables of a server with two plugins: one that is ready, one that waits for a file."""
+    (tmp_path / "impatient.c").write_text(IMPATIENT)
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-I", SOURCE / "sdk" / "include", "-o",
+                    tmp_path / "impatient.so", tmp_path / "impatient.c"], check=True, timeout=60)
+    manifest = tmp_path / "two.yaml"
+    manifest.write_text("---\n".join(IMPATIENT_MANIFEST.format(name=name) for name in ("ready", "waiting")))
+    return {"ANNAL_MANIFESTS": f"{MANIFESTS}:{manifest}", "ANNAL_PLUGINS": f"{PLUGINS}:{tmp_path}"}
+
+
+def test_it_waits_for_plugins_that_can_not_have_what_they_need_yet(own_cluster, database, make_server, impatient):
+    server = make_server(database=own_cluster.url(database), env=impatient).start()
+    said = server.client().get("/readyz", key=False).text
+    assert "two.yaml:7: waiting: " in said and "it is not there yet" in said
+    (server.folder / "there").write_text("")
+    wait_until(lambda: server.client().get("/readyz", key=False).status == 200, SLOW_S, "the node to go on")
+    assert server.client().ingest(event())
+    server.terminate()
+    lives = (server.folder / "lives").read_text()
+    assert re.fullmatch(r"(\+-)+\+\+--", lives), f"an instance was left behind: {lives}"
+
+
+def test_it_does_not_wait_for_them_where_no_database_is(make_server, impatient):
+    server = make_server(env=impatient)
+    ends(server, 1, "two.yaml:7: waiting: ", "it is not there yet")
 
 
 def test_a_signal_ends_the_waiting(own_cluster, database, make_server):

@@ -94,6 +94,7 @@ def test_the_data_directorys_name_is_too_long_for_a_socket(make_server):
     fails(server, "x" * 100, "socket")
 
 
+@pytest.mark.sqlite_only
 def test_a_damaged_store(make_server):
     server = make_server().start()
     server.terminate()
@@ -103,6 +104,7 @@ def test_a_damaged_store(make_server):
     fails(server, "control.db", code=1)
 
 
+@pytest.mark.sqlite_only
 def test_a_store_of_a_newer_program(make_server):
     import sqlite3
     server = make_server().start()
@@ -123,6 +125,7 @@ def test_a_store_of_a_newer_program(make_server):
     fails(server, "9999", code=1)
 
 
+@pytest.mark.sqlite_only
 def test_a_key_ring_that_others_can_read(make_server):
     server = make_server().start()
     server.terminate()

@@ -133,8 +133,8 @@ Result<void> WakeUps::serve() {
         heard(payloads);
         now = std::chrono::steady_clock::now();
         db_->set_deadline(now + kAnswer);
-        if (auto projects = take(now); !projects.empty()) {
-            BOOST_OUTCOME_TRYV(send(std::move(projects)));
+        if (const auto projects = take(now); !projects.empty()) {
+            BOOST_OUTCOME_TRYV(send(projects));
             tried = now;
         } else if (now - tried >= kQuiet) {
             BOOST_OUTCOME_TRYV(db_->run("SELECT 1"));
@@ -173,7 +173,7 @@ std::chrono::milliseconds WakeUps::patience(Time now) const {
     return std::max(std::chrono::milliseconds(0), left + std::chrono::milliseconds(1));
 }
 
-Result<void> WakeUps::send(std::set<std::string> projects) {
+Result<void> WakeUps::send(const std::set<std::string>& projects) {
     Params params;
     params.text(kChannel).text(payload_of(node_, projects));
     BOOST_OUTCOME_TRYV(db_->run("SELECT pg_notify($1::text, $2::text)", params));

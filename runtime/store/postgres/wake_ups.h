@@ -48,7 +48,7 @@ private:
     void run();
     Result<void> serve();
     Result<void> connect();
-    Result<void> send(std::set<std::string> projects);
+    Result<void> send(const std::set<std::string>& projects);
     void heard(const std::vector<std::string>& payloads);
     void tell(const std::vector<std::string>& projects);
     void pause(std::chrono::milliseconds time);
