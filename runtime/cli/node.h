@@ -20,8 +20,8 @@ public:
     /// @error what Runtime::start says, when none runs and none can be started.
     [[nodiscard]] static Result<std::unique_ptr<Node>> reach(const NodeSettings& settings);
 
-    /// @error of the answer when it is not 2xx, in the node's own words; of a 503 also whose node it
-    /// is.
+    /// @error of the answer when it is not 2xx, in the node's own words; of a 503 also whose node
+    /// it is.
     [[nodiscard]] Result<LocalClient::Answer> send(const LocalClient::Call& call) const;
     /// `send`, and its body as JSON; null when it is empty.
     [[nodiscard]] Result<boost::json::value> ask(const LocalClient::Call& call) const;
