@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "runtime/core/log.h"
+#include "runtime/core/log_repeats.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/backoff.h"
 #include "runtime/delivery/lease_holder.h"
@@ -25,7 +26,6 @@ namespace {
 
 // A wake-up may be lost only by a defect; the poll behind it bounds the damage.
 constexpr auto kPollInterval = std::chrono::seconds(5);
-constexpr std::int64_t kTellAgainUs = 60 * kSecondUs;
 constexpr std::size_t kPayloadBytesMax = 64U << 20;
 // A filter that matches little still moves the cursor, so that a restart does not scan it all
 // again.
@@ -270,8 +270,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Seq scanned = kNoSeq;            // looked at; never behind cursor
     TimeUs lacking_since = kNoTime;  // no event that the destination lacks is older
     bool scan_failing = false;
-    std::string scan_error;  // what the log was told last, and when
-    std::int64_t scan_told_us = 0;
+    log::Repeats scan_errors;
 
     mutable std::mutex mutex;  // guards status
     StreamStatus status;
@@ -585,15 +584,10 @@ Task<void> Stream::State::ship(std::shared_ptr<Shipment> shipment) {
     scanned = std::max(cursor, shipment->last_seq);
 }
 
-/// When it begins, when the reason changes, and once a minute: an outage lasts.
 void Stream::State::tell_of_scan(const std::string& error) {
-    const std::int64_t now_us = environment.clock->monotonic_us();
-    const bool told = scan_failing && error == scan_error;
     scan_failing = true;
-    if (told && now_us - scan_told_us < kTellAgainUs) return;
-    log::warn("stream.scan_failed", {{"stream", status.name}, {"error", error}});
-    scan_error = error;
-    scan_told_us = now_us;
+    if (scan_errors.is_due(error))
+        log::warn("stream.scan_failed", {{"stream", status.name}, {"error", error}});
 }
 
 /// One batch, if there is one. True when more may follow at once.

@@ -84,7 +84,7 @@ struct AppendShared {
 ///
 /// Order: the append locks of all projects concerned are taken first, in one order on all nodes,
 /// and held until the commit is visible. So each log is written by one transaction at a time, and
-/// whoever reads a log sees a prefix of it. Nothing is updated on the way.
+/// whoever reads a log sees a prefix of it. Events update no row on the way.
 /// An unknown outcome (the connection broke at COMMIT) is settled by waiting until the transaction
 /// has ended and looking for what it would have written (`was_committed`).
 ///
