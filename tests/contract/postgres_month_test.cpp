@@ -27,6 +27,13 @@ protected:
         account_.record(unit.build(), outcome);
         EXPECT_TRUE(outcome.has_value()) << outcome.error().detail;
     }
+    /// Leaves an event in March, which is over then, and one in April.
+    void begin_april(Node& node) {
+        append(node, "old");
+        clock_.step_to(kStart + 35 * kDayUs);
+        append(node, "new");
+        ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    }
     /// The partitions of `parent`, ascending, as "2026_03 2026_04 …".
     std::string partitions(const std::string& parent) {
         return Session(url_).value(
@@ -234,10 +241,7 @@ TEST_F(PostgresMonth, OneThatAnotherNodeSealsIsLeftToIt) {
 // An append that takes long holds the barrier; a month that is closed needs it no more.
 TEST_F(PostgresMonth, AClosedOneIsDroppedBesideAppends) {
     Node node(url_, options());
-    append(node, "old");
-    clock_.step_to(kStart + 35 * kDayUs);
-    append(node, "new");
-    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    begin_april(node);
     Session appending(url_);
     appending.run("BEGIN; SELECT pg_advisory_xact_lock_shared(4711000000000000003)");
     const auto dropped = drop_march(node);
@@ -295,10 +299,7 @@ TEST_F(PostgresMonth, ALogThatEntersItLastIsDroppedWithIt) {
 // Its transaction failed before it had begun: the next one must not be in it.
 TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
     Node node(url_, options());
-    append(node, "old");
-    clock_.step_to(kStart + 35 * kDayUs);
-    append(node, "new");
-    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    begin_april(node);
     Session other(url_);
     other.run("SELECT pg_advisory_lock(4711000000000000002)");
     EXPECT_TRUE(drop_march(node).has_value());
@@ -311,10 +312,7 @@ TEST_F(PostgresMonth, ADropThatMustWaitForAnotherNodeFailsAlone) {
 
 TEST_F(PostgresMonth, OneThatWasInUseIsDroppedSoonAfter) {
     Node node(url_, options());
-    append(node, "old");
-    clock_.step_to(kStart + 35 * kDayUs);
-    append(node, "new");
-    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    begin_april(node);
     Session reader(url_);
     reader.run("BEGIN; SELECT count(*) FROM audit_events");
     EXPECT_TRUE(drop_march(node).has_value());

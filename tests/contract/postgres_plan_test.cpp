@@ -158,6 +158,21 @@ protected:
         return plans_since(before);
     }
 
+    /// For one rare value of each column that can be asked for.
+    static std::vector<std::pair<Column, Filter>> filters_of_each_column() {
+        std::vector<std::pair<Column, Filter>> filters;
+        for (std::size_t c = 0; c < kColumns; ++c) {
+            const auto column = static_cast<Column>(c);
+            if (column == Column::metadata || column == Column::user_agent ||
+                column == Column::description)
+                continue;
+            Filter filter;
+            filter.equals[c] = column == Column::action ? "billing.paid_7" : "rare";
+            filters.emplace_back(column, filter);
+        }
+        return filters;
+    }
+
     /// Of pages beyond the open month.
     static ScanRequest in_sealed(Filter filter) {
         ScanRequest made = request(filter);
@@ -176,13 +191,7 @@ protected:
 const std::string kSealed = "audit_events_2026_02", kOpen = "audit_events_2026_03";
 
 TEST_F(PostgresPlans, NoMonthIsReadFromEndToEnd) {
-    for (std::size_t c = 0; c < kColumns; ++c) {
-        const auto column = static_cast<Column>(c);
-        if (column == Column::metadata || column == Column::user_agent ||
-            column == Column::description)
-            continue;
-        Filter filter;
-        filter.equals[c] = column == Column::action ? "billing.paid_7" : "rare";
+    for (const auto& [column, filter] : filters_of_each_column()) {
         for (const ScanRequest& asked : {request(filter), in_sealed(filter)}) {
             const Plans plans = plans_of(asked);
             EXPECT_THAT(plans.scans, Not(IsEmpty())) << name(column);
@@ -193,13 +202,7 @@ TEST_F(PostgresPlans, NoMonthIsReadFromEndToEnd) {
 }
 
 TEST_F(PostgresPlans, EveryColumnOfASealedMonthHasItsIndex) {
-    for (std::size_t c = 0; c < kColumns; ++c) {
-        const auto column = static_cast<Column>(c);
-        if (column == Column::metadata || column == Column::user_agent ||
-            column == Column::description)
-            continue;
-        Filter filter;
-        filter.equals[c] = column == Column::action ? "billing.paid_7" : "rare";
+    for (const auto& [column, filter] : filters_of_each_column()) {
         const Plans plans = plans_of(in_sealed(filter));
         const auto scans = plans.of(kSealed);
         EXPECT_THAT(scans, Contains(HasSubstr("_" + std::string(name(column)))))

@@ -16,6 +16,8 @@ RECOVERY_S = 30
 # The most that a read, and a write whose commit may be under way, wait for a server that does not answer.
 READ_S, WRITE_S = 15, 45
 SLOWNESS_S = 10
+# The end of the query as the protocol has it: READ COMMITTED is something else.
+COMMIT = b"COMMIT\0"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +201,7 @@ def test_a_network_that_breaks_behind_a_read(cluster, database, make_server, los
 
         def cut_all():
             while not ended.is_set():
-                proxy.cut_on(b"COMMIT", lost=lost)
+                proxy.cut_on(COMMIT, lost=lost)
                 proxy.await_cut(0.5)
 
         cutter = threading.Thread(target=cut_all)
@@ -222,7 +224,7 @@ def test_a_network_that_loses_a_commit(cluster, database, make_server, lost):
             # Not every COMMIT is an append's.
             for _ in range(30):
                 load.await_progress()
-                proxy.cut_on(b"COMMIT", lost=lost)
+                proxy.cut_on(COMMIT, lost=lost)
                 assert proxy.await_cut()
                 load.await_progress()
                 if client.metric("annal_postgres_unknown_commits_total") >= 2:

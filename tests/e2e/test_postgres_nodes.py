@@ -1,5 +1,6 @@
 """Several nodes on one database: any of them serves any request, and what one changes the others know."""
 
+import concurrent.futures
 import json
 import threading
 import time
@@ -196,6 +197,25 @@ def test_a_killed_node_takes_nothing_with_it(postgres_cluster, make_server, roun
         assert found[receipt["seq"]] == receipt["id"]
     a.start()
     assert a.client(client.secret, client.project).ingest(event())[0]["seq"] == len(found)
+
+
+def test_a_busy_node_has_twelve_connections_at_most(postgres_cluster, make_server):
+    """4 to append, 4 to read, 2 for deliveries and keys, one that listens, one that keeps the months."""
+    url = postgres_cluster.create_database()
+    server = make_server(database=url)
+    server.start()
+    client = server.client().new_project()
+    most = 0
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        work = [pool.submit(client.ingest, event(f"busy.e{i}")) for i in range(200)]
+        work += [pool.submit(client.page, "?type=busy.*") for _ in range(100)]
+        while not all(w.done() for w in work):
+            open_now = postgres_cluster.sql(
+                url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            most = max(most, int(open_now))
+        for w in work:
+            w.result()
+    assert 8 <= most <= 12
 
 
 def test_two_nodes_can_not_share_a_data_directory(nodes, make_server):
