@@ -435,6 +435,19 @@ TEST_F(PostgresDistribution, OnlyNamedMaintenanceLooksAtAllProjects) {
     EXPECT_EQ(found, kOfAllProjects);
 }
 
+// A process may stop, or its network, while it holds a lock that others wait for.
+TEST_F(PostgresDistribution, NobodyKeepsALockWhileHeSaysNothing) {
+    int found = 0;
+    for (const Plan& plan : plans_since(0)) {
+        if (plan.text().find("pg_advisory_xact_lock") == std::string::npos) continue;
+        ++found;
+        EXPECT_NE(
+            plan.text().find("SET LOCAL idle_in_transaction_session_timeout"), std::string::npos
+        ) << plan.text();
+    }
+    EXPECT_GT(found, 0);
+}
+
 // --- The test itself
 
 std::set<std::string> unbounded_in(const std::string& node) {

@@ -277,7 +277,8 @@ Result<bool> was_committed(
 ) {
     // What is read after the wait has to have a snapshot of its own.
     const std::string begin =
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s'";
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s'; "
+        "SET LOCAL idle_in_transaction_session_timeout = '5s'";
     if (batches.empty()) {
         BOOST_OUTCOME_TRYV(db.run(begin));
         // Waits for the end of a transaction that has inserted it.

@@ -12,7 +12,7 @@ namespace {
 // The lock has an arbitrary number that every runtime agrees on.
 constexpr const char* kBegin =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0;"
-    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '60s';"
+    "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL lock_timeout = '60s';"
     "SELECT pg_advisory_xact_lock(4711000000000000001);"
     // Whoever wants a table that a migration waits for queues behind it.
     "SET LOCAL lock_timeout = '2s'";

@@ -26,7 +26,7 @@ constexpr const char* kStates =
     "event_months ORDER BY month";
 constexpr const char* kBegin =
     "BEGIN ISOLATION LEVEL READ COMMITTED;SET LOCAL lock_timeout = '2s';"
-    "SET LOCAL statement_timeout = '60s'";
+    "SET LOCAL statement_timeout = '60s';SET LOCAL idle_in_transaction_session_timeout = '5s'";
 constexpr const char* kDropped =
     "SELECT month FROM event_months WHERE state = 'dropped' AND to_regclass('audit_events_' || "
     "to_char(month, 'YYYY_MM')) IS NOT NULL ORDER BY month";

@@ -3,14 +3,15 @@
 namespace annal::postgres {
 namespace {
 
+// Whoever stops with a lock is outlived: the server ends his transaction.
 constexpr const char* kBegin =
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; SET LOCAL "
-    "statement_timeout = '10s'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '8s'; SET LOCAL "
+    "statement_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
 // Nobody waits long behind us: whoever wants the parent meanwhile queues behind this lock.
 constexpr const char* kBeginDrop =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '200ms'; SET LOCAL "
-    "statement_timeout = '30s'; "
+    "statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; "
     "SELECT pg_advisory_xact_lock(4711000000000000002)";
 constexpr const char* kListKeys =
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "

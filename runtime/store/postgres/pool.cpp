@@ -1,6 +1,7 @@
 #include "runtime/store/postgres/pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/core/log.h"
 
@@ -35,6 +36,7 @@ public:
     void let_go_of_lost() {
         if (connection_ == nullptr || !connection_->is_lost()) return;
         connection_.reset();
+        lost_one_ = true;
         pool_.lost_.record(1);
         pool_.connected_.record(--pool_.connections_);
     }
@@ -54,7 +56,7 @@ private:
             pool_.tell(failure_.detail);
             return failure_;
         }
-        pool_.opened_();
+        if (std::exchange(lost_one_, false)) pool_.replaced_();
         connection_ = std::move(opened.value());
         delay_ = kRetryFirst;
         pool_.connected_.record(++pool_.connections_);
@@ -63,6 +65,7 @@ private:
 
     Pool& pool_;
     std::unique_ptr<Connection> connection_;
+    bool lost_one_ = false;
     Clock::time_point retry_at_{};
     std::chrono::milliseconds delay_ = kRetryFirst;
     Error failure_;
@@ -75,12 +78,12 @@ Pool::Pool(
     std::function<Result<void>(Connection&)> admit,
     Watchdog& watchdog,
     Metrics& metrics,
-    std::function<void()> opened
+    std::function<void()> replaced
 )
     : name_(std::move(name)),
       options_(std::move(options)),
       admit_(std::move(admit)),
-      opened_(std::move(opened)),
+      replaced_(std::move(replaced)),
       watchdog_(watchdog),
       connected_(metrics.define(
           MetricKind::gauge,

@@ -41,7 +41,8 @@ public:
     using Job = std::function<void(Seat&)>;
 
     /// @param admit  asked before a connection is given to a job: whether the database may be used
-    /// @param opened  told of each new connection: another server may be behind it
+    /// @param replaced  told when another connection takes the place of one that was lost: another
+    /// server may be behind it
     Pool(
         std::string name,
         std::size_t threads,
@@ -49,7 +50,7 @@ public:
         std::function<Result<void>(Connection&)> admit,
         Watchdog& watchdog,
         Metrics& metrics,
-        std::function<void()> opened = [] {}
+        std::function<void()> replaced = [] {}
     );
     ~Pool() { stop(); }
     Pool(const Pool&) = delete;
@@ -75,7 +76,7 @@ private:
     const std::string name_;
     const Connection::Options options_;
     const std::function<Result<void>(Connection&)> admit_;
-    const std::function<void()> opened_;
+    const std::function<void()> replaced_;
     Watchdog& watchdog_;
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};

@@ -270,7 +270,7 @@ private:
         const char* name,
         std::size_t connections,
         Metrics& metrics,
-        std::function<void()> opened = [] {}
+        std::function<void()> replaced = [] {}
     ) {
         std::function<Result<void>(Connection&)> admit = [this](Connection&) -> Result<void> {
             const std::string refusal = keeper_.refusal();
@@ -284,7 +284,7 @@ private:
             std::move(admit),
             watchdog_,
             metrics,
-            std::move(opened)
+            std::move(replaced)
         );
     }
 
