@@ -20,15 +20,17 @@ constexpr std::chrono::milliseconds kResolvePause{100};
 constexpr std::chrono::minutes kMarkLookedFor{5};   // less than marks are kept
 constexpr std::chrono::milliseconds kGrace{5'000};  // for the network, on top of the server's limit
 
+/// Settings of the transaction, as columns of one SELECT: each statement costs.
 std::string settings_of(const AppendTimes& times, std::chrono::milliseconds lock) {
-    const auto ms = [](std::chrono::milliseconds time) { return std::to_string(time.count()); };
+    const auto set = [](const std::string& name, std::chrono::milliseconds time) {
+        return "set_config('" + name + "', '" + std::to_string(time.count()) + "', true), ";
+    };
     // What an append looks for it finds by key, whatever the statistics say of a young table. A
     // database whose default is not to wait for the disk must wait here.
-    return "SET LOCAL enable_seqscan = off;SET LOCAL statement_timeout = " + ms(times.statement) +
-           ";SET LOCAL lock_timeout = " + ms(lock) +
-           ";SET LOCAL idle_in_transaction_session_timeout = " + ms(times.idle) +
-           ";SELECT set_config('synchronous_commit', 'on', true) WHERE "
-           "current_setting('synchronous_commit') = 'off';";
+    return set("statement_timeout", times.statement) + set("lock_timeout", lock) +
+           set("idle_in_transaction_session_timeout", times.idle) +
+           "set_config('enable_seqscan', 'off', true), set_config('synchronous_commit', "
+           "replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
 }
 
 bool is_text(std::string_view text) {

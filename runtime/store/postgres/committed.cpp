@@ -117,8 +117,8 @@ Result<void> Committed::begin(
     Connection& db, const AppendNeeds& needs, const std::string& settings, bool wait
 ) {
     // Whatever the database's default is: a snapshot from before the locks would be an old one.
-    std::string begin = "BEGIN ISOLATION LEVEL READ COMMITTED;" + settings;
-    begin += "SELECT pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ");";
+    std::string begin = "BEGIN ISOLATION LEVEL READ COMMITTED;SELECT " + settings +
+                        ", pg_advisory_xact_lock_shared(" + std::to_string(kMonthBarrier) + ");";
     if (wait && !needs.projects.empty()) begin += take_append_locks(needs.projects) + ";";
     const std::string busy = wait || needs.projects.empty() ? "null" : busy_of(needs.projects);
     BOOST_OUTCOME_TRY(const auto now, db.run(begin + "SELECT " + busy + ", " + kNow));

@@ -35,7 +35,7 @@ public:
     ///
     /// The locks come first and each read has a snapshot of its own after them, so that what it
     /// sees is what the last holder committed.
-    /// @param settings  statements that belong to the beginning of every transaction
+    /// @param settings  columns of a SELECT: set_config() for this transaction
     /// @param wait      for locks that others hold; else they are left to `is_busy`
     [[nodiscard]] Result<void> begin(
         Connection& db, const AppendNeeds& needs, const std::string& settings, bool wait
