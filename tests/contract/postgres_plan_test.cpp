@@ -247,6 +247,21 @@ TEST_F(PostgresPlans, RareActionsOfANamespaceAreFoundByTheIndex) {
     );
 }
 
+// Each of them may have to give as many rows as the whole.
+TEST_F(PostgresPlans, ManyActionsAreReadInSmallerPieces) {
+    Filter filter;
+    filter.actions = {{ActionPattern::Kind::prefix, "billing."}};
+    filter.occurred_before = 0;
+    const std::size_t before = mark();
+    (void)scan(request(filter));
+    const std::string log = cluster_->log().substr(before);
+    static const std::regex limit("LIMIT (\\d+)\\) t ");
+    int found = 0;
+    for (std::sregex_iterator at(log.begin(), log.end(), limit), end; at != end; ++at, ++found)
+        EXPECT_LE(std::stoi((*at)[1]) * 25, static_cast<int>(kScanWindowSeqs));
+    EXPECT_GE(found, 3) << "too few pieces to tell";
+}
+
 TEST_F(PostgresPlans, TextOfASealedMonthIsFoundByTrigrams) {
     Filter filter;
     filter.text = "A Needle";

@@ -139,6 +139,9 @@ private:
             params_.array(array);
             // Of each action so many.
             walk_.chunk = std::max<std::uint32_t>(200, static_cast<std::uint32_t>(walk_.limit));
+            const auto arms = static_cast<std::uint32_t>(std::max<std::size_t>(1, actions.size()));
+            chunk_most_ =
+                std::clamp<std::uint32_t>(kScanWindowSeqs / arms, walk_.chunk, kChunkMost);
         }
         return ok();
     }
@@ -238,7 +241,7 @@ private:
         } else {
             walk_.finish(range_);
         }
-        walk_.chunk = std::min(walk_.chunk * 8, kChunkMost);
+        walk_.chunk = std::min(walk_.chunk * 8, chunk_most_);
     }
 
     Walk& walk_;
@@ -247,6 +250,7 @@ private:
     Params params_, log_params_;  ///< with what the source needs, and before it was chosen
     Selection selection_;
     Source source_ = Source::log;
+    std::uint32_t chunk_most_ = kChunkMost;
     int chunks_ = 0;
 };
 
