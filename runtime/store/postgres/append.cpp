@@ -4,7 +4,6 @@
 #include <thread>
 #include <utility>
 
-#include "runtime/core/json_text.h"
 #include "runtime/core/log.h"
 #include "runtime/store/lease_table.h"
 #include "runtime/store/postgres/append_rows.h"
@@ -33,10 +32,6 @@ std::string settings_of(const AppendTimes& times, std::chrono::milliseconds lock
            "replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
 }
 
-bool is_text(std::string_view text) {
-    return text.find('\0') == std::string_view::npos && is_utf8(text);
-}
-
 Error no_text(std::string_view what) {
     return {
         Errc::unprocessable,
@@ -45,14 +40,15 @@ Error no_text(std::string_view what) {
 
 /// What PostgreSQL could not store must not reach it: it would fail the units beside it.
 std::optional<Error> unstorable(const AppendUnit& unit) {
-    if (!is_text(unit.project)) return no_text("the project");
+    if (!is_storable(unit.project)) return no_text("the project");
     for (const EventDraft& draft : unit.events)
         for (std::size_t c = 0; c < kColumns; ++c)
-            if (!is_text(draft.columns[c].view())) return no_text(name(static_cast<Column>(c)));
+            if (!is_storable(draft.columns[c].view())) return no_text(name(static_cast<Column>(c)));
     for (const KvOp& op : unit.kv)
-        if (!is_text(op.space) || !is_text(op.project) || !is_text(op.key)) return no_text("a key");
+        if (!is_storable(op.space) || !is_storable(op.project) || !is_storable(op.key))
+            return no_text("a key");
     for (const CursorMove& move : unit.cursors)
-        if (!is_text(move.subscription)) return no_text("a subscription");
+        if (!is_storable(move.subscription)) return no_text("a subscription");
     return std::nullopt;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "runtime/store/postgres/locks.h"
+
 namespace annal::postgres {
 namespace {
 

@@ -81,8 +81,6 @@ private:
 
 /// The advisory lock of a project's appends.
 [[nodiscard]] std::int64_t append_lock(std::string_view project);
-/// Held shared by every append, alone by who closes a month.
-inline constexpr std::int64_t kMonthBarrier = 4'711'000'000'000'000'003;
 /// "SELECT pg_advisory_xact_lock(…) …" for these projects, in an order that all nodes keep.
 [[nodiscard]] std::string take_append_locks(const std::set<std::string>& projects);
 

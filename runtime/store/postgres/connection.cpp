@@ -343,6 +343,13 @@ Result<std::vector<std::string>> Connection::await_notifications(
     return lost_error("the server closed it");
 }
 
+Result<TimeUs> clock_of(Connection& db) {
+    BOOST_OUTCOME_TRY(
+        const auto rows, db.run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    );
+    return rows.integer(0, 0);
+}
+
 Result<void> transact(
     Connection& db, const std::string& begin, const std::function<Result<void>()>& work
 ) {

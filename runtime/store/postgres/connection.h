@@ -104,6 +104,8 @@ private:
 [[nodiscard]] Result<void> transact(
     Connection& db, const std::string& begin, const std::function<Result<void>()>& work
 );
+/// What the server's clock says.
+[[nodiscard]] Result<TimeUs> clock_of(Connection& db);
 /// Whether libpq can read it. @error Errc::invalid  Why not, without anything of the URL, which may
 /// hold a password.
 [[nodiscard]] Result<void> check_url(const std::string& url);

@@ -24,7 +24,6 @@ private:
 
 /// The columns that `read_event` reads, in its order, of the table `e`.
 [[nodiscard]] const std::string& event_columns();
-inline constexpr int kEventColumns = 4 + static_cast<int>(kColumns);
 /// Reads the event that begins at `column` of a row into `batch`.
 void read_event(
     const Rows& rows, std::size_t row, int column, const std::string& project, EventBatch& batch

@@ -45,7 +45,7 @@ Result<void> Keeper::start() {
 
 Result<void> Keeper::open() {
     Connection::Options options;
-    options.url = options_.direct_url.empty() ? options_.url : options_.direct_url;
+    options.url = options_.direct();
     db_.reset();
     BOOST_OUTCOME_TRY(auto db, Connection::open(options, watchdog_));
     db->set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
@@ -66,11 +66,8 @@ Result<void> Keeper::prepare() {
     }
     db_->set_deadline(std::chrono::steady_clock::now() + std::chrono::seconds(30));
     BOOST_OUTCOME_TRYV(check_generation(*db_));
-    BOOST_OUTCOME_TRY(
-        const auto rows,
-        db_->run("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-    );
-    const TimeUs stamped = stamp(), now = stamped == kNoTime ? rows.integer(0, 0) : stamped;
+    BOOST_OUTCOME_TRY(const TimeUs clock, clock_of(*db_));
+    const TimeUs stamped = stamp(), now = stamped == kNoTime ? clock : stamped;
     return partitions_.make_ahead(*db_, month_of(now), options_.months_ahead);
 }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "runtime/core/json_text.h"
-
 namespace annal::postgres {
 namespace {
 
@@ -35,10 +33,8 @@ constexpr const char* kRelease =
     "UPDATE leases SET owner = '', lease_until = '-infinity' WHERE project_id = $1::text AND name "
     "= $2::text AND owner = $3::text";
 
-bool is_storable(std::initializer_list<std::string_view> texts) {
-    return std::all_of(texts.begin(), texts.end(), [](std::string_view text) {
-        return text.find('\0') == std::string_view::npos && is_utf8(text);
-    });
+bool are_storable(std::initializer_list<std::string_view> texts) {
+    return std::all_of(texts.begin(), texts.end(), is_storable);
 }
 
 }  // namespace
@@ -46,7 +42,7 @@ bool is_storable(std::initializer_list<std::string_view> texts) {
 Result<std::optional<std::string>> kv_get(
     Connection& db, const std::string& space, const std::string& project, const std::string& key
 ) {
-    if (!is_storable({space, project, key})) return std::nullopt;
+    if (!are_storable({space, project, key})) return std::nullopt;
     Params params;
     params.text(project).text(space).text(key);
     BOOST_OUTCOME_TRY(const auto rows, db.run(kGet, params));
@@ -65,13 +61,13 @@ Result<std::vector<KvRow>> kv_scan(
     Params params;
     const char* statement = kScanOne;
     if (!project.empty()) {
-        if (!is_storable({space, project, prefix, after})) return std::vector<KvRow>{};
+        if (!are_storable({space, project, prefix, after})) return std::vector<KvRow>{};
         params.text(project).text(space).text(prefix).text(after).number(limit);
     } else {
         const auto end = after.find('\0');
         const std::string last_project = after.substr(0, end);
         const std::string last_key = end == std::string::npos ? "" : after.substr(end + 1);
-        if (!is_storable({space, prefix, last_project, last_key})) return std::vector<KvRow>{};
+        if (!are_storable({space, prefix, last_project, last_key})) return std::vector<KvRow>{};
         params.text(space).text(prefix).number(limit);
         statement = kScanFirst;
         if (!after.empty()) {
@@ -93,7 +89,7 @@ Result<std::vector<KvRow>> kv_scan(
 Result<Seq> read_cursor(
     Connection& db, const std::string& project, const std::string& subscription
 ) {
-    if (!is_storable({project, subscription})) return kNoSeq;
+    if (!are_storable({project, subscription})) return kNoSeq;
     Params params;
     params.text(project).text(subscription);
     BOOST_OUTCOME_TRY(const auto rows, db.run(kCursor, params));
@@ -101,7 +97,7 @@ Result<Seq> read_cursor(
 }
 
 Result<Lease> take_lease(Connection& db, const LeaseRequest& request) {
-    if (!is_storable({request.project, request.name, request.owner}))
+    if (!are_storable({request.project, request.name, request.owner}))
         return Error{Errc::invalid, "a lease's name holds U+0000 or malformed UTF-8"};
     Params params;
     params.text(request.project).text(request.name).text(request.owner).number(request.ttl.count());
@@ -117,7 +113,7 @@ Result<Lease> take_lease(Connection& db, const LeaseRequest& request) {
 Result<void> release_lease(
     Connection& db, const std::string& project, const std::string& name, const std::string& owner
 ) {
-    if (owner.empty() || !is_storable({project, name, owner})) return ok();
+    if (owner.empty() || !are_storable({project, name, owner})) return ok();
     Params params;
     params.text(project).text(name).text(owner);
     BOOST_OUTCOME_TRYV(db.run(kRelease, params));

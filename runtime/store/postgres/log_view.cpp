@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "runtime/core/json_text.h"
-
 namespace annal::postgres {
 namespace {
 
@@ -71,7 +69,7 @@ Result<void> Reading::begin(std::chrono::milliseconds patience) {
 
 Result<LogView> Reading::begin(const std::string& project, std::chrono::milliseconds patience) {
     // No project has such a name.
-    if (project.find('\0') != std::string::npos || !is_utf8(project)) return LogView{};
+    if (!is_storable(project)) return LogView{};
     db_.set_deadline(std::chrono::steady_clock::now() + patience + kGrace);
     BOOST_OUTCOME_TRY(
         const auto rows, db_.run(begin_statement(patience) + ";" + view_statement(project))

@@ -5,17 +5,17 @@
 
 #include "runtime/core/crypto.h"
 #include "runtime/core/log.h"
+#include "runtime/store/postgres/locks.h"
 
 namespace annal::postgres {
 namespace {
 
-// The lock has an arbitrary number that every runtime agrees on.
-constexpr const char* kBegin =
+const std::string kBegin =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0;"
-    "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL lock_timeout = '60s';"
-    "SELECT pg_advisory_xact_lock(4711000000000000001);"
+    "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL lock_timeout = '60s';" +
+    call_lock("pg_advisory_xact_lock", kMigrationLock) +
     // Whoever wants a table that a migration waits for queues behind it.
-    "SET LOCAL lock_timeout = '2s'";
+    ";SET LOCAL lock_timeout = '2s'";
 constexpr std::string_view kLockNotAvailable = "55P03";
 constexpr int kAttemptsMax = 10;
 constexpr std::chrono::seconds kPause{1};

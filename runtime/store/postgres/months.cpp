@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "runtime/core/log.h"
-#include "runtime/store/postgres/committed.h"
+#include "runtime/store/idempotency_key.h"
+#include "runtime/store/postgres/locks.h"
 #include "runtime/store/postgres/selection.h"
 
 namespace annal::postgres {
@@ -31,8 +32,8 @@ constexpr const char* kDropped =
     "SELECT month FROM event_months WHERE state = 'dropped' AND to_regclass('audit_events_' || "
     "to_char(month, 'YYYY_MM')) IS NOT NULL ORDER BY month";
 // Of the session: indexes are built outside of transactions.
-constexpr const char* kTakeTurn = "SELECT pg_try_advisory_lock(4711000000000000004)";
-constexpr const char* kEndTurn = "SELECT pg_advisory_unlock(4711000000000000004)";
+const std::string kTakeTurn = call_lock("pg_try_advisory_lock", kSealingLock);
+const std::string kEndTurn = call_lock("pg_advisory_unlock", kSealingLock);
 
 /// What the readers of each log see, in one transaction.
 std::string hide_statements(const std::string& month) {
@@ -135,8 +136,8 @@ void set_patience(Connection& db, std::chrono::seconds patience) {
 /// In one round trip, since whoever appends meanwhile waits behind us.
 Result<void> close_to_appends(Connection& db, Month month) {
     const auto closed = db.run(
-        kBegin + (";SELECT pg_advisory_xact_lock(" + std::to_string(kMonthBarrier)) +
-        ");UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = " +
+        kBegin + (";" + call_lock("pg_advisory_xact_lock", kMonthBarrier)) +
+        ";UPDATE event_months SET state = 'closed' WHERE state = 'open' AND month = " +
         literal(month) + ";COMMIT"
     );
     if (closed.has_error()) {

@@ -1,18 +1,20 @@
 #include "runtime/store/postgres/partitions.h"
 
+#include "runtime/store/postgres/locks.h"
+
 namespace annal::postgres {
 namespace {
 
 // Whoever stops with a lock is outlived: the server ends his transaction.
-constexpr const char* kBegin =
+const std::string kBegin =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '8s'; SET LOCAL "
-    "statement_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; "
-    "SELECT pg_advisory_xact_lock(4711000000000000002)";
+    "statement_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; " +
+    call_lock("pg_advisory_xact_lock", kPartitionLock);
 // Nobody waits long behind us: whoever wants the parent meanwhile queues behind this lock.
-constexpr const char* kBeginDrop =
+const std::string kBeginDrop =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '200ms'; SET LOCAL "
-    "statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; "
-    "SELECT pg_advisory_xact_lock(4711000000000000002)";
+    "statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '5s'; " +
+    call_lock("pg_advisory_xact_lock", kPartitionLock);
 constexpr const char* kListKeys =
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
     "WHERE i.inhparent = 'idempotency_keys'::regclass ORDER BY 1";

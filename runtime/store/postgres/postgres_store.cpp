@@ -30,7 +30,6 @@ constexpr const char* kProbe =
     "host_probe WITH (fillfactor = 10) AS SELECT repeat('x', 1000) AS text FROM "
     "generate_series(1, 256);ROLLBACK TO pages;COMMIT";
 constexpr std::string_view kNoRight = "42501";
-constexpr const char* kClock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 Error overloaded() {
     return {Errc::unavailable, "the store has too much to do or is closing; try again", {}, 1'000};
@@ -79,11 +78,7 @@ public:
                   "Requests that had to wait since another node was writing their log."
               ),
               [this](const std::set<std::string>& projects) { wake_ups_.note(projects); }},
-          wake_ups_(
-              connection_options(options.direct_url.empty() ? options.url : options.direct_url),
-              watchdog_,
-              metrics
-          ),
+          wake_ups_(connection_options(options.direct()), watchdog_, metrics),
           appends_(pool(
               "append",
               options.append_connections,
@@ -289,11 +284,11 @@ private:
     }
 
     template <class T>
-    Task<Result<T>> on(Pool& pool, const Work<T>& work, int attempts = 2) {
+    Task<Result<T>> on(Pool& pool, const Work<T>& work) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = pool.post([this, &result, &work, attempts, done](Pool::Seat& seat) {
-                result = answer(seat, work, attempts);
+            const bool queued = pool.post([this, &result, &work, done](Pool::Seat& seat) {
+                result = answer(seat, work);
                 (*done)();
             });
             if (!queued) (*done)();
@@ -305,9 +300,9 @@ private:
     /// A connection that turns out to be lost is replaced once: servers restart, poolers hang up.
     /// Not when there is an answer already: the end of a transaction that only read adds nothing.
     template <class T>
-    Result<T> answer(Pool::Seat& seat, const Work<T>& work, int attempts) {
+    Result<T> answer(Pool::Seat& seat, const Work<T>& work) {
         const auto end = std::chrono::steady_clock::now() + kLookup;
-        for (;;) {
+        for (bool again = false;; again = true) {
             auto connection = seat.connection();
             if (!connection) {
                 set_unreached(connection.error().detail);
@@ -317,7 +312,7 @@ private:
             db.set_deadline(end);
             Result<T> result = work(db);
             const bool reached = result.has_value() || !db.is_lost();
-            if (!reached && --attempts > 0 && std::chrono::steady_clock::now() < end) continue;
+            if (!reached && !again && std::chrono::steady_clock::now() < end) continue;
             set_unreached(reached ? std::string() : result.error().detail);
             return result;
         }
@@ -373,9 +368,9 @@ private:
     Result<void> try_to_write(Connection& db) {
         db.set_deadline(std::chrono::steady_clock::now() + kLookup);
         const std::int64_t before_us = SystemClock().monotonic_us();
-        BOOST_OUTCOME_TRY(const auto rows, db.run(kClock));
+        BOOST_OUTCOME_TRY(const TimeUs wall_us, clock_of(db));
         const std::int64_t after_us = SystemClock().monotonic_us();
-        const ClockReading reading{rows.integer(0, 0), before_us, after_us};
+        const ClockReading reading{wall_us, before_us, after_us};
         if (options_.stamps == nullptr) (void)shared_.clock.check(reading);
         const auto done = db.run(kProbe);
         if (done.has_value()) return ok();
@@ -412,7 +407,7 @@ Result<void> check_postgres_url(const std::string& url) {
 Result<PostgresMigration> migrate_postgres(const PostgresOptions& options, bool only_look) {
     postgres::Watchdog watchdog;
     postgres::Connection::Options connection;
-    connection.url = options.direct_url.empty() ? options.url : options.direct_url;
+    connection.url = options.direct();
     BOOST_OUTCOME_TRY(const auto db, postgres::Connection::open(connection, watchdog));
     PostgresMigration done;
     done.version = postgres::migrations().back().version;

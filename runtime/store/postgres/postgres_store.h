@@ -22,6 +22,11 @@ struct PostgresOptions {
     int months_ahead = 3;                              ///< partitions made before they are needed
     std::chrono::milliseconds start_patience{60'000};  ///< for the first attempt to get it ready
     const Clock* stamps = nullptr;  ///< stamps events instead of the database's clock; for tests
+
+    /// Where nothing is pooled.
+    [[nodiscard]] const std::string& direct() const {
+        return direct_url.empty() ? url : direct_url;
+    }
 };
 
 /// The store for production: one PostgreSQL database for one node or many.

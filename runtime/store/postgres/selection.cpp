@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "runtime/core/json_text.h"
 #include "runtime/store/searched_text.h"
 
 namespace annal::postgres {
@@ -31,17 +30,13 @@ std::string column(Column c) {
     return "t." + std::string(name(c));
 }
 
-bool is_storable(std::string_view text) {
-    return text.find('\0') == std::string_view::npos && is_utf8(text);
-}
-
-bool is_storable(const Filter& filter) {
+bool is_possible(const Filter& filter) {
     for (const auto& value : filter.equals)
         if (value && !is_storable(*value)) return false;
     // A log can hold what the other patterns say.
-    const auto is_possible = [](const ActionPattern& pattern) { return is_storable(pattern.text); };
+    const auto may_be = [](const ActionPattern& pattern) { return is_storable(pattern.text); };
     if (!filter.actions.empty() &&
-        std::none_of(filter.actions.begin(), filter.actions.end(), is_possible))
+        std::none_of(filter.actions.begin(), filter.actions.end(), may_be))
         return false;
     return (!filter.action_prefix || is_storable(*filter.action_prefix)) &&
            (!filter.text || is_storable(*filter.text));
@@ -181,7 +176,7 @@ std::string searched_text(const std::string& table) {
 Selection select(const Filter& filter, const Search& search, Params& params) {
     Selection out;
     out.time = time_bounds(filter);
-    out.nothing = !is_storable(filter) && !search.tombstones;
+    out.nothing = !is_possible(filter) && !search.tombstones;
     if (out.nothing) return out;
     Filter left = filter;
     std::erase_if(left.actions, [](const auto& pattern) { return !is_storable(pattern.text); });
@@ -190,7 +185,7 @@ Selection select(const Filter& filter, const Search& search, Params& params) {
         left.equals[static_cast<std::size_t>(Column::action)] = action;
         left.actions.clear();
     }
-    if (!is_storable(filter)) {
+    if (!is_possible(filter)) {
         // Only tombstones can be among what is asked for.
         out.rest = "t.deleted";
         return out;

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cstdio>
 
+#include "runtime/core/json_text.h"
+
 namespace annal::postgres {
 namespace {
 
@@ -136,6 +138,10 @@ Params& Params::time(TimeUs at) {
 
 Params& Params::array(Array& value) {
     return text(value.encoded());
+}
+
+bool is_storable(std::string_view value) {
+    return value.find('\0') == std::string_view::npos && is_utf8(value);
 }
 
 std::string unnest(std::vector<Array>& arrays, Params& params) {

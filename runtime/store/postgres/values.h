@@ -66,6 +66,9 @@ private:
     std::vector<std::string> values_;
 };
 
+/// Whether `text` can hold it: no U+0000, and well-formed UTF-8. Nothing else must reach the
+/// server.
+[[nodiscard]] bool is_storable(std::string_view value);
 /// "unnest($3::text[], $4::bigint[])": the arrays side by side, added to `params`.
 [[nodiscard]] std::string unnest(std::vector<Array>& arrays, Params& params);
 
