@@ -135,6 +135,12 @@ Result<void> check_headers(const OutboundRequest& request) {
     return ok();
 }
 
+/// @param entry  "host:port", "*:port" for any host, or "*:*"
+bool permits(const std::string& entry, const std::string& place) {
+    if (!entry.starts_with("*:")) return lower(entry) == place;
+    return entry == "*:*" || place.ends_with(entry.substr(1));
+}
+
 /// What can be known without a connection. Returns the parsed URL.
 Result<Url> check_request(const OutboundRequest& request, const AddressPolicy& policy) {
     const std::string method = lower(request.method);
@@ -149,7 +155,7 @@ Result<Url> check_request(const OutboundRequest& request, const AddressPolicy& p
     const std::string place = host_and_port(url.get());
     const bool allowed =
         std::any_of(request.allowed.begin(), request.allowed.end(), [&](const std::string& entry) {
-            return lower(entry) == place;
+            return permits(entry, place);
         });
     if (!allowed) {
         return Error{Errc::denied, "the manifest's permissions.http does not list " + place, {}, 0};

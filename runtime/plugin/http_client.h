@@ -19,7 +19,8 @@ struct OutboundRequest {
     std::string_view body;              ///< borrowed until done
     std::uint32_t timeout_ms = 15'000;  ///< everything: queue, name resolution, connection, body
     std::size_t response_bytes_max = 64U << 10;
-    std::vector<std::string> allowed;  ///< "host:port"; others are denied
+    /// "host:port", "*:port" for any host at that port, or "*:*"; everything else is denied.
+    std::vector<std::string> allowed;
     std::function<bool()> cancelled;   ///< asked now and then from the worker; may be empty
 };
 

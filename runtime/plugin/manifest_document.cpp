@@ -217,7 +217,10 @@ void read_permissions(const ManifestField& field, Permissions& out) {
     }
     if (const auto http = permissions.section("http")) {
         out.http = read_list(
-            *http, is_host_port, "is no destination: give host:port, as in \"in.acme.example:443\""
+            *http,
+            is_host_port,
+            "is no destination: give host:port, as in \"in.acme.example:443\", or \"*:443\" for any "
+            "host at that port"
         );
     }
 }

@@ -218,9 +218,11 @@ bool is_host_port(std::string_view text) {
     const auto colon = text.rfind(':');
     if (colon == std::string_view::npos || colon == 0 || text.size() > 300) return false;
     const auto host = text.substr(0, colon);
+    if (text == "*:*") return true;
     std::string_view rest;
     const auto port = leading_number(text.substr(colon + 1), rest);
     if (!port || !rest.empty() || *port == 0 || *port > 65'535) return false;
+    if (host == "*") return true;
     if (host.front() == '[') {
         const auto address = host.substr(1, host.size() - 2);
         return host.size() > 2 && host.back() == ']' &&

@@ -79,14 +79,16 @@ std::string test_name(const ::testing::TestParamInfo<Spoiled>& info) {
                 "lacks the function " #function                                             \
         }                                                                                   \
     }
-/// State one byte less than ABI 1.0 had.
-#define SHORT(table, type)                                                                        \
-    Spoiled {                                                                                     \
-#table "_too_short", [](GoodModule & m) { m.table.struct_size = sizeof(m.table) - 1; }, { \
-            "component \"one-" #table "\"",                                                       \
-                #type " of " + std::to_string(sizeof(type) - 1) + " bytes",                       \
-                "needs " + std::to_string(sizeof(type)), "annal-sdk 1"                            \
-        }                                                                                         \
+/// What ended with `last` in ABI 1.0.
+#define SIZE_1_0(type, last) (offsetof(type, last) + sizeof(type::last))
+/// State one byte less than that.
+#define SHORT(table, type, last)                                                            \
+    Spoiled {                                                                               \
+#table "_too_short", [](GoodModule & m) { m.table.struct_size = SIZE_1_0(type, last) - 1; }, { \
+            "component \"one-" #table "\"",                                                 \
+                #type " of " + std::to_string(SIZE_1_0(type, last) - 1) + " bytes",         \
+                "needs " + std::to_string(SIZE_1_0(type, last)), "annal-sdk 1"              \
+        }                                                                                   \
     }
 #define EMPTY(table, type)                                                      \
     Spoiled {                                                                   \
@@ -123,10 +125,10 @@ INSTANTIATE_TEST_SUITE_P(
     Sizes,
     CheckModuleRefuses,
     ::testing::Values(
-        SHORT(http, annal_http_v1),
-        SHORT(format, annal_format_v1),
-        SHORT(sink, annal_sink_v1),
-        SHORT(job, annal_job_v1),
+        SHORT(http, annal_http_v1, render_problem),
+        SHORT(format, annal_format_v1, release),
+        SHORT(sink, annal_sink_v1, position),
+        SHORT(job, annal_job_v1, run),
         EMPTY(http, annal_http_v1),
         EMPTY(format, annal_format_v1),
         EMPTY(sink, annal_sink_v1),
@@ -154,17 +156,17 @@ INSTANTIATE_TEST_SUITE_P(
         Spoiled{
             "major_newer",
             [](GoodModule& m) { m.module.abi_major = ANNAL_ABI_MAJOR + 1; },
-            {"was built for Annal plugin ABI 2.0, this host speaks 1.0: rebuild it against "
+            {"was built for Annal plugin ABI 2.1, this host speaks 1.1: rebuild it against "
              "annal-sdk 1"}},
         Spoiled{
             "major_older",
             [](GoodModule& m) { m.module.abi_major = 0; },
-            {"ABI 0.0, this host speaks 1.0: rebuild it against annal-sdk 1"}},
+            {"ABI 0.1, this host speaks 1.1: rebuild it against annal-sdk 1"}},
         Spoiled{
             "minor_newer",
             [](GoodModule& m) { m.module.abi_minor = ANNAL_ABI_MINOR + 3; },
-            {"module \"com.example.good\" was built for Annal plugin ABI 1.3, this host speaks "
-             "1.0: update Annal, or rebuild"}},
+            {"module \"com.example.good\" was built for Annal plugin ABI 1.4, this host speaks "
+             "1.1: update Annal, or rebuild"}},
         Spoiled{
             "major_newer_and_all_else_other",
             [](GoodModule& m) {
@@ -172,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
                 m.module.id = nullptr;
                 m.module.components = nullptr;
             },
-            {"the module was built for Annal plugin ABI 2.0"}}
+            {"the module was built for Annal plugin ABI 2.1"}}
     ),
     test_name
 );

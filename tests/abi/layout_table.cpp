@@ -228,9 +228,23 @@ void add_components(Layout& layout) {
         deadline_us,
         d,
         done,
-        call
+        call,
+        stream,
+        fence
     )
-    STRUCT(annal_sink_v1, sized, struct_size, reserved, create, destroy, encode, send, position)
+    STRUCT(
+        annal_sink_v1,
+        sized,
+        struct_size,
+        reserved,
+        create,
+        destroy,
+        encode,
+        send,
+        position,
+        find_position,
+        probe
+    )
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)
     STRUCT(annal_component, sized, struct_size, reserved, type, name, config_schema, vtable)
     STRUCT(

@@ -644,6 +644,42 @@ struct MiniHost::Services {
         answer_empty(response, user, done);
     }
 
+    // --- outbound
+    static void fetch(
+        annal_ctx* ctx,
+        annal_call*,
+        const annal_client_request* request,
+        void* user,
+        annal_client_done done
+    ) {
+        MiniHost& host = host_of(ctx);
+        MiniHost::Fetched seen;
+        seen.method = text_of(request->method);
+        seen.url = text_of(request->url);
+        seen.body = std::string(view(request->body));
+        seen.timeout_ms = request->timeout_ms;
+        for (uint32_t i = 0; i < request->n_headers; ++i)
+            seen.headers[text_of(request->headers[i].key)] = text_of(request->headers[i].value);
+        host.fetched.push_back(seen);
+        host.dispatch([&host, seen, user, done] {
+            const MiniHost::Answer answer = host.answer(seen);
+            if (answer.error != ANNAL_OK) {
+                const annal_error error = error_of(answer.error, answer.error_text.c_str());
+                return done(user, nullptr, &error);
+            }
+            std::vector<annal_pair> headers;
+            for (const auto& [name, value] : answer.headers)
+                headers.push_back({to_str(name), to_str(value)});
+            annal_client_response response{};
+            response.struct_size = sizeof(response);
+            response.status = answer.status;
+            response.headers = headers.data();
+            response.n_headers = static_cast<uint32_t>(headers.size());
+            response.body = to_bytes(answer.body);
+            done(user, &response, nullptr);
+        });
+    }
+
     static const void* service(annal_ctx* ctx, const char* id);
 };
 
@@ -658,6 +694,7 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
     static const annal_codec_v1 kCodec{sizeof(kCodec), 0, parse, render, parse_time, format_time};
     static const annal_export_v1 kExport{sizeof(kExport), 0, run_export, run_tail};
     static const annal_export_v1 kNoTails{sizeof(kNoTails), 0, run_export, nullptr};
+    static const annal_http_client_v1 kHttpClient{sizeof(kHttpClient), 0, fetch};
     MiniHost& host = host_of(ctx);
     const std::map<std::string_view, const void*> tables{
         {ANNAL_SERVICE_LOG, &kLog},
@@ -667,6 +704,7 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
         {ANNAL_SERVICE_BUS, &kBus},
         {ANNAL_SERVICE_CODEC, &kCodec},
         {ANNAL_SERVICE_EXPORT, host.withhold_tail ? &kNoTails : &kExport},
+        {ANNAL_SERVICE_HTTP_CLIENT, host.answer ? &kHttpClient : nullptr},
     };
     const auto found = tables.find(id);
     return found == tables.end() || host.withheld.count(id) != 0 ? nullptr : found->second;
@@ -892,6 +930,55 @@ Encoded encode(const annal_sink_v1& table, void* self, const annal_batch* batch)
     return out;
 }
 
+namespace {
+
+/// A delivery with the report that it waits for.
+struct Delivering {
+    SinkReply reply;
+    std::mutex mutex;
+    std::condition_variable wake;
+    annal_delivery delivery{};
+
+    Delivering(
+        const annal_batch* batch,
+        const Encoded& encoded,
+        std::int64_t deadline_us,
+        const std::string& key
+    ) {
+        delivery.struct_size = sizeof(delivery);
+        delivery.attempt = 1;
+        delivery.batch = batch;
+        delivery.payload = to_bytes(encoded.bytes);
+        delivery.ends = encoded.ends.data();
+        delivery.idempotency_key = to_str(key);
+        delivery.deadline_us = deadline_us;
+        delivery.d = this;
+        delivery.done = take;
+    }
+    static void take(
+        void* d,
+        uint32_t fallback,
+        const annal_verdict* rows,
+        uint32_t count,
+        const annal_error* error
+    ) {
+        auto& self = *static_cast<Delivering*>(d);
+        const std::lock_guard lock(self.mutex);
+        SinkReply& out = self.reply;
+        ++out.reports;
+        out.verdict = fallback;
+        for (uint32_t i = 0; i < count; ++i)
+            out.exceptions.emplace_back(rows[i].index, rows[i].verdict);
+        if (error != nullptr) {
+            out.text.assign(error->text, error->text_len);
+            out.retry_after_ms = error->retry_after_ms;
+        }
+        self.wake.notify_all();
+    }
+};
+
+}  // namespace
+
 SinkReply send(
     const annal_sink_v1& table,
     void* self,
@@ -900,30 +987,66 @@ SinkReply send(
     std::int64_t deadline_us,
     const std::string& key
 ) {
-    SinkReply reply;
-    annal_delivery delivery{};
-    delivery.struct_size = sizeof(delivery);
-    delivery.attempt = 1;
-    delivery.batch = batch;
-    delivery.payload = to_bytes(encoded.bytes);
-    delivery.ends = encoded.ends.data();
-    delivery.idempotency_key = to_str(key);
-    delivery.deadline_us = deadline_us;
-    delivery.d = &reply;
-    delivery.done = [](void* d,
-                       uint32_t fallback,
-                       const annal_verdict* rows,
-                       uint32_t count,
-                       const annal_error* error) {
-        auto& out = *static_cast<SinkReply*>(d);
-        ++out.reports;
-        out.verdict = fallback;
-        for (uint32_t i = 0; i < count; ++i)
-            out.exceptions.emplace_back(rows[i].index, rows[i].verdict);
-        if (error != nullptr) out.text.assign(error->text, error->text_len);
-    };
-    table.send(self, &delivery);
-    return reply;
+    Delivering one(batch, encoded, deadline_us, key);
+    table.send(self, &one.delivery);
+    return one.reply;
+}
+
+SinkReply deliver(
+    MiniHost& host,
+    const annal_sink_v1& table,
+    void* self,
+    const annal_batch* batch,
+    const Encoded& encoded,
+    const std::string& stream,
+    std::int64_t deadline_us
+) {
+    const std::string key = stream + "/" + std::to_string(batch->events->seq) + "-" +
+                            std::to_string(batch->events->seq + batch->count - 1);
+    TestCall call;
+    call.host = &host;
+    Delivering one(batch, encoded, deadline_us, key);
+    one.delivery.call = reinterpret_cast<annal_call*>(&call);
+    one.delivery.stream = to_str(stream);
+    one.delivery.fence = 1;
+    table.send(self, &one.delivery);
+    std::unique_lock lock(one.mutex);
+    one.wake.wait(lock, [&] { return one.reply.reports > 0; });
+    return one.reply;
+}
+
+SinkPosition find_position(
+    MiniHost& host, const annal_sink_v1& table, void* self, const std::string& stream
+) {
+    struct Asked {
+        SinkPosition found;
+        TestCall call;
+    } asked;
+    asked.call.host = &host;
+    table.find_position(
+        self,
+        reinterpret_cast<annal_call*>(&asked.call),
+        to_str(stream),
+        &asked,
+        [](void* user, std::int64_t seq, const annal_error* error) {
+            auto& out = *static_cast<Asked*>(user);
+            const std::lock_guard lock(out.call.mutex);
+            out.found.seq = seq;
+            if (error != nullptr) out.found.error = *error;
+            out.call.done = true;
+            out.call.wake.notify_all();
+        }
+    );
+    asked.call.wait();
+    return asked.found;
+}
+
+std::optional<annal_error> probe(MiniHost& host, const annal_sink_v1& table, void* self) {
+    TestCall call;
+    call.host = &host;
+    table.probe(self, reinterpret_cast<annal_call*>(&call));
+    call.wait();
+    return call.error;
 }
 
 annal_writer TextWriter::writer() {

@@ -96,6 +96,20 @@ public:
     std::function<annal_status(std::string_view format)> refuse_export;
     annal_status refuse_tail = ANNAL_OK;
     bool withhold_tail = false;
+    /// One request that went out, and what came back for it.
+    struct Fetched {
+        std::string method, url, body;
+        std::map<std::string, std::string> headers;  ///< names as they were given
+        std::uint32_t timeout_ms = 0;
+    };
+    struct Answer {
+        std::uint32_t status = 200;
+        std::string body;
+        std::vector<std::pair<std::string, std::string>> headers;  ///< names in lower case
+        annal_status error = ANNAL_OK;  ///< not OK: there was no answer
+        std::string error_text;
+    };
+    std::function<Answer(const Fetched&)> answer;  ///< none: the client is NULL to the component
 
     // What a test looks at.
     struct LogLine {
@@ -120,6 +134,7 @@ public:
     std::string last_reason;
     std::vector<ExportSeen> exports;
     std::vector<TailSeen> tails;
+    std::vector<Fetched> fetched;
 
     [[nodiscard]] const annal_host* host() const { return &host_; }
     [[nodiscard]] const LogLine* logged(std::string_view event) const;
@@ -173,7 +188,7 @@ private:
 
 /// What a sink said about a delivery.
 struct SinkReply {
-    std::uint32_t verdict = 0;
+    std::uint32_t verdict = 0, retry_after_ms = 0;
     std::vector<std::pair<std::uint32_t, std::uint32_t>> exceptions;
     std::string text;
     int reports = 0;
@@ -193,6 +208,25 @@ SinkReply send(
     std::int64_t deadline_us = INT64_MAX,
     const std::string& key = "stream/0-1"
 );
+/// As `send`, for sinks that call services; waits for the report.
+SinkReply deliver(
+    MiniHost& host,
+    const annal_sink_v1& table,
+    void* self,
+    const annal_batch* batch,
+    const Encoded& encoded,
+    const std::string& stream = "aud_1",
+    std::int64_t deadline_us = INT64_MAX
+);
+struct SinkPosition {
+    std::int64_t seq = -1;
+    std::optional<annal_error> error;
+};
+SinkPosition find_position(
+    MiniHost& host, const annal_sink_v1& table, void* self, const std::string& stream = "aud_1"
+);
+/// Nothing: the destination would take a delivery.
+std::optional<annal_error> probe(MiniHost& host, const annal_sink_v1& table, void* self);
 
 /// A growing text behind an annal_writer that hands out room in small pieces.
 class TextWriter {

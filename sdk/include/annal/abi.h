@@ -33,7 +33,7 @@ extern "C" {
 
 /* The host refuses a module whose major differs from its own, or whose minor is newer than its own. */
 #define ANNAL_ABI_MAJOR 1
-#define ANNAL_ABI_MINOR 0
+#define ANNAL_ABI_MINOR 1
 
 /* Whether the struct behind `p` is long enough to hold `member`, and the member is set. */
 #define ANNAL_HAS(p, type, member) \
@@ -327,7 +327,7 @@ typedef struct annal_kv_v1 {
 } annal_kv_v1;
 
 /* Outbound HTTP under the host's address policy: no redirects, TLS verified, every resolved address checked, body capped.
- * Needs permissions.http: ["host:port", …]. */
+ * Needs permissions.http: ["host:port", …]; "*:443" is any host at that port. */
 #define ANNAL_SERVICE_HTTP_CLIENT "annal.http_client/1"
 typedef struct annal_client_request {
     uint32_t struct_size, timeout_ms; /* whole request, body included; 1..60000 */
@@ -342,7 +342,8 @@ typedef struct annal_client_response {
     uint32_t n_headers, truncated;
     annal_bytes body;
 } annal_client_response;
-/* error: UNAVAILABLE (connect, TLS, reset), TIMEOUT, DENIED (address or host not allowed), INVALID (URL). */
+/* error: UNAVAILABLE (connect, reset), TIMEOUT, DENIED (address or host not allowed, or a certificate that can't be verified),
+ * INVALID (URL). */
 typedef void (*annal_client_done)(void *user, const annal_client_response *response, const annal_error *error);
 typedef struct annal_http_client_v1 {
     uint32_t struct_size, reserved;
@@ -491,7 +492,14 @@ typedef struct annal_delivery {
     void (*done)(void *d, uint32_t fallback, const annal_verdict *exceptions, uint32_t count, const annal_error *error);
     /* What services are called with on behalf of this attempt; the host completes it after done. */
     annal_call *call;
+    /* Since 1.1. The stream's id, the same on every node and over every restart. Each change of the node that delivers it
+     * raises `fence`: of two deliveries of one batch, the one with the lower fence comes from a node that is out of date. */
+    annal_str stream;
+    int64_t fence;
 } annal_delivery;
+
+/* `seq`: the last that the destination holds durably, -1 for none. */
+typedef void (*annal_position_done)(void *user, int64_t seq, const annal_error *error);
 
 #define ANNAL_COMPONENT_SINK "annal.sink/1"
 typedef struct annal_sink_v1 {
@@ -506,6 +514,12 @@ typedef struct annal_sink_v1 {
     /* Optional. The last seq that the destination itself holds durably for `project_id`, -1 for none: the stream resumes
      * behind it, so that nothing is sent twice. [strand] */
     annal_status (*position)(void *self, annal_str project_id, int64_t *seq, annal_error *error);
+    /* Since 1.1, optional, in place of `position`: the same for a destination that has to be asked over the network. May
+     * also shut out whoever delivered the stream before. `done` exactly once, within the call's deadline. [strand] */
+    void (*find_position)(void *self, annal_call *call, annal_str stream, void *user, annal_position_done done);
+    /* Since 1.1, optional. Whether the destination would take a delivery now, found out without leaving one there. Ends with
+     * host->complete. [strand] */
+    void (*probe)(void *self, annal_call *call);
 } annal_sink_v1;
 
 /* --- Component: annal.job/1 ---------------------------------------------------------------------------------------- */

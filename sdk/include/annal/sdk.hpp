@@ -25,6 +25,7 @@
 
 #include <annal/sdk/format.hpp>
 #include <annal/sdk/http.hpp>
+#include <annal/sdk/http_answer.hpp>
 #include <annal/sdk/job.hpp>
 #include <annal/sdk/module.hpp>
 #include <annal/sdk/sink.hpp>

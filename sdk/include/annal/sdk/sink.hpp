@@ -1,7 +1,9 @@
 #pragma once
 
+#include <annal/sdk/call.hpp>
 #include <annal/sdk/component.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -82,11 +84,28 @@ public:
     [[nodiscard]] std::string_view idempotency_key() const { return view(raw_.idempotency_key); }
     /// Monotonic; `send` must have returned by then.
     [[nodiscard]] std::int64_t deadline_us() const { return raw_.deadline_us; }
+    /// The stream's id, the same on every node and over every restart; empty from an older host.
+    [[nodiscard]] std::string_view stream() const {
+        return is_since(offsetof(annal_delivery, fence)) ? view(raw_.stream) : std::string_view();
+    }
+    /// Rises when another node takes the stream over; 0 from an older host.
+    [[nodiscard]] std::int64_t fence() const {
+        return is_since(sizeof(annal_delivery)) ? raw_.fence : 0;
+    }
+    [[nodiscard]] std::int64_t first_seq() const { return batch_[0].seq; }
+    [[nodiscard]] std::int64_t last_seq() const { return batch_[batch_.size() - 1].seq; }
     [[nodiscard]] const annal_delivery& raw() const { return raw_; }
 
 private:
+    [[nodiscard]] bool is_since(std::size_t size) const { return raw_.struct_size >= size; }
     const annal_delivery& raw_;
     Batch batch_;
+};
+
+/// Where a destination's own record of a stream ends.
+struct Position {
+    Status status;
+    std::int64_t seq = -1;  ///< the last that it holds durably; -1: none
 };
 
 /// Where `encode` writes: the bytes of each event, each ended by `end_event`.
@@ -139,30 +158,59 @@ private:
 
 /// A destination for an ordered stream of events. An author's class has:
 ///
-///     static constexpr auto kName = "acme";                                  what manifests call
-///     it static auto config() { return std::tuple{annal::required(…), …}; }     optional
-///     annal::Status open();                                                  optional: after the
-///     configuration is set annal::Status encode(const annal::Batch&, annal::Encoder&); optional: a
-///     pure function of its batch annal::Outcome send(const annal::Delivery&); may block up to the
-///     deadline annal::Status position(std::string_view project, std::int64_t& seq);   optional:
-///     the last seq that is there already
+///     static constexpr auto kName = "acme";                      what manifests call it
+///     annal::Outcome send(const annal::Delivery&);               may block up to the deadline; or
+///     annal::Task<annal::Outcome> send(const annal::Call&, const annal::Delivery&);
+///                                                                which holds no thread while it waits
+/// and may have
+///     static auto config() { return std::tuple{annal::required(…), …}; }
+///     annal::Status open();                                      after the configuration is set
+///     annal::Status encode(const annal::Batch&, annal::Encoder&);
+///                                                                a pure function of its batch; TOO_LARGE:
+///                                                                a smaller batch may fit
+///     annal::Status position(std::string_view project, std::int64_t& seq); or
+///     annal::Task<annal::Position> position(const annal::Call&, std::string_view stream);
+///                                                                the last seq that is there already
+///     annal::Task<annal::Status> probe(const annal::Call&);      whether it would take a delivery now
 ///
-/// An exception in `send` is a retry. Threads: never two calls at once for one instance, not always
-/// the same thread.
+/// Whatever reaches its destination over the network is better off with the coroutines: the host has
+/// few threads for those that block. An exception in `send` is a retry.
+/// Threads: never two calls at once for one instance, not always the same thread.
 class Sink : public Component {};
 
 namespace detail {
 
 template <class T>
+concept BlockingSend = requires(T& t, const Delivery& d) {
+    { t.send(d) } -> std::same_as<Outcome>;
+};
+template <class T>
+concept AwaitedSend = requires(T& t, const Call& c, const Delivery& d) {
+    { t.send(c, d) } -> std::same_as<Task<Outcome>>;
+};
+template <class T>
+concept BlockingPosition = requires(T& t, std::string_view p, std::int64_t& s) {
+    { t.position(p, s) } -> std::same_as<Status>;
+};
+template <class T>
+concept AwaitedPosition = requires(T& t, const Call& c, std::string_view s) {
+    { t.position(c, s) } -> std::same_as<Task<Position>>;
+};
+template <class T>
+concept Probe = requires(T& t, const Call& c) {
+    { t.probe(c) } -> std::same_as<Task<Status>>;
+};
+
+template <class T>
 struct SinkThunks {
     static_assert(
-        requires(T & t, const Delivery& d) {
-            { t.send(d) } -> std::same_as<Outcome>;
-        },
-        "annal: a sink needs a public `annal::Outcome send(const annal::Delivery&)`"
+        BlockingSend<T> || AwaitedSend<T>,
+        "annal: a sink needs a public `annal::Outcome send(const annal::Delivery&)` or "
+        "`annal::Task<annal::Outcome> send(const annal::Call&, const annal::Delivery&)`"
     );
     static constexpr bool kHasEncode = requires { &T::encode; };
     static constexpr bool kHasPosition = requires { &T::position; };
+    static constexpr bool kHasProbe = requires { &T::probe; };
     static_assert(
         !kHasEncode ||
             requires(T & t, const Batch& b, Encoder& e) {
@@ -172,12 +220,14 @@ struct SinkThunks {
         "annal::Encoder&)`"
     );
     static_assert(
-        !kHasPosition ||
-            requires(T & t, std::string_view p, std::int64_t& s) {
-                { t.position(p, s) } -> std::same_as<Status>;
-            },
+        !kHasPosition || BlockingPosition<T> || AwaitedPosition<T>,
         "annal: position must be a public `annal::Status position(std::string_view project, "
-        "std::int64_t& seq)`"
+        "std::int64_t& seq)` or `annal::Task<annal::Position> position(const annal::Call&, "
+        "std::string_view stream)`"
+    );
+    static_assert(
+        !kHasProbe || Probe<T>,
+        "annal: probe must be a public `annal::Task<annal::Status> probe(const annal::Call&)`"
     );
 
     static annal_status encode(
@@ -196,25 +246,44 @@ struct SinkThunks {
         });
     }
     static void send(void* self, const annal_delivery* delivery) noexcept {
-        bool reported = false;
-        try {
-            const Outcome outcome = attempt(*static_cast<T*>(self), *delivery);
-            const std::vector<annal_verdict> rows = outcome.exceptions();
-            const annal_error error = outcome.reason().to_error();
-            const bool fine = outcome.verdict() == ANNAL_DELIVERED;
-            reported = true;
-            delivery->done(
-                delivery->d,
-                outcome.verdict(),
-                rows.data(),
-                static_cast<std::uint32_t>(rows.size()),
-                fine ? nullptr : &error
-            );
-        } catch (...) {
-            // Out of memory before the report: say the one thing that needs none.
-            if (!reported) {
-                delivery->done(delivery->d, ANNAL_RETRY, nullptr, 0, nullptr);
+        T& sink = *static_cast<T*>(self);
+        if constexpr (AwaitedSend<T>) {
+            try {
+                start_send(sink, ComponentAccess::host(sink), delivery);
+            } catch (...) {
+                say_retry(*delivery);  // no memory for the coroutine
             }
+        } else {
+            bool reported = false;
+            try {
+                report(*delivery, attempt(sink, *delivery), reported);
+            } catch (...) {
+                // Out of memory before the report: say the one thing that needs none.
+                if (!reported) {
+                    say_retry(*delivery);
+                }
+            }
+        }
+    }
+    static void find_position(
+        void* self, annal_call* call, annal_str stream, void* user, annal_position_done done
+    ) noexcept {
+        T& sink = *static_cast<T*>(self);
+        try {
+            start_position(sink, ComponentAccess::host(sink), call, stream, user, done);
+        } catch (...) {
+            const annal_error error = Status(ANNAL_INTERNAL, {}).to_error();
+            done(user, -1, &error);
+        }
+    }
+    static void probe(void* self, annal_call* call) noexcept {
+        T& sink = *static_cast<T*>(self);
+        const Host& host = ComponentAccess::host(sink);
+        try {
+            start_probe(sink, host, call);
+        } catch (...) {
+            const annal_error error = Status(ANNAL_INTERNAL, {}).to_error();
+            host.raw()->complete(call, &error);
         }
     }
     static annal_status position(
@@ -239,8 +308,14 @@ struct SinkThunks {
         if constexpr (kHasEncode) {
             table.encode = encode;
         }
-        if constexpr (kHasPosition) {
+        if constexpr (BlockingPosition<T>) {
             table.position = position;
+        }
+        if constexpr (AwaitedPosition<T>) {
+            table.find_position = find_position;
+        }
+        if constexpr (kHasProbe) {
+            table.probe = probe;
         }
         return table;
     }
@@ -252,6 +327,84 @@ private:
         } catch (...) {
             return retry("the sink threw: " + current_exception_text());
         }
+    }
+    static Detached start_send(T& sink, const Host& host, const annal_delivery* delivery) {
+        const Call call(host, delivery->call);
+        const Delivery what(*delivery);
+        Outcome outcome;
+        try {
+            outcome = co_await sink.send(call, what);
+        } catch (...) {
+            outcome = failed_by_exception();
+        }
+        bool reported = false;
+        try {
+            report(*delivery, outcome, reported);
+        } catch (...) {
+            if (!reported) {
+                say_retry(*delivery);
+            }
+        }
+    }
+    static Detached start_position(
+        T& sink,
+        const Host& host,
+        annal_call* raw_call,
+        annal_str stream,
+        void* user,
+        annal_position_done done
+    ) {
+        const Call call(host, raw_call);
+        Position found;
+        try {
+            found = co_await sink.position(call, view(stream));
+        } catch (...) {
+            found = Position{exception_status(), -1};
+        }
+        const annal_error error = found.status.to_error();
+        done(user, found.status.ok() ? found.seq : -1, found.status.ok() ? nullptr : &error);
+    }
+    static Detached start_probe(T& sink, const Host& host, annal_call* raw_call) {
+        const Call call(host, raw_call);
+        Status status;
+        try {
+            status = co_await sink.probe(call);
+        } catch (...) {
+            status = exception_status();
+        }
+        const annal_error error = status.to_error();
+        host.raw()->complete(raw_call, status.ok() ? nullptr : &error);
+    }
+    /// Within a handler only.
+    [[nodiscard]] static Outcome failed_by_exception() noexcept {
+        try {
+            return retry("the sink threw: " + current_exception_text());
+        } catch (...) {
+            return {};
+        }
+    }
+    [[nodiscard]] static Status exception_status() noexcept {
+        try {
+            return {ANNAL_INTERNAL, "the sink threw: " + current_exception_text()};
+        } catch (...) {
+            return {ANNAL_INTERNAL, {}};
+        }
+    }
+    static void report(const annal_delivery& delivery, const Outcome& outcome, bool& reported) {
+        const std::vector<annal_verdict> rows = outcome.exceptions();
+        const annal_error error = outcome.reason().to_error();
+        const bool fine = outcome.verdict() == ANNAL_DELIVERED;
+        reported = true;
+        delivery.done(
+            delivery.d,
+            outcome.verdict(),
+            rows.data(),
+            static_cast<std::uint32_t>(rows.size()),
+            fine ? nullptr : &error
+        );
+    }
+    static void say_retry(const annal_delivery& delivery) noexcept {
+        delivery.done(delivery.d, ANNAL_RETRY, nullptr, 0, nullptr);
     }
 };
 
