@@ -63,3 +63,17 @@ function(annal_test name)
             "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp;GTEST_FILTER=${ARG_THREADS_FILTER}")
     endif()
 endfunction()
+
+find_program(ANNAL_PYTEST_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
+
+# A plugin's tests against a receiver, with a real server: annal_receiver_test(sink_x) runs receiver_test.py beside it, which
+# may import what lies in tests/e2e and tests/receivers and use the fixtures of tests/e2e/conftest.py.
+function(annal_receiver_test plugin)
+    if(NOT ANNAL_TESTS)
+        return()
+    endif()
+    add_test(NAME ${plugin}_receiver COMMAND ${ANNAL_PYTEST_PYTHON} -m pytest -q -p no:cacheprovider --tb=short -p conftest
+             --rootdir=${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/receiver_test.py)
+    set_tests_properties(${plugin}_receiver PROPERTIES TIMEOUT 300 LABELS receivers ENVIRONMENT
+        "ANNAL_BUILD_DIR=${CMAKE_BINARY_DIR};ASAN_OPTIONS=detect_leaks=1:abort_on_error=0;PYTHONDONTWRITEBYTECODE=1;PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/e2e:${CMAKE_SOURCE_DIR}/tests/receivers")
+endfunction()
