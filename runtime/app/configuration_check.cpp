@@ -7,6 +7,7 @@
 #include "runtime/core/metrics.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
+#include "runtime/delivery/destinations.h"
 #include "runtime/http/server.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/loader.h"
@@ -43,7 +44,9 @@ private:
         if (!component) return report(manifest, manifest.line, component.error().detail);
         if (all_at_once_) check_use(manifest, component.value()->type);
         const ConfigResult config =
-            complete_config(manifest.config_json, component.value()->config_schema, secret_);
+            manifest.destination
+                ? Destinations::check_operators_part(manifest, *component.value(), secret_)
+                : complete_config(manifest.config_json, component.value()->config_schema, secret_);
         for (const auto& [pointer, message] : config.errors) {
             ManifestError error{manifest.file, manifest.config_line_of(pointer), pointer, message};
             errors_ += error.text() + "\n";
@@ -52,6 +55,8 @@ private:
 
     /// What a node that serves this manifest beside the others would refuse.
     void check_use(const Manifest& manifest, std::string_view type) {
+        if (manifest.destination && type != ANNAL_COMPONENT_SINK)
+            report(manifest, manifest.destination->line, "only a sink can be a destination");
         if (type == ANNAL_COMPONENT_JOB) {
             report(
                 manifest, manifest.line, "this version runs no scheduled jobs; remove the manifest"

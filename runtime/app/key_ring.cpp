@@ -76,12 +76,19 @@ Result<KeyRing> KeyRing::open(const std::filesystem::path& file, bool create) {
         const std::size_t colon = line.find(':');
         const auto key =
             colon == std::string::npos ? std::nullopt : from_hex(line.substr(colon + 1));
-        if (!key || key->size() != kKeyBytes || colon == 0)
+        const bool named = colon > 0 && line.find('.') == std::string::npos;
+        if (!key || key->size() != kKeyBytes || !named)
             return Error{
                 Errc::invalid,
                 file.string() + ":" + std::to_string(number) +
                     ": a key ring line is `kid:` and 64 hex digits"};
         if (ring.current_.empty()) ring.current_ = *key;
+        // A key of its own for each use, so that no two ever meet.
+        const Digest sealing = hmac_sha256(*key, "secrets");
+        ring.keys_.push_back(
+            {line.substr(0, colon),
+             std::string(reinterpret_cast<const char*>(sealing.data()), sealing.size())}
+        );
     }
     if (ring.current_.empty())
         return Error{Errc::invalid, "the key ring " + file.string() + " holds no key"};
@@ -92,6 +99,10 @@ std::string KeyRing::new_line() {
     std::array<std::uint8_t, kKeyBytes> key{};
     random_bytes(key);
     return "k1:" + to_hex(key) + "\n";
+}
+
+SecretBox KeyRing::secret_box() const {
+    return SecretBox(keys_);
 }
 
 std::string KeyRing::fingerprint() const {

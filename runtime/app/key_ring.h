@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "runtime/core/result.h"
+#include "runtime/core/secret_box.h"
 
 namespace annal {
 
@@ -23,11 +25,15 @@ public:
     /// 32 bytes for `purpose` ("page cursor"), the same for the same ring.
     [[nodiscard]] std::string derive(std::string_view purpose) const;
 
+    /// Seals secrets under the current key and opens those of every key of the ring.
+    [[nodiscard]] SecretBox secret_box() const;
+
     /// Tells rings apart, and nothing about them: what nodes of one database compare.
     [[nodiscard]] std::string fingerprint() const;
 
 private:
     std::string current_;
+    std::vector<SecretBox::MasterKey> keys_;
 };
 
 }  // namespace annal

@@ -25,11 +25,12 @@
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
 #include "runtime/control/setting_routes.h"
+#include "runtime/control/stream_routes.h"
 #include "runtime/core/crypto.h"
 #include "runtime/core/fatal.h"
 #include "runtime/core/run_task_impl.h"
 #include "runtime/core/time_text.h"
-#include "runtime/delivery/stream.h"
+#include "runtime/delivery/streams.h"
 #include "runtime/http/export.h"
 #include "runtime/http/plugin_handler.h"
 #include "runtime/http/server.h"
@@ -117,7 +118,9 @@ struct Runtime::State {
     http::Router waiting_router, router;
     std::shared_ptr<http::TlsIdentity> tls;  // null: TCP is plain
     std::unique_ptr<http::Server> server;
-    std::vector<std::unique_ptr<Stream>> streams;
+    std::optional<SecretBox> secret_box;
+    std::unique_ptr<Destinations> destinations;
+    std::unique_ptr<Streams> streams;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -151,6 +154,7 @@ struct Runtime::State {
     void stop_append_path();
     Result<void> load_control();
     void save_control();
+    void fill_environment();
     Result<void> bootstrap();
     Result<void> load_plugins();
     void destroy_plugins();
@@ -280,6 +284,7 @@ Result<void> Runtime::State::open_sqlite() {
     BOOST_OUTCOME_TRY(store, open_sqlite_store(options, clock, metrics));
     BOOST_OUTCOME_TRY(const KeyRing ring, KeyRing::open(settings.master_key_file, true));
     cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
+    secret_box = ring.secret_box();
     return ok();
 }
 
@@ -288,6 +293,7 @@ Result<void> Runtime::State::open_postgres() {
     BOOST_OUTCOME_TRY(directory, DirectoryLock::take(settings.data_dir));
     BOOST_OUTCOME_TRY(const KeyRing ring, open_common_ring(settings.master_key_file));
     cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
+    secret_box = ring.secret_box();
     ring_fingerprint = ring.fingerprint();
     PostgresOptions options = settings.postgres;
     options.start_patience = std::chrono::milliseconds(0);
@@ -385,6 +391,20 @@ void Runtime::State::stop_append_path() {
     run(appender->drain());
 }
 
+void Runtime::State::fill_environment() {
+    environment.node = random_token("node_", 16);
+    environment.store = store.get();
+    environment.appender = appender.get();
+    environment.settings = project_settings.get();
+    environment.cursors = cursors.get();
+    environment.clock = &clock;
+    environment.metrics = &metrics;
+    environment.limits = &settings.limits;
+    environment.executor = &executor;
+    environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
+    environment.allow_cidrs = settings.allow_cidrs;
+}
+
 Result<void> Runtime::State::load_control() {
     const auto nodes = settings.shares_store() ? Noticeboard::Nodes::many : Noticeboard::Nodes::one;
     board = std::make_unique<Noticeboard>(*store, clock, nodes, executor);
@@ -393,11 +413,18 @@ Result<void> Runtime::State::load_control() {
     keys = std::make_unique<control::ApiKeys>(*store, *appender, clock, *board);
     board->add_reader([this](std::string project) { return project_settings->reload(project); });
     board->add_reader([this](std::string project) { return projects->reload(project); });
+    fill_environment();
+    destinations = std::make_unique<Destinations>(environment);
+    streams = std::make_unique<Streams>(
+        Streams::Environment{environment, sink_pool, *destinations, *secret_box, *board}
+    );
     board->add_reader([this](std::string project) { return keys->reload(project); });
+    board->add_reader([this](std::string project) { return streams->reload(project); });
     BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));
     BOOST_OUTCOME_TRYV(run(keys->load()));
+    BOOST_OUTCOME_TRYV(run(streams->load()));
     asio::co_spawn(io, keep_house(), asio::detached);
     if (board->has_other_nodes()) asio::co_spawn(io, keep_looking(), asio::detached);
     return ok();
@@ -474,6 +501,7 @@ Result<void> Runtime::State::add_instance(const Manifest& manifest) {
     const auto component = find_component(manifest, *module);
     if (component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB))
         return Error{Errc::invalid, "this version runs no scheduled jobs; remove the manifest"};
+    if (manifest.destination) return destinations->add(manifest, *module);
     BOOST_OUTCOME_TRY(auto instance, Instance::create(manifest, *module, environment));
     instances.emplace_back(std::move(instance));
     return ok();
@@ -500,17 +528,6 @@ Result<void> Runtime::State::add_instances() {
 }
 
 Result<void> Runtime::State::load_plugins() {
-    environment.node = random_token("node_", 16);
-    environment.store = store.get();
-    environment.appender = appender.get();
-    environment.settings = project_settings.get();
-    environment.cursors = cursors.get();
-    environment.clock = &clock;
-    environment.metrics = &metrics;
-    environment.limits = &settings.limits;
-    environment.executor = &executor;
-    environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
-    environment.allow_cidrs = settings.allow_cidrs;
     exporter = std::make_unique<http::Exporter>(environment);
     http::connect_exports(environment, *exporter);
     const auto nodes =
@@ -526,7 +543,8 @@ Result<void> Runtime::State::load_plugins() {
 }
 
 void Runtime::State::destroy_plugins() {
-    streams.clear();
+    streams->clear();
+    destinations->clear();
     exporter.reset();
     tails.reset();
     router = http::Router();
@@ -570,15 +588,12 @@ Result<void> Runtime::State::add_routes() {
     view.not_ready = [this] { return reasons_not_to_append(); };
     view.degraded = [this] { return store->health().damaged; };
     view.instances = [this] { return instances; };
-    view.streams = [this] {
-        std::vector<StreamStatus> all;
-        for (const auto& stream : streams) all.push_back(stream->status());
-        return all;
-    };
+    view.streams = [this] { return streams->statuses(); };
     BOOST_OUTCOME_TRYV(control::add_node_routes(router, std::move(view)));
     BOOST_OUTCOME_TRYV(projects->add_routes(router));
     BOOST_OUTCOME_TRYV(control::add_key_routes(router, *keys, *projects));
     BOOST_OUTCOME_TRYV(control::add_setting_routes(router, *project_settings, *appender));
+    BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     return add_plugin_routes();
 }
 
@@ -586,17 +601,14 @@ Result<void> Runtime::State::start_streams() {
     for (const auto& instance : instances) {
         if (instance->component().type != std::string_view(ANNAL_COMPONENT_SINK)) continue;
         for (const EventsTrigger& trigger : instance->manifest().events)
-            streams.push_back(std::make_unique<Stream>(trigger, instance, environment, sink_pool));
+            streams->add(trigger, instance);
     }
-    if (role.streams)
-        for (const auto& stream : streams) stream->start();
+    if (role.streams) streams->start();
     return ok();
 }
 
 void Runtime::State::stop_streams() {
-    // All at once: each may have to wait for its sink and for the store.
-    for (const auto& stream : streams) stream->begin_stop();
-    for (const auto& stream : streams) run(stream->stop());
+    run(streams->stop());
 }
 
 Result<void> Runtime::State::open_doors() {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/event/host_event.h"
 #include "runtime/http/exchange.h"
 #include "runtime/store/event_store.h"
 
@@ -36,12 +37,6 @@ struct Actor {
     std::string type, id;
 };
 [[nodiscard]] Actor actor_of(const http::Principal& principal);
-
-/// Memory behind one draft that the host itself writes.
-struct HostEvent {
-    std::string action, actor_type, actor_id, target_type, target_id, metadata;
-    [[nodiscard]] EventDraft draft() const;
-};
 
 /// Every row of a key space: what start-up loads into memory. @param project  empty: of all
 [[nodiscard]] Task<Result<std::vector<KvRow>>> read_space(

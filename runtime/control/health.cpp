@@ -38,11 +38,13 @@ json::object to_json(const Instance& instance) {
 
 json::object to_json(const StreamStatus& status) {
     json::object object;
+    object["id"] = status.id;
     object["name"] = status.name;
     object["project_id"] = status.project;
     object["state"] = status.state;
     object["cursor_seq"] = status.cursor_seq;
     object["lag_events"] = status.lag_events;
+    object["lag_seconds"] = status.lag_seconds;
     object["last_error"] =
         status.last_error.empty() ? json::value(nullptr) : json::value(status.last_error);
     return object;

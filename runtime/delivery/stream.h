@@ -4,8 +4,8 @@
 #include <string>
 
 #include "runtime/core/task.h"
+#include "runtime/delivery/stream_definition.h"
 #include "runtime/plugin/instance.h"
-#include "runtime/plugin/manifest.h"
 
 namespace boost::asio {
 class thread_pool;
@@ -13,46 +13,76 @@ class thread_pool;
 
 namespace annal {
 
-/// Where a stream stands; a consistent copy.
+/// Where a stream stands on this node; a consistent copy.
 struct StreamStatus {
-    std::string name;  ///< "<instance>/<trigger>"
-    std::string project;
-    std::string state;  ///< starting, active, retrying, blocked, standby, stopped
+    std::string id, name, project;
+    /// starting, active, retrying, blocked (somebody has to mend the destination; tried again now
+    /// and then), failed (likewise, and not tried until somebody says so), standby, stopped, done
+    std::string state;
     Seq cursor_seq = kNoSeq;
     std::int64_t lag_events = 0;
+    double lag_seconds = 0;
     std::string last_error;  ///< empty: the last delivery succeeded
 };
 
-/// An ordered subscription of one project to one sink instance: scan → encode → send → commit the
-/// cursor, one batch in flight.
+/// Who keeps a stream's durable state and hears what the stream can't decide. Without one, a stream
+/// that can't go on tries again, slowly.
+///
+/// Threads: called on the stream's strand.
+class StreamKeeper {
+public:
+    virtual ~StreamKeeper() = default;
+    /// Makes it durable that the stream has stopped because of `why`, and tells people. The stream
+    /// sends nothing more; whoever starts it again makes a new one.
+    /// @param fence  of the lease under which it was delivering
+    /// @error  It could not be written; the stream will say so again.
+    [[nodiscard]] virtual Task<Result<void>> stream_failed(
+        StreamDefinition stream, std::int64_t fence, std::string why
+    ) = 0;
+    /// A replay has sent its last event.
+    [[nodiscard]] virtual Task<Result<void>> replay_done(
+        StreamDefinition stream, std::int64_t fence
+    ) = 0;
+    /// This node may not have heard yet that the stream is to stop: no attempt begins meanwhile.
+    [[nodiscard]] virtual bool is_out_of_date() const = 0;
+};
+
+/// An ordered subscription of one project to one sink instance: scan → encode → plan → send →
+/// commit the cursor, one batch in flight.
 ///
 /// Of the nodes that share a store one delivers: the holder of the lease with the subscription's
-/// name. The others stand by and take over when it ends. Every move of the cursor carries the
-/// lease's fence, so a node that lost it without knowing moves nothing; it drops what it has in
-/// hand and stands by.
+/// name. The others stand by and take over when it ends. Every commit carries the lease's fence, so
+/// a node that lost it without knowing changes nothing; it drops what it has in hand and stands by.
 ///
-/// The cursor is durable and never passes an event that the destination has not acknowledged. A
-/// retry sends the identical bytes. What the destination says it holds already (`position`) is not
-/// sent again. A rejected event blocks the stream (it is tried again, slowly, and reported), for
-/// skipping it would be silent loss.
+/// The cursor is durable and never passes an event that the destination has not acknowledged, a
+/// recorded dead letter counting as acknowledged. The plan of a batch is durable before the first
+/// attempt: a retry, also after a crash or on another node, sends the identical bytes, unless the
+/// events themselves, the encoder or the stream's settings have changed since; that is recorded as
+/// audit_stream.replanned. What the destination says it holds already is not sent again. Of a batch
+/// that is refused as a whole the refused event is found by halving.
 ///
-/// Threads: `start`, `stop` and `status` from any; sink calls run one at a time on `sink_pool`,
-/// where they may block. Lifetime: until `stop` has returned.
+/// Threads: `start`, `stop`, `redrive` and `status` from any; sink calls run one at a time on
+/// `sink_pool`, where they may block. Lifetime: until `stop` has returned.
 class Stream {
 public:
+    /// @param keeper  outlives the stream; null: see StreamKeeper
     Stream(
-        const EventsTrigger& trigger,
+        StreamDefinition definition,
         std::shared_ptr<Instance> sink,
         HostEnvironment& environment,
-        boost::asio::thread_pool& sink_pool
+        boost::asio::thread_pool& sink_pool,
+        StreamKeeper* keeper = nullptr
     );
     ~Stream();
 
     void start();
-    /// Asks it to end; `stop` waits for that.
+    /// Asks it to end; `stop` waits for that. No attempt begins afterwards.
     void begin_stop();
     /// Ends after the delivery in flight, whose outcome is still committed, and releases the lease.
     [[nodiscard]] Task<void> stop();
+    /// Looks for dead letters that were asked for again.
+    void redrive();
+    [[nodiscard]] const StreamDefinition& definition() const;
     [[nodiscard]] StreamStatus status() const;
 
 private:

@@ -95,7 +95,7 @@ annal_status position(void* self, annal_str, std::int64_t* seq, annal_error*) {
     return ANNAL_OK;
 }
 
-const annal_sink_v1 kSink{sizeof(annal_sink_v1), 0, create, destroy, encode, send, position};
+const annal_sink_v1 kSink{sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr};
 const annal_component kComponent{
     sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
 const annal_component* const kComponents[] = {&kComponent};
@@ -142,7 +142,9 @@ struct StreamTest : testing::Test {
         sink = Instance::create(manifest, module, host.environment).value();
     }
     void start() {
-        stream = std::make_unique<Stream>(trigger, sink, host.environment, pool);
+        stream = std::make_unique<Stream>(
+            StreamDefinition::of("memory", "memory", trigger), sink, host.environment, pool
+        );
         stream->start();
     }
     void stop() {

@@ -53,6 +53,11 @@ bool is_action(std::string_view text) {
     return count >= kSegmentsMin && count <= kSegmentsMax;
 }
 
+std::string ActionPattern::source() const {
+    if (kind == Kind::any) return "*";
+    return kind == Kind::prefix ? text + "*" : text;
+}
+
 bool ActionPattern::matches(std::string_view action) const {
     switch (kind) {
         case Kind::exact:

@@ -19,6 +19,8 @@ struct ActionPattern {
     std::string text;  ///< exact: the action; prefix: with its final dot, "auth."
 
     [[nodiscard]] bool matches(std::string_view action) const;
+    /// As `parse_pattern` reads it: "user.created", "auth.*", "*".
+    [[nodiscard]] std::string source() const;
     friend bool operator==(const ActionPattern&, const ActionPattern&) = default;
 };
 

@@ -29,6 +29,15 @@ struct EventsTrigger {
     enum class From { latest, earliest } from = From::earliest;
     std::uint32_t batch_events_max = 500;
     std::uint64_t batch_bytes_max = 1U << 20;
+    bool dead_letter = false;  ///< a refused event is put aside instead of blocking the stream
+    int line = 0;
+};
+
+/// A sink that streams made over REST may name as their destination. The manifest's config holds
+/// what the operator has decided for all of them.
+struct DestinationTrigger {
+    std::string name;         ///< of the destination: the component's, unless the manifest says otherwise
+    std::string scope;        ///< that a key needs beside streams:write; empty: none
     int line = 0;
 };
 
@@ -58,6 +67,7 @@ struct Manifest {
         "{}";  ///< as written, secretRefs unresolved, defaults not applied yet
     std::vector<HttpTrigger> http;
     std::vector<EventsTrigger> events;
+    std::optional<DestinationTrigger> destination;  ///< then there is no other trigger
     std::vector<ScheduleTrigger> schedules;
     Permissions permissions;
     std::int64_t timeout_us = 10'000'000;

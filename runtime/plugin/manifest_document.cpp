@@ -315,8 +315,10 @@ void read_batch(const ManifestField& field, EventsTrigger& out) {
 }
 
 EventsTrigger read_events(const ManifestField& field, std::string name) {
-    constexpr std::array<std::string_view, 4> kKeys = {"project", "patterns", "from", "batch"};
+    constexpr std::array<std::string_view, 5> kKeys = {
+        "project", "patterns", "from", "batch", "onPoison"};
     constexpr std::array<std::string_view, 2> kFrom = {"earliest", "latest"};
+    constexpr std::array<std::string_view, 2> kOnPoison = {"block", "dead_letter"};
     EventsTrigger out;
     out.name = std::move(name);
     out.line = field.line();
@@ -339,6 +341,28 @@ EventsTrigger read_events(const ManifestField& field, std::string name) {
                                                  : EventsTrigger::From::earliest;
     }
     if (const auto batch = events.section("batch")) read_batch(*batch, out);
+    if (const auto poison = events.find("onPoison"))
+        out.dead_letter = poison->word(kOnPoison) == "dead_letter";
+    return out;
+}
+
+DestinationTrigger read_destination(const ManifestField& field) {
+    constexpr std::array<std::string_view, 2> kKeys = {"name", "scope"};
+    DestinationTrigger out;
+    out.line = field.line();
+    const ManifestMapping destination(field, kKeys);
+    if (!destination.ok()) return out;
+    if (const auto name = destination.find("name")) {
+        out.name = name->text().value_or("");
+        if (!out.name.empty() && !is_destination_name(out.name))
+            name->fail(
+                in_quotes(out.name) + " is no destination's name: 1 to 63 of a-z 0-9 _, a letter first"
+            );
+    }
+    if (const auto scope = destination.find("scope")) {
+        out.scope = scope->word(scope_words()).value_or("");
+        if (out.scope == "none") out.scope.clear();
+    }
     return out;
 }
 
@@ -357,7 +381,8 @@ ScheduleTrigger read_schedule(const ManifestField& field, std::string name) {
 }
 
 void read_trigger(const ManifestField& field, std::set<std::string>& names, Manifest& out) {
-    constexpr std::array<std::string_view, 4> kKeys = {"name", "http", "events", "schedule"};
+    constexpr std::array<std::string_view, 5> kKeys = {
+        "name", "http", "events", "schedule", "destination"};
     const ManifestMapping trigger(field, kKeys);
     if (!trigger.ok()) return;
     const auto name = read_name(trigger, "the name of this trigger, unique within the document");
@@ -370,13 +395,28 @@ void read_trigger(const ManifestField& field, std::set<std::string>& names, Mani
         );
     }
     const auto http = trigger.find("http"), events = trigger.find("events"),
-               schedule = trigger.find("schedule");
-    const int kinds = (http ? 1 : 0) + (events ? 1 : 0) + (schedule ? 1 : 0);
+               schedule = trigger.find("schedule"), destination = trigger.find("destination");
+    const int kinds =
+        (http ? 1 : 0) + (events ? 1 : 0) + (schedule ? 1 : 0) + (destination ? 1 : 0);
     if (kinds != 1)
-        field.fail("must hold exactly one of http, events and schedule beside its name");
+        field.fail(
+            "must hold exactly one of http, events, schedule and destination beside its name"
+        );
     if (http) out.http.push_back(read_http(*http, name));
     if (events) out.events.push_back(read_events(*events, name));
     if (schedule) out.schedules.push_back(read_schedule(*schedule, name));
+    if (destination) {
+        if (out.destination)
+            destination->fail("a document offers one destination; write another for another");
+        out.destination = read_destination(*destination);
+    }
+}
+
+/// A destination's document is a pattern for instances; it is none itself.
+void check_destination_alone(const ManifestField& triggers, const Manifest& manifest) {
+    const bool alone = manifest.http.empty() && manifest.events.empty() && manifest.schedules.empty();
+    if (manifest.destination && !alone)
+        triggers.fail("destination stands alone: give other triggers a document of their own");
 }
 
 // --- spec
@@ -411,6 +451,7 @@ void read_spec(const ManifestField& field, Manifest& out) {
         std::set<std::string> names;
         for (const auto& trigger : triggers->elements(kTriggersMax))
             read_trigger(trigger, names, out);
+        check_destination_alone(*triggers, out);
     }
     if (const auto limits = spec.section("limits")) read_limits(*limits, out);
     if (const auto permissions = spec.section("permissions"))

@@ -416,7 +416,7 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{
             with_trigger("{name: a}"),
             "7: /spec/triggers/0: ",
-            "exactly one of http, events and schedule"},
+            "exactly one of http, events, schedule and destination"},
         Fault{
             with_trigger("{name: a, schedule: {every: 1h}, events: {project: p}}"),
             "7: /spec/triggers/0: ",

@@ -238,6 +238,14 @@ bool is_secret_pattern(std::string_view text) {
            all_of(text, "_.-/") && text.find("//") == std::string_view::npos;
 }
 
+bool is_destination_name(std::string_view text) {
+    const auto allowed = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    };
+    return !text.empty() && text.size() <= 63 && text.front() >= 'a' && text.front() <= 'z' &&
+           std::all_of(text.begin(), text.end(), allowed);
+}
+
 bool is_project_word(std::string_view text) {
     return !text.empty() && text.size() <= 64 && all_of(text, "_-.:");
 }

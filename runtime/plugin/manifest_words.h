@@ -42,6 +42,8 @@ namespace annal {
 [[nodiscard]] bool is_host_port(std::string_view text);
 /// "acme/token" or "acme/*".
 [[nodiscard]] bool is_secret_pattern(std::string_view text);
+/// `^[a-z][a-z0-9_]{0,62}$`: what the REST API calls a destination.
+[[nodiscard]] bool is_destination_name(std::string_view text);
 /// A project's id as a manifest may name it: 1 to 64 of letters, digits and `_-.:`.
 [[nodiscard]] bool is_project_word(std::string_view text);
 
