@@ -664,7 +664,7 @@ Task<void> Stream::State::await_turn() {
         co_await back_off(std::chrono::milliseconds((send_not_before_us - now + 999) / 1'000));
     const auto gap =
         static_cast<std::int64_t>(static_cast<double>(kSecondUs) / definition.requests_per_second);
-    send_not_before_us = std::max(send_not_before_us + gap, environment.clock->monotonic_us());
+    send_not_before_us = std::max(send_not_before_us, environment.clock->monotonic_us()) + gap;
 }
 
 Task<Report> Stream::State::attempt(Shipped shipment, std::uint32_t number) {
