@@ -20,6 +20,11 @@ struct Arguments {
     bool resume = false, overwrite = false, no_progress = false;  ///< of an export
     std::string tail_format;                                      ///< empty: by the terminal
     std::optional<std::int64_t> after;
+    std::string destination, start, on_poison;  ///< of a stream
+    std::vector<std::string> values;            ///< of its configuration: key=value
+    std::vector<std::int64_t> seqs;
+    std::int64_t from_seq = 0, to_seq = 0;
+    bool probe = false;
 };
 
 }  // namespace annal::cli

@@ -31,11 +31,51 @@ struct Grammar {
         return sub;
     }
 
+    CLI::App* add_to_stream(CLI::App& parent, const char* name, const char* help, Command command) {
+        CLI::App* sub = add(parent, name, help, command);
+        need_project(sub);
+        sub->add_option("id", a.id, "aud_…")->required();
+        return sub;
+    }
+
     void define(CLI::App& app);
+    void define_streams(CLI::App& app);
 
     Arguments& a;
     Command chosen = nullptr;
 };
+
+void Grammar::define_streams(CLI::App& app) {
+    CLI::App* streams = group(app, "streams", "Ordered streams of events to destinations");
+    CLI::App* create = add(*streams, "create", "Make a stream", streams_create);
+    need_project(create);
+    create->add_option("--name", a.name, "What it is for")->required();
+    create->add_option("--destination", a.destination, "file, generic_webhook, …")->required();
+    create->add_option("--start", a.start, "latest, earliest, seq:17, time:2026-05-14T00:00:00Z");
+    create->add_flag("--probe", a.probe, "Only if the destination answers");
+    need_project(add(*streams, "list", "List streams, oldest first", streams_list));
+    add_to_stream(*streams, "get", "Show a stream", streams_get);
+    CLI::App* change = add_to_stream(*streams, "change", "Change a stream", streams_change);
+    change->add_option("--name", a.name, "What it is for");
+    for (CLI::App* sub : {create, change}) {
+        sub->add_option("--set", a.values, "key=value of its configuration; repeatable");
+        sub->add_option("--events", a.filters, "Patterns, separated by commas")->delimiter(',');
+        sub->add_option("--on-poison", a.on_poison, "dead_letter or block");
+    }
+    add_to_stream(*streams, "pause", "Send nothing more for now", streams_pause);
+    add_to_stream(*streams, "resume", "Go on", streams_resume);
+    add_to_stream(
+        *streams, "probe", "Ask the destination; a failed stream goes on if it answers", streams_probe
+    );
+    add_to_stream(*streams, "revoke", "End a stream for good", streams_revoke);
+    CLI::App* replay = add_to_stream(*streams, "replay", "Send a range again", streams_replay);
+    replay->add_option("--from", a.from_seq, "First seq")->required();
+    replay->add_option("--to", a.to_seq, "Last seq")->required();
+    add_to_stream(*streams, "dead-letters", "List what was put aside", streams_dead_letters);
+    CLI::App* redrive =
+        add_to_stream(*streams, "redrive", "Send dead letters again", streams_redrive);
+    redrive->add_option("--seqs", a.seqs, "Seqs, separated by commas; default: all")->delimiter(',');
+}
 
 void Grammar::define(CLI::App& app) {
     app.require_subcommand(1);
@@ -83,6 +123,8 @@ void Grammar::define(CLI::App& app) {
     validate_command->add_option(
         "paths", a.paths, "Files or folders; default: the configured ones"
     );
+
+    define_streams(app);
 
     CLI::App* export_command =
         add(app, "export", "Write events to a file or to standard output", export_events);

@@ -110,7 +110,7 @@ std::optional<Sealed> take_apart(std::string_view sealed) {
 }  // namespace
 
 SecretBox::SecretBox(std::vector<MasterKey> keys) : keys_(std::move(keys)) {
-    if (keys_.empty()) fatal("crypto.no_master_key", "a secret box needs a key");
+    if (keys_.empty()) fatal("crypto.failed", "a secret box needs a key");
 }
 
 const SecretBox::MasterKey* SecretBox::find(std::string_view id) const {

@@ -249,3 +249,93 @@ def test_streams_survive_restart_and_kill(make_server, tmp_path):
     found = [e["seq"] for e in lines(tmp_path / "a")]
     assert found == list(range(1, project.count())), "each once, in order"
     assert get(project, paused)["status"] == "paused"
+
+
+# --- what operators decide
+
+
+OFFER = """\
+apiVersion: annal.dev/v1
+kind: Plugin
+metadata: {{name: offered}}
+spec:
+  library: {{name: sink_file}}
+  config: {config}
+  triggers: [{{name: offered, destination: {destination}}}]
+"""
+
+
+def offering(tmp_path, config, destination="{name: archive}"):
+    manifest = tmp_path / "offered.yaml"
+    manifest.write_text(OFFER.format(config=config, destination=destination))
+    return manifest
+
+
+def test_what_the_operator_sets_a_stream_can_not_change(make_server, tmp_path):
+    server = make_server(manifests=[offering(tmp_path, f"{{path: {tmp_path / 'fixed'}}}")]).start()
+    project = server.client().new_project(scopes=("streams:read", "streams:write", "audit:ingest", "audit:read"))
+    body = {"name": "a", "destination": "archive"}
+    problem = expect_problem(project.post("/v1/audit/streams", body | {"config": {"path": "/tmp/x"}}), 422)
+    assert "operator" in problem["detail"]
+    stream = create(project, "archive", {"fsync": False})
+    until(lambda: lines(tmp_path / "fixed"))
+    assert get(project, stream)["config"] == {"fsync": False}, "the operator's part is not the project's to read"
+
+
+def test_a_destination_that_is_offered_twice_or_wrongly_refuses_to_start(make_server, tmp_path):
+    for config, destination, words in [
+        ("{}", "{name: file}", "offered by destination-file already"),
+        ("{nonsense: 1}", "{name: archive}", "nonsense"),
+        ("{}", "{name: No-Such}", "no destination's name"),
+    ]:
+        server = make_server(manifests=[offering(tmp_path, config, destination)]).spawn()
+        assert server.wait_exit() != 0
+        assert words in server.stderr(), server.stderr()
+
+
+def test_a_stream_waits_for_its_destination_to_be_offered_again(make_server, tmp_path):
+    manifest = offering(tmp_path, "{}")
+    server = make_server(manifests=[manifest]).start()
+    project = server.client().new_project()
+    stream = create(project, "archive", {"path": str(tmp_path / "a")})
+    until(lambda: lines(tmp_path / "a"))
+    server.terminate()
+    offer, text = manifest.read_text(), OFFER.format(config="{}", destination="{name: other}")
+    manifest.write_text(text)
+    server.start()
+    project.ingest(event())
+    shown = until(lambda: (lambda s: s if s["state"] == "blocked" else None)(get(project, stream)))
+    assert "offers the destination archive" in shown["last_error"] and shown["status"] == "active"
+    server.terminate()
+    manifest.write_text(offer)
+    server.start()
+    until(lambda: get(project, stream)["lag_events"] == 0)
+    assert [e["seq"] for e in lines(tmp_path / "a")] == list(range(1, project.count()))
+
+
+# --- the command line
+
+
+def test_the_command_line_does_all_of_it(server, project, tmp_path):
+    def annal(*arguments, code=0):
+        done = server.cli("streams", *arguments, "--project", project.project)
+        assert done.returncode == code, done
+        return done.stdout if code == 0 else done.stderr
+
+    made = json.loads(annal("create", "--name", "cli", "--destination", "file", "--set", f"path={tmp_path / 'a'}",
+                            "--set", "fsync=false", "--events", "user.*,session.created", "--start", "earliest",
+                            "--on-poison", "block"))
+    stream = made["id"]
+    assert made["events"] == ["user.*", "session.created"] and made["config"]["fsync"] is False
+    assert json.loads(annal("list"))["id"] == stream
+    assert json.loads(annal("change", stream, "--name", "other", "--events", "*"))["name"] == "other"
+    assert json.loads(annal("pause", stream))["status"] == "paused"
+    assert json.loads(annal("resume", stream))["status"] == "active"
+    assert json.loads(annal("probe", stream))["status"] == "active"
+    assert json.loads(annal("get", stream))["events"] == ["*"]
+    assert annal("dead-letters", stream) == ""
+    assert json.loads(annal("redrive", stream)) == {"redriving": 0}
+    assert "keeps its own position" in annal("replay", stream, "--from", "0", "--to", "1", code=1)
+    assert annal("revoke", stream) == f"revoked {stream}\n"
+    assert annal("list") == ""
+    assert "--set takes key=value" in annal("create", "--name", "x", "--destination", "file", "--set", "path", code=1)
