@@ -12,7 +12,7 @@ TEST(SecretBox, OpensWhatItSealed) {
     for (const std::string& plain : {std::string(), std::string("whsec_x"), std::string(9'000, 'z')}) {
         const std::string sealed = box.seal("p", "web_1", plain);
         EXPECT_EQ(box.open("p", "web_1", sealed).value(), plain);
-        if (!plain.empty()) EXPECT_EQ(sealed.find(plain), std::string::npos);
+        EXPECT_TRUE(plain.empty() || sealed.find(plain) == std::string::npos);
         EXPECT_NE(sealed, box.seal("p", "web_1", plain)) << "two seals of one secret look alike";
     }
 }
@@ -27,8 +27,9 @@ TEST(SecretBox, OpensNothingThatWasMovedOrChanged) {
         changed[i] = changed[i] == 'A' ? 'B' : 'A';
         const auto opened = box.open("p", "web_1", changed);
         // The last digit of base64 may hold bits that mean nothing.
-        if (opened) EXPECT_EQ(opened.value(), "secret") << i;
-        if (opened) EXPECT_TRUE(sealed[i + 1] == '.' || i + 1 == sealed.size()) << i;
+        if (!opened) continue;
+        EXPECT_EQ(opened.value(), "secret") << i;
+        EXPECT_TRUE(i + 1 == sealed.size() || sealed[i + 1] == '.') << i;
     }
     for (const char* other : {"", "v1", "v1...", "v1.k1.AAAA.AAAA", "v2.k1.AAAA.AAAA", "secret"})
         EXPECT_EQ(box.open("p", "web_1", other).error().code, Errc::internal) << other;
