@@ -89,7 +89,6 @@ def test_limits_are_kept_at_their_edges(target, proxy, make_sink):
 
 def test_the_example_is_valid_with_every_option(make_server, target):
     server = make_server(env={"ANNAL_SECRET_DATADOG_API_KEY": KEY})
-    server.folder.mkdir(parents=True, exist_ok=True)
     path = server.folder / "example.yaml"
     path.write_text(all_options_on("sink_datadog.yaml"))
     run = server.cli("plugins", "validate", path)

@@ -167,14 +167,14 @@ def reset(after_body_bytes=0):
 
 
 def truncate_answer(keep=None):
-    """The receiver's answer ends in the middle of its body, or after `keep` bytes of head and body."""
+    """The receiver's answer ends in the middle of its body, or after `keep` bytes of head and body. Without a body it ends in its
+    status line: clients may take a head that lacks only its end for a whole one."""
 
     def run(exchange):
         answer = exchange.forward().wire()
         body_at = answer.index(b"\r\n\r\n") + 4
-        size = keep if keep is not None else body_at + (len(answer) - body_at) // 2
-        # An answer without a body is cut in its head.
-        exchange.send(answer[:min(size, len(answer) - 1)])
+        middle = body_at + (len(answer) - body_at) // 2 if len(answer) > body_at + 1 else len("HTTP/1.1 2")
+        exchange.send(answer[:min(keep if keep is not None else middle, len(answer) - 1)])
         raise _Gone
 
     return Step("truncate_answer", run)
