@@ -58,7 +58,6 @@ class HecReceiver(HttpReceiver):
         self.sends_cookies = len(backends) > 1
         self.indexed = []
         self.replies = []  # (path, code) of every request
-        self.unread_acks = 0
         super().__init__()
 
     # --- What a test does to it
@@ -70,14 +69,18 @@ class HecReceiver(HttpReceiver):
                 backend.pending.clear()
                 backend.channels.clear()
 
+    def index_pending(self):
+        """The indexers write what they have; the next query says so."""
+        with self.lock:
+            self.polls_until_indexed = 0
+            for backend in self.backends.values():
+                for waiting in backend.pending.values():
+                    waiting[1] = 0
+
     def move(self, to):
         """The balancer leaves the present indexer: everybody's next request goes to `to`."""
         with self.lock:
             self.lead = to
-
-    def seqs(self):
-        with self.lock:
-            return [event["event"]["seq"] for event in self.indexed]
 
     # --- Protocol
 
