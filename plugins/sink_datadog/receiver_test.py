@@ -77,7 +77,8 @@ def test_limits_are_kept_at_their_edges(target, proxy, make_sink):
     sink.wait_state("retrying")
     sink.ingest(1000, first=1, description="d" * 1000)
     sink.ingest(1000, first=1001, metadata={"large": "m" * 8000})
-    end = sink.ingest(1, first=2001)
+    sink.ingest(1000, first=2001, metadata={"large": "m" * 4700})  # a little more than fits
+    end = sink.ingest(1, first=3001)
     target.start()
     wait_all(target, end)
     sink.wait_cursor(end)
