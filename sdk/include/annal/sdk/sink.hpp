@@ -128,6 +128,8 @@ public:
         }
         ++ended_;
     }
+    /// Bytes so far.
+    [[nodiscard]] std::uint64_t written() const { return out_.written(); }
     /// One line of canonical JSON for each event.
     Status append_lines(const Batch& batch) {
         for (const annal_event& event : batch) {
