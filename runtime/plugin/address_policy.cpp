@@ -78,6 +78,12 @@ std::optional<Address> embedded(
 constexpr std::array<std::uint8_t, 12> kNat64 = {0x00, 0x64, 0xff, 0x9b};
 constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+/// An IPv4 address in the interface part behind any prefix: ISATAP.
+bool is_isatap(const Address& address) {
+    return address.v6 && (address.bytes[8] & 0xFDU) == 0 && address.bytes[9] == 0 &&
+           address.bytes[10] == 0x5e && address.bytes[11] == 0xfe;
+}
+
 /// Whether the address is this machine whatever its interfaces are: loopback and unspecified.
 bool leads_here(const Address& address) {
     static const Address kUnspecified{true, {}};
@@ -191,6 +197,7 @@ std::optional<std::string> AddressPolicy::deny(const Address& address) const {
                    ")";
         }
     }
+    if (is_isatap(address)) return address.text() + " carries an IPv4 address (ISATAP)";
     return std::nullopt;
 }
 

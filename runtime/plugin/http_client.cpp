@@ -135,6 +135,10 @@ Error overfull(const char* what) {
     return {Errc::unavailable, std::string(what) + "; nothing was sent", {}, kRetryAfterMs};
 }
 
+Error expired() {
+    return overfull("waited for other requests until the deadline");
+}
+
 Error stopped() {
     return {Errc::unavailable, "the node is stopping", {}, kRetryAfterMs};
 }
@@ -350,6 +354,10 @@ std::unique_ptr<Transfer> HttpClient::State::unused_transfer() {
 }
 
 void HttpClient::State::begin(Host& host, Job job) {
+    if (Steady::now() >= job->deadline) {
+        queue.ended(host.key);
+        return finish(std::move(job), expired());
+    }
     const auto now = policy_now();
     const Destination& to = job->destination;
     const std::vector<Address> literal =
@@ -404,7 +412,7 @@ void HttpClient::State::give_up_waiting() {
         if (is_cancelled(*job)) {
             error = {Errc::cancelled, "the call was given up", {}, 0};
         } else if (now >= job->deadline) {
-            error = overfull("waited for other requests until the deadline");
+            error = expired();
         }
         finish(std::move(job), std::move(error));
     }
