@@ -21,6 +21,8 @@
 #include "runtime/core/metrics.h"
 #include "runtime/plugin/destination.h"
 #include "runtime/plugin/http_client.h"
+#include "runtime/plugin/transfer.h"
+#include "runtime/plugin/transfer_loop.h"
 
 namespace annal {
 namespace {
@@ -485,6 +487,52 @@ TEST(OutboundSafety, AResolverThatRebindsGainsNothing) {
     }
     EXPECT_EQ(inside.connections, 0);
     EXPECT_EQ(outside.requests, 2);
+}
+
+/// What libcurl makes of `addresses` for a name when nobody has judged them before it.
+Result<OutboundResponse> transfer_unjudged(
+    const Server& server, const std::string& addresses, const AddressPolicy& rules
+) {
+    TransferLoop loop(4);
+    Transfer transfer(loop, "");
+    auto job = std::make_unique<OutboundJob>();
+    job->request = request_to(server.url("unjudged.example"));
+    job->destination = Destination::read(job->request.url).value();
+    job->permission = AddressPolicy::Port::any;
+    job->deadline = Steady::now() + seconds(5);
+    const std::string line = job->destination.key + ":" + addresses;
+    transfer.begin(
+        std::move(job),
+        std::make_shared<const AddressPolicy>(rules),
+        std::make_shared<const std::vector<Address>>(),
+        {line}
+    );
+    if (!loop.add(transfer.easy())) return Error{Errc::internal, "not begun"};
+    const auto until = Steady::now() + seconds(10);
+    while (Steady::now() < until) {
+        const auto& ended = loop.turn(milliseconds(100));
+        if (ended.empty()) continue;
+        const int code = ended[0].code;
+        loop.remove(transfer.easy());
+        return transfer.outcome(code);
+    }
+    loop.remove(transfer.easy());
+    return Error{Errc::internal, "never ended"};
+}
+
+TEST(OutboundSafety, TheSocketItselfIsJudged) {
+    Server inside(answer_all);
+    Server outside(answer_all, "127.0.0.2", inside.port);
+    const AddressPolicy rules = policy({"127.0.0.2"});
+    EXPECT_EQ(code_of(transfer_unjudged(inside, "127.0.0.1", rules)), Errc::denied);
+    EXPECT_EQ(code_of(transfer_unjudged(inside, "127.0.0.1,127.0.0.2", rules)), Errc::denied);
+    EXPECT_EQ(code_of(transfer_unjudged(inside, "[::1]", rules)), Errc::denied);
+    EXPECT_EQ(code_of(transfer_unjudged(inside, "[::ffff:127.0.0.1]", rules)), Errc::denied);
+    EXPECT_EQ(inside.connections, 0);
+    EXPECT_EQ(outside.connections, 0) << "one that is forbidden condemns those behind it";
+    EXPECT_EQ(code_of(transfer_unjudged(inside, "8.8.8.8", rules)), Errc::denied) << "its port";
+    EXPECT_TRUE(transfer_unjudged(inside, "127.0.0.2", rules)) << "the test itself works";
+    EXPECT_EQ(outside.requests, 1);
 }
 
 TEST(OutboundSafety, AnswersAreUsedForAWhileOnly) {
