@@ -13,6 +13,7 @@ constexpr std::uint64_t kHouse = 128;
 /// Of a store: four reading threads, and a database is open with its log and its shared memory.
 constexpr std::uint64_t kEachStoreFile = 4 * 3;
 constexpr std::uint64_t kOwnMin = 512, kOwnMax = kHouse + 128 * kEachStoreFile;
+constexpr std::uint64_t kOutboundMin = 64, kOutboundMax = 2'048;
 constexpr std::uint64_t kConnectionsMin = 16;
 
 }  // namespace
@@ -30,10 +31,13 @@ std::uint64_t raise_descriptor_limit() {
 
 DescriptorShares share_descriptors(std::uint64_t descriptors) {
     const std::uint64_t own = std::clamp(descriptors / 4, kOwnMin, kOwnMax);
-    const std::uint64_t left = descriptors > own ? descriptors - own : 0;
+    const std::uint64_t outbound = std::clamp(descriptors / 8, kOutboundMin, kOutboundMax);
+    const std::uint64_t taken = own + outbound;
+    const std::uint64_t left = descriptors > taken ? descriptors - taken : 0;
     const std::uint64_t max = std::numeric_limits<std::uint32_t>::max();
     DescriptorShares shares;
     shares.connections = static_cast<std::uint32_t>(std::clamp(left, kConnectionsMin, max));
+    shares.outbound = static_cast<std::uint32_t>(outbound);
     shares.store_files = static_cast<std::uint32_t>((own - kHouse) / kEachStoreFile);
     return shares;
 }

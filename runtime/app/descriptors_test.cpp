@@ -6,19 +6,24 @@ namespace annal {
 namespace {
 
 TEST(Descriptors, ClientsGetWhatTheProcessDoesNotNeed) {
-    const auto [connections, files] = share_descriptors(4'000);
-    EXPECT_EQ(connections, 3'000U);
-    EXPECT_EQ(files, (1'000U - 128) / 12);
+    const DescriptorShares shares = share_descriptors(4'000);
+    EXPECT_EQ(shares.connections, 2'500U);
+    EXPECT_EQ(shares.outbound, 500U);
+    EXPECT_EQ(shares.store_files, (1'000U - 128) / 12);
 }
 
-TEST(Descriptors, TheStoreTakesNoMoreThanItCanUse) {
-    const auto [connections, files] = share_descriptors(1'000'000);
-    EXPECT_EQ(files, 128U);
-    EXPECT_EQ(connections, 1'000'000U - 128 - 128 * 12);
+TEST(Descriptors, StoreAndOutboundTakeNoMoreThanTheyCanUse) {
+    const DescriptorShares shares = share_descriptors(1'000'000);
+    EXPECT_EQ(shares.store_files, 128U);
+    EXPECT_EQ(shares.outbound, 2'048U);
+    EXPECT_EQ(shares.connections, 1'000'000U - 128 - 128 * 12 - 2'048);
 }
 
-TEST(Descriptors, FewOfThemLeaveBothTheLeastThatWorks) {
-    EXPECT_EQ(share_descriptors(600).connections, 88U);
+TEST(Descriptors, FewOfThemLeaveEachTheLeastThatWorks) {
+    EXPECT_EQ(share_descriptors(600).connections, 16U);
+    EXPECT_EQ(share_descriptors(700).connections, 101U);
+    EXPECT_EQ(share_descriptors(600).outbound, 75U);
+    EXPECT_EQ(share_descriptors(100).outbound, 64U);
     EXPECT_EQ(share_descriptors(600).store_files, 32U);
     EXPECT_EQ(share_descriptors(100).connections, 16U);
     EXPECT_EQ(share_descriptors(100).store_files, 32U);

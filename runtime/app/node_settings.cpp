@@ -109,6 +109,18 @@ Result<void> set_allow_cidrs(NodeSettings& s, const std::string& v) {
     return ok();
 }
 
+Result<void> set_outbound_ports(NodeSettings& s, const std::string& v) {
+    s.outbound_ports.clear();
+    for (const std::string& port : split(v, ',')) {
+        const auto number = parse_number(port, 1, 65'535);
+        if (!number)
+            return Error{
+                Errc::invalid, "`" + port + "` is no port; write a list of them like 9000,9443"};
+        s.outbound_ports.push_back(static_cast<std::uint16_t>(number.value()));
+    }
+    return ok();
+}
+
 Result<void> set_store(NodeSettings& s, const std::string& v) {
     if (v != "sqlite" && v != "postgres")
         return Error{
@@ -190,6 +202,7 @@ const std::vector<Entry>& entries() {
          "ANNAL_MASTER_KEY_FILE",
          text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
         {"allow_cidrs", "ANNAL_ALLOW_CIDRS", set_allow_cidrs},
+        {"outbound_ports", "ANNAL_OUTBOUND_PORTS", set_outbound_ports},
         {"log_level", "ANNAL_LOG_LEVEL", set_log_level},
         {"tls.certificate_file",
          "ANNAL_TLS_CERTIFICATE_FILE",
@@ -290,7 +303,8 @@ private:
         }
         for (const Entry& entry : entries()) {
             if (name != entry.key) continue;
-            const auto text_value = value_of(value, name == "allow_cidrs" ? ',' : ':');
+            const bool is_path = name == "manifests" || name == "plugins";
+            const auto text_value = value_of(value, is_path ? ':' : ',');
             if (!text_value) return report(value, name + ": must be a value or a list of values");
             auto applied = entry.apply(settings_, *text_value);
             if (!applied) report(value, name + ": " + applied.error().detail);

@@ -46,7 +46,7 @@ TEST_F(NodeSettingsTest, ReadsTheFileAndLetsTheEnvironmentWin) {
     variables["ANNAL_LISTEN"] = "0.0.0.0:9";
     auto settings = read(
         "listen: 127.0.0.1:1\ndata_dir: /data\nmanifests: [a, b]\nallow_cidrs: [127.0.0.0/8, "
-        "10.0.0.0/8]\nlimits:\n"
+        "10.0.0.0/8]\noutbound_ports: [9000, 65535]\nlimits:\n"
         "  body_bytes: 1MiB\n  idle_timeout: 5s\n  connections: 10\nsqlite: {segment_events: "
         "1000}\n"
     );
@@ -57,10 +57,23 @@ TEST_F(NodeSettingsTest, ReadsTheFileAndLetsTheEnvironmentWin) {
     EXPECT_EQ(s.master_key_file, "/data/keyring");
     EXPECT_EQ(s.manifests, (std::vector<fs::path>{"a", "b"}));
     EXPECT_EQ(s.allow_cidrs, (std::vector<std::string>{"127.0.0.0/8", "10.0.0.0/8"}));
+    EXPECT_EQ(s.outbound_ports, (std::vector<std::uint16_t>{9000, 65535}));
     EXPECT_EQ(s.limits.body_bytes_max, 1U << 20);
     EXPECT_EQ(s.limits.idle_timeout_ms, 5'000U);
     EXPECT_EQ(s.limits.connections_max, 10U);
     EXPECT_EQ(s.segment_events_max, 1'000U);
+}
+
+TEST_F(NodeSettingsTest, OutboundPortsAreNumbers) {
+    variables["ANNAL_OUTBOUND_PORTS"] = "9000,9443";
+    auto settings = read("outbound_ports: 25\n");
+    ASSERT_TRUE(settings.has_value()) << settings.error().detail;
+    EXPECT_EQ(settings.value().outbound_ports, (std::vector<std::uint16_t>{9000, 9443}));
+    for (const char* bad : {"0", "65536", "http", "80,x", "80:443", "-1", "80, 443"}) {
+        variables["ANNAL_OUTBOUND_PORTS"] = bad;
+        const std::string text = errors("");
+        EXPECT_NE(text.find("ANNAL_OUTBOUND_PORTS: `"), std::string::npos) << bad << ": " << text;
+    }
 }
 
 TEST_F(NodeSettingsTest, ReportsEveryErrorAtOnceWithItsLine) {

@@ -12,6 +12,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <charconv>
 #include <csignal>
 #include <future>
 #include <mutex>
@@ -66,6 +67,14 @@ Result<KeyRing> open_common_ring(const std::filesystem::path& file) {
         ring.error().detail + ", which all nodes of a database share: copy it from another node, " +
             "or make it for the first one with (umask 077; annal secrets new-key > " +
             file.string() + ")"};
+}
+
+/// Of "ADDRESS:PORT"; 0 where the node does not listen.
+std::uint16_t port_of(const std::string& address) {
+    std::uint16_t port = 0;
+    const char* const end = address.data() + address.size();
+    std::from_chars(address.data() + address.rfind(':') + 1, end, port);
+    return port;
 }
 
 /// What the next try may not meet any more.
@@ -193,8 +202,10 @@ Result<void> Runtime::State::make_room() {
     if (!role.listen) return ok();
     Limits& limits = settings.limits;
     const std::uint64_t descriptors = raise_descriptor_limit();
-    const auto [carried, files] = share_descriptors(descriptors);
-    store_files = files;
+    const DescriptorShares shares = share_descriptors(descriptors);
+    const std::uint32_t carried = shares.connections;
+    store_files = shares.store_files;
+    environment.outbound_connections = shares.outbound;
     if (carried >= limits.connections_max) return ok();
     log::warn(
         "runtime.few_descriptors",
@@ -403,6 +414,8 @@ void Runtime::State::fill_environment() {
     environment.executor = &executor;
     environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
     environment.allow_cidrs = settings.allow_cidrs;
+    environment.outbound_ports = settings.outbound_ports;
+    environment.own_port = port_of(address);
 }
 
 Result<void> Runtime::State::load_control() {

@@ -78,6 +78,20 @@ std::optional<Address> embedded(
 constexpr std::array<std::uint8_t, 12> kNat64 = {0x00, 0x64, 0xff, 0x9b};
 constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+/// An IPv4 address in the interface part behind any prefix: ISATAP.
+bool is_isatap(const Address& address) {
+    return address.v6 && (address.bytes[8] & 0xFDU) == 0 && address.bytes[9] == 0 &&
+           address.bytes[10] == 0x5e && address.bytes[11] == 0xfe;
+}
+
+/// Whether the address is this machine whatever its interfaces are: loopback and unspecified.
+bool leads_here(const Address& address) {
+    static const Address kUnspecified{true, {}};
+    static const Address kLoopback{true, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+    if (address.v6) return address == kUnspecified || address == kLoopback;
+    return address.bytes[0] == 127 || address.bytes[0] == 0;
+}
+
 }  // namespace
 
 std::optional<Address> Address::parse(std::string_view text) {
@@ -143,8 +157,15 @@ bool AddressRange::contains(const Address& address) const {
     return ((base.bytes[whole] ^ address.bytes[whole]) & mask) == 0;
 }
 
-Result<AddressPolicy> AddressPolicy::create(const std::vector<std::string>& allow_cidrs) {
+Result<AddressPolicy> AddressPolicy::create(
+    const std::vector<std::string>& allow_cidrs,
+    const std::vector<std::uint16_t>& ports,
+    std::uint16_t own_port
+) {
     AddressPolicy policy;
+    policy.ports_ = {80, 443, 8080, 8088, 8443};
+    policy.ports_.insert(policy.ports_.end(), ports.begin(), ports.end());
+    policy.own_port_ = own_port;
     for (const std::string& text : allow_cidrs) {
         const auto range = AddressRange::parse(text);
         if (!range) {
@@ -176,6 +197,7 @@ std::optional<std::string> AddressPolicy::deny(const Address& address) const {
                    ")";
         }
     }
+    if (is_isatap(address)) return address.text() + " carries an IPv4 address (ISATAP)";
     return std::nullopt;
 }
 
@@ -190,6 +212,26 @@ std::optional<std::string> AddressPolicy::deny(
         return meant.text() + " is an address of this node itself";
     }
     return std::nullopt;
+}
+
+std::optional<std::string> AddressPolicy::deny(
+    const Address& address, std::uint16_t port, Port permission, const std::vector<Address>& own
+) const {
+    if (auto why = deny(address, own)) return why;
+    const auto nat64 = embedded(address, kNat64);
+    const auto mapped = embedded(address, kMapped);
+    const Address& meant = nat64 ? *nat64 : mapped ? *mapped : address;
+    const bool here = leads_here(meant) || std::find(own.begin(), own.end(), meant) != own.end();
+    if (own_port_ != 0 && port == own_port_ && here) {
+        return meant.text() + " port " + std::to_string(port) + " is this node itself";
+    }
+    if (permission == Port::named || allows(address) || allows(meant) ||
+        std::find(ports_.begin(), ports_.end(), port) != ports_.end()) {
+        return std::nullopt;
+    }
+    return "port " + std::to_string(port) + " of " + address.text() +
+           " is not one that any host may be reached at (80, 443, 8080, 8088, 8443 and "
+           "outbound_ports); the operator can add it, or name host and port in the permission";
 }
 
 std::vector<Address> own_addresses() {

@@ -40,10 +40,22 @@ struct AddressRange {
 /// An IPv4 address inside an IPv6 one (mapped, compatible, 6to4, …) does not get around it: all of
 /// those forms are denied, but for 64:ff9b::/96, which is judged by the IPv4 address within. The
 /// operator's IPv4 ranges hold for mapped addresses too. Thread-safe: never changes.
+///
+/// Ports: who may call any host at any port ("*:*") reaches public addresses at 80, 443, 8080,
+/// 8088, 8443 and the operator's `ports` only, so that no mail server or database is spoken to by
+/// mistake or design; addresses of the operator's ranges are reached at any port. The node's own
+/// listener is reached by nobody, not even where the operator allows its address: a delivery to
+/// oneself is a loop.
 class AddressPolicy {
 public:
+    /// @param ports     beyond the five that are always there
+    /// @param own_port  where this node listens; 0: nowhere
     /// @error Errc::invalid  One of the ranges is none; the detail names it.
-    [[nodiscard]] static Result<AddressPolicy> create(const std::vector<std::string>& allow_cidrs);
+    [[nodiscard]] static Result<AddressPolicy> create(
+        const std::vector<std::string>& allow_cidrs,
+        const std::vector<std::uint16_t>& ports = {},
+        std::uint16_t own_port = 0
+    );
 
     /// Why `address` is denied ("127.0.0.1 is in 127.0.0.0/8"); nothing when it may be reached.
     [[nodiscard]] std::optional<std::string> deny(const Address& address) const;
@@ -52,9 +64,18 @@ public:
         const Address& address, const std::vector<Address>& own
     ) const;
 
+    /// Whether the port was named by whoever gave the permission, or any would do.
+    enum class Port { named, any };
+    /// The whole judgement of a socket about to be connected: address, node itself, port.
+    [[nodiscard]] std::optional<std::string> deny(
+        const Address& address, std::uint16_t port, Port permission, const std::vector<Address>& own
+    ) const;
+
 private:
     [[nodiscard]] bool allows(const Address& address) const;
     std::vector<AddressRange> allowed_;
+    std::vector<std::uint16_t> ports_;
+    std::uint16_t own_port_ = 0;
 };
 
 /// The addresses of this node's interfaces, as of now.

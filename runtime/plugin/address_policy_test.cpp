@@ -118,6 +118,9 @@ TEST(AddressPolicy, SeesThroughEveryFormThatCarriesIpv4) {
          }) {
         EXPECT_TRUE(denied(p, text)) << text;
     }
+    EXPECT_TRUE(denied(p, "2600::5efe:7f00:1")) << "ISATAP behind a public prefix";
+    EXPECT_TRUE(denied(p, "2600::200:5efe:808:808")) << "the same for a public IPv4 address";
+    EXPECT_FALSE(denied(p, "2600::100:5efe:808:808")) << "only looks like it";
     EXPECT_TRUE(denied(p, "64:ff9b::7f00:1")) << "NAT64 of loopback";
     EXPECT_TRUE(denied(p, "64:ff9b::a00:1")) << "NAT64 of 10.0.0.1";
     EXPECT_FALSE(denied(p, "64:ff9b::808:808")) << "NAT64 of 8.8.8.8";
@@ -166,6 +169,42 @@ TEST(AddressPolicy, DeniesTheNodeItself) {
     EXPECT_TRUE(p.deny(own, {own}));
     EXPECT_TRUE(p.deny(*Address::parse("64:ff9b::5db8:d822"), {own})) << "through NAT64";
     EXPECT_FALSE(policy({"93.184.216.0/24"}).deny(own, {own}));
+}
+
+bool denied_at(const AddressPolicy& policy, const char* text, std::uint16_t port) {
+    return policy.deny(*Address::parse(text), port, AddressPolicy::Port::any, {}).has_value();
+}
+
+TEST(AddressPolicy, AnyPortMeansThoseOfTheWebAtPublicAddresses) {
+    const AddressPolicy p = AddressPolicy::create({"10.1.0.0/16", "fd00:1::/32"}, {9000}).value();
+    for (const char* host : {"8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"}) {
+        for (const std::uint16_t port : {80, 443, 8080, 8088, 8443, 9000})
+            EXPECT_FALSE(denied_at(p, host, port)) << host << " " << port;
+        for (const std::uint16_t port : {1, 22, 25, 79, 81, 444, 5432, 6379, 8081, 9001, 65535})
+            EXPECT_TRUE(denied_at(p, host, port)) << host << " " << port;
+        EXPECT_FALSE(p.deny(*Address::parse(host), 25, AddressPolicy::Port::named, {})) << host;
+    }
+    for (const char* host : {"10.1.2.3", "fd00:1::1", "::ffff:10.1.2.3", "64:ff9b::a01:203"})
+        EXPECT_FALSE(denied_at(p, host, 25)) << host << " lies in the operator's ranges";
+    EXPECT_TRUE(denied_at(p, "10.2.0.1", 443)) << "a port opens no address";
+}
+
+TEST(AddressPolicy, NobodyReachesTheNodesOwnListener) {
+    const Address own = *Address::parse("10.1.2.3");
+    const AddressPolicy p =
+        AddressPolicy::create({"10.0.0.0/8", "127.0.0.0/8", "::1"}, {}, 8'080).value();
+    for (const auto permission : {AddressPolicy::Port::any, AddressPolicy::Port::named}) {
+        for (const char* host :
+             {"10.1.2.3", "127.0.0.1", "127.9.9.9", "::1", "::ffff:10.1.2.3", "64:ff9b::7f00:1"}) {
+            const Address address = *Address::parse(host);
+            EXPECT_TRUE(p.deny(address, 8'080, permission, {own})) << host;
+            EXPECT_FALSE(p.deny(address, 8'081, permission, {own})) << host;
+        }
+        EXPECT_FALSE(p.deny(*Address::parse("10.1.2.4"), 8'080, permission, {own}))
+            << "another machine's";
+    }
+    const AddressPolicy nowhere = AddressPolicy::create({"127.0.0.0/8"}, {}, 0).value();
+    EXPECT_FALSE(nowhere.deny(*Address::parse("127.0.0.1"), 0, AddressPolicy::Port::named, {}));
 }
 
 TEST(Address, IsReadFromTextStrictly) {

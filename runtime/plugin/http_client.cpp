@@ -1,17 +1,20 @@
 #include "runtime/plugin/http_client.h"
 
 #include <curl/curl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <deque>
+#include <map>
 #include <mutex>
-#include <optional>
 #include <thread>
+#include <unordered_set>
+
+#include "runtime/core/metrics.h"
+#include "runtime/plugin/destination.h"
+#include "runtime/plugin/outbound_queue.h"
+#include "runtime/plugin/transfer.h"
+#include "runtime/plugin/transfer_loop.h"
 
 namespace annal {
 namespace {
@@ -19,37 +22,17 @@ namespace {
 using Steady = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
-constexpr std::size_t kHeaderBytesMax = 64U << 10;
-constexpr std::size_t kResponseBytesMax = 64U << 10;
-constexpr std::size_t kUrlBytesMax = 8U << 10;
 constexpr std::size_t kRequestHeadersMax = 64;
+constexpr std::size_t kRequestBytesMax = 64U << 20;
 constexpr std::uint32_t kTimeoutMsMax = 60'000;
-constexpr std::int64_t kConnectTimeoutMs = 5'000;
+constexpr auto kNameTimeout = Milliseconds(2'000);
 constexpr std::uint32_t kRetryAfterMs = 1'000;
 constexpr auto kOwnAddressesAge = std::chrono::seconds(30);
-
-struct UrlDeleter {
-    void operator()(CURLU* url) const { curl_url_cleanup(url); }
-};
-using Url = std::unique_ptr<CURLU, UrlDeleter>;
-struct ListDeleter {
-    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-using List = std::unique_ptr<curl_slist, ListDeleter>;
-struct EasyDeleter {
-    void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-using Easy = std::unique_ptr<CURL, EasyDeleter>;
-
-char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return lower(c); });
-    return out;
-}
+constexpr auto kTick = Milliseconds(100);
+/// libcurl has its own clock for a transfer; one that it overlooks ends all the same.
+constexpr auto kOverdue = Milliseconds(500);
+constexpr std::size_t kUnusedTransfersMax = 256;
+constexpr std::size_t kKnownHostsMax = 8'192;
 
 bool is_token(std::string_view text) {
     constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
@@ -67,37 +50,14 @@ bool is_header_value(std::string_view text) {
            });
 }
 
-std::string part(CURLU* url, CURLUPart which, unsigned flags = 0) {
-    char* text = nullptr;
-    if (curl_url_get(url, which, &text, flags) != CURLUE_OK) return {};
-    std::string out(text);
-    curl_free(text);
-    return out;
-}
-
-/// Read by the same parser that connects, so that what is checked is what is used.
-Result<Url> parse_url(const std::string& text) {
-    const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
-        return static_cast<unsigned char>(c) > 0x20 && c != 0x7f;
-    });
-    Url url(curl_url());
-    const bool parsed =
-        plain && !text.empty() && text.size() <= kUrlBytesMax && url &&
-        curl_url_set(url.get(), CURLUPART_URL, text.c_str(), CURLU_DISALLOW_USER) == CURLUE_OK;
-    if (!parsed)
-        return Error{Errc::invalid, "not an absolute URL without user and password", "url", 0};
-    const std::string scheme = part(url.get(), CURLUPART_SCHEME);
-    if (scheme != "http" && scheme != "https") {
-        return Error{Errc::invalid, "the URL's scheme must be http or https", "url", 0};
-    }
-    if (!part(url.get(), CURLUPART_ZONEID).empty()) {
-        return Error{Errc::invalid, "an address with a zone can't be reached", "url", 0};
-    }
-    return url;
-}
-
-std::string host_and_port(CURLU* url) {
-    return lower(part(url, CURLUPART_HOST)) + ":" + part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+bool same_word(std::string_view text, std::string_view lower_case) {
+    return std::equal(
+        text.begin(),
+        text.end(),
+        lower_case.begin(),
+        lower_case.end(),
+        [](char a, char b) { return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b; }
+    );
 }
 
 Result<void> check_headers(const OutboundRequest& request) {
@@ -119,15 +79,17 @@ Result<void> check_headers(const OutboundRequest& request) {
     if (request.headers.size() > kRequestHeadersMax) {
         return Error{Errc::invalid, "more than 64 request headers", "headers", 0};
     }
-    for (const auto& [name, value] : request.headers) {
-        if (!is_token(name) || !is_header_value(value)) {
+    for (const auto& header : request.headers) {
+        const std::string& name = header.first;
+        if (!is_token(name) || !is_header_value(header.second)) {
             return Error{
                 Errc::invalid,
                 "a header name or value has characters that can't be sent",
                 "headers",
                 0};
         }
-        if (std::find(std::begin(kOwn), std::end(kOwn), lower(name)) != std::end(kOwn)) {
+        const auto is_name = [&](std::string_view own) { return same_word(name, own); };
+        if (std::any_of(std::begin(kOwn), std::end(kOwn), is_name)) {
             return Error{
                 Errc::invalid, "the header " + name + " is set by the host itself", "headers", 0};
         }
@@ -135,291 +97,412 @@ Result<void> check_headers(const OutboundRequest& request) {
     return ok();
 }
 
-/// @param entry  "host:port", "*:port" for any host, or "*:*"
-bool permits(const std::string& entry, const std::string& place) {
-    if (!entry.starts_with("*:")) return lower(entry) == place;
-    return entry == "*:*" || place.ends_with(entry.substr(1));
-}
-
-/// What can be known without a connection. Returns the parsed URL.
-Result<Url> check_request(const OutboundRequest& request, const AddressPolicy& policy) {
-    const std::string method = lower(request.method);
-    if (!is_token(request.method) || method == "connect" || method == "trace") {
+/// What can be known without a connection.
+Result<std::unique_ptr<OutboundJob>> check_request(
+    OutboundRequest& request, const AddressPolicy& policy
+) {
+    const bool tunnels = same_word(request.method, "connect") || same_word(request.method, "trace");
+    if (!is_token(request.method) || tunnels) {
         return Error{Errc::invalid, "not a request method that can be sent", "method", 0};
     }
     if (request.timeout_ms < 1 || request.timeout_ms > kTimeoutMsMax) {
         return Error{Errc::invalid, "timeout_ms must be 1 to 60000", "timeout_ms", 0};
     }
+    if (request.body.size() > kRequestBytesMax) {
+        return Error{Errc::invalid, "a request body has at most 64 MiB", "body", 0};
+    }
     BOOST_OUTCOME_TRY(check_headers(request));
-    BOOST_OUTCOME_TRY(Url url, parse_url(request.url));
-    const std::string place = host_and_port(url.get());
-    const bool allowed =
-        std::any_of(request.allowed.begin(), request.allowed.end(), [&](const std::string& entry) {
-            return permits(entry, place);
-        });
-    if (!allowed) {
-        return Error{Errc::denied, "the manifest's permissions.http does not list " + place, {}, 0};
+    auto job = std::make_unique<OutboundJob>();
+    BOOST_OUTCOME_TRY(job->destination, Destination::read(request.url));
+    const Destination& to = job->destination;
+    const auto permission = permission_for(to.place, request.allowed);
+    if (!permission) {
+        return Error{
+            Errc::denied, "the manifest's permissions.http does not list " + to.place, {}, 0};
     }
-    if (const auto address = Address::parse(part(url.get(), CURLUPART_HOST))) {
-        if (auto why = policy.deny(*address)) return Error{Errc::denied, *why, {}, 0};
+    if (to.literal) {
+        if (auto why = policy.deny(*to.literal, to.port, *permission, {}))
+            return Error{Errc::denied, to.place + ": " + *why, {}, 0};
     }
-    return url;
+    job->permission = *permission;
+    job->accepted = Steady::now();
+    job->deadline = job->accepted + Milliseconds(request.timeout_ms);
+    job->request = std::move(request);
+    return job;
 }
 
-/// One request under way: what libcurl's callbacks see.
-struct Transfer {
-    const AddressPolicy& policy;
-    const std::vector<Address>& own;
-    const std::atomic<bool>& stopping;
-    const OutboundRequest& request;
-    OutboundResponse response;
-    std::size_t header_bytes = 0;
-    std::string denied;  ///< why; empty: not denied
-    bool headers_too_large = false;
-    bool cancelled = false;
-
-    bool permits(const std::optional<Address>& address) {
-        // One forbidden answer of the resolver condemns the host: trying the next would let it
-        // pick.
-        if (!denied.empty()) return false;
-        if (!address) {
-            denied = "not an internet address";
-        } else if (auto why = policy.deny(*address, own)) {
-            denied = std::move(*why);
-        }
-        return denied.empty();
-    }
-};
-
-curl_socket_t on_open_socket(void* data, curlsocktype, curl_sockaddr* address) noexcept {
-    auto& transfer = *static_cast<Transfer*>(data);
-    if (!transfer.permits(Address::of(address->addr))) return CURL_SOCKET_BAD;
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+Error overfull(const char* what) {
+    return {Errc::unavailable, std::string(what) + "; nothing was sent", {}, kRetryAfterMs};
 }
 
-/// Also called for connections that were kept from an earlier request.
-int on_ready(void* data, char* primary_ip, char*, int, int) noexcept {
-    auto& transfer = *static_cast<Transfer*>(data);
-    return transfer.permits(Address::parse(primary_ip)) ? CURL_PREREQFUNC_OK
-                                                        : CURL_PREREQFUNC_ABORT;
+Error expired() {
+    return overfull("waited for other requests until the deadline");
 }
 
-void take_header(Transfer& transfer, std::string_view line) {
-    while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) line.remove_suffix(1);
-    if (line.starts_with("HTTP/")) return transfer.response.headers.clear();  // behind a 1xx
-    const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return;
-    std::string_view value = line.substr(colon + 1);
-    while (!value.empty() && (value.front() == ' ' || value.front() == '\t'))
-        value.remove_prefix(1);
-    while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
-    transfer.response.headers.emplace_back(lower(line.substr(0, colon)), std::string(value));
+Error stopped() {
+    return {Errc::unavailable, "the node is stopping", {}, kRetryAfterMs};
 }
 
-std::size_t on_header(char* data, std::size_t size, std::size_t count, void* user) noexcept {
-    auto& transfer = *static_cast<Transfer*>(user);
-    transfer.header_bytes += size * count;
-    if (transfer.header_bytes > kHeaderBytesMax) {
-        transfer.headers_too_large = true;
-        return 0;
-    }
-    take_header(transfer, {data, size * count});
-    return size * count;
+bool is_cancelled(const OutboundJob& job) {
+    return job.request.cancelled && job.request.cancelled();
 }
 
-std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) noexcept {
-    auto& transfer = *static_cast<Transfer*>(user);
-    const std::size_t bytes = size * count;
-    const std::size_t size_max = std::min(transfer.request.response_bytes_max, kResponseBytesMax);
-    const std::size_t kept = std::min(bytes, size_max - transfer.response.body.size());
-    transfer.response.body.append(data, kept);
-    transfer.response.truncated = kept < bytes;
-    return kept < bytes ? 0 : bytes;
-}
-
-int on_progress(void* data, curl_off_t, curl_off_t, curl_off_t, curl_off_t) noexcept {
-    auto& transfer = *static_cast<Transfer*>(data);
-    transfer.cancelled = transfer.request.cancelled && transfer.request.cancelled();
-    return transfer.cancelled || transfer.stopping ? 1 : 0;
-}
-
-Error to_error(
-    CURLcode code, const Transfer& transfer, const std::string& place, const char* detail
-) {
-    if (!transfer.denied.empty()) return {Errc::denied, place + ": " + transfer.denied, {}, 0};
-    if (transfer.cancelled) return {Errc::cancelled, "the call was given up", {}, 0};
-    if (transfer.stopping) return {Errc::unavailable, "the node is stopping", {}, kRetryAfterMs};
-    if (transfer.headers_too_large) {
-        return {
-            Errc::unavailable, place + ": the answer's header block is longer than 64 KiB", {}, 0};
-    }
-    if (code == CURLE_URL_MALFORMAT)
-        return {Errc::invalid, "not a URL that can be reached", "url", 0};
-    const std::string what = *detail != '\0' ? detail : curl_easy_strerror(code);
-    if (code == CURLE_OPERATION_TIMEDOUT) return {Errc::timeout, place + ": " + what, {}, 0};
-    return {Errc::unavailable, place + ": " + what, {}, 0};
-}
-
-List header_list(const OutboundRequest& request) {
-    List list;
-    const auto add = [&](const std::string& line) {
-        list.reset(curl_slist_append(list.release(), line.c_str()));
-    };
-    for (const auto& [name, value] : request.headers)
-        add(value.empty() ? name + ";" : name + ": " + value);
-    add("Accept-Encoding: identity");
-    add("Expect:");
-    return list;
-}
-
-void set_method(CURL* easy, const OutboundRequest& request) {
-    const bool carries_body =
-        request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
-    if (request.method == "HEAD") {
-        curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-    } else if (carries_body || !request.body.empty()) {
-        curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.empty() ? "" : request.body.data());
-        curl_easy_setopt(
-            easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size())
+/// The client's own series; nothing without metrics.
+class Counters {
+public:
+    explicit Counters(Metrics* metrics) {
+        if (metrics == nullptr) return;
+        const auto count = [&](const std::string& outcome) {
+            return &metrics->define(
+                MetricKind::counter,
+                "annal_outbound_requests_total",
+                "Outbound HTTP requests by how they ended.",
+                {{"outcome", outcome}}
+            );
+        };
+        answered_ = count("answered");
+        for (const Errc code : kErrors) errors_[code] = count(name(code));
+        in_flight_ = &metrics->define(
+            MetricKind::gauge, "annal_outbound_in_flight", "Outbound HTTP requests under way."
         );
-        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
-    } else {
-        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+        waiting_ = &metrics->define(
+            MetricKind::gauge, "annal_outbound_waiting", "Outbound HTTP requests that wait."
+        );
     }
-}
+    void count(const Result<OutboundResponse>& outcome) {
+        if (answered_ == nullptr) return;
+        if (outcome) return answered_->record(1);
+        const auto found = errors_.find(outcome.error().code);
+        if (found != errors_.end()) found->second->record(1);
+    }
+    /// From the worker.
+    void show(std::size_t in_flight, std::size_t waiting) {
+        if (answered_ == nullptr || (in_flight == shown_[0] && waiting == shown_[1])) return;
+        shown_ = {in_flight, waiting};
+        in_flight_->record(static_cast<double>(in_flight));
+        waiting_->record(static_cast<double>(waiting));
+    }
 
-void set_safety(CURL* easy, Transfer& transfer, const std::string& ca_file) {
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");  // also against http_proxy in the environment
-    curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-    if (!ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file.c_str());
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &on_open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &transfer);
-    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &on_ready);
-    curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
-}
-
-void set_callbacks(CURL* easy, Transfer& transfer) {
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &on_header);
-    curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &on_body);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
-    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, &on_progress);
-    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, &transfer);
-}
-
-Result<OutboundResponse> perform(
-    CURL* easy, CURLU* url, Transfer& transfer, const std::string& ca_file, std::int64_t timeout_ms
-) {
-    char detail[CURL_ERROR_SIZE] = {};
-    curl_easy_reset(easy);  // keeps the connections
-    const List headers = header_list(transfer.request);
-    curl_easy_setopt(easy, CURLOPT_CURLU, url);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "annal");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(timeout_ms));
-    curl_easy_setopt(
-        easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(timeout_ms, kConnectTimeoutMs))
-    );
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, detail);
-    set_method(easy, transfer.request);
-    set_safety(easy, transfer, ca_file);
-    set_callbacks(easy, transfer);
-    const CURLcode code = curl_easy_perform(easy);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, nullptr);
-
-    const bool cut = code == CURLE_WRITE_ERROR && transfer.response.truncated;
-    if (code != CURLE_OK && !cut) return to_error(code, transfer, host_and_port(url), detail);
-    long status = 0;
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-    transfer.response.status = static_cast<int>(status);
-    return std::move(transfer.response);
-}
+private:
+    static constexpr Errc kErrors[] = {
+        Errc::invalid, Errc::denied, Errc::unavailable, Errc::timeout, Errc::cancelled};
+    Metric *answered_ = nullptr, *in_flight_ = nullptr, *waiting_ = nullptr;
+    std::map<Errc, Metric*> errors_;
+    std::array<std::size_t, 2> shown_{0, 0};
+};
 
 }  // namespace
 
 struct HttpClient::State {
-    struct Job {
-        OutboundRequest request;
-        Done done;
-        Url url;
-        Steady::time_point deadline;
+    using Job = std::unique_ptr<OutboundJob>;
+    using Host = OutboundQueue::Host;
+    struct Answer {
+        std::string key;
+        Result<std::vector<Address>> addresses;
     };
 
-    State(AddressPolicy p, Options o) : policy(std::move(p)), options(std::move(o)) {}
+    State(AddressPolicy p, Options o)
+        : options(std::move(o)),
+          counters(options.metrics),
+          loop(options.connections_max),
+          queue(
+              {options.transfers_max,
+               options.host_max,
+               std::max<std::size_t>(options.queue_max / 2, 1)}
+          ),
+          policy(std::make_shared<const AddressPolicy>(std::move(p))),
+          resolver(options.resolvers_max, options.lookup) {}
 
+    // From any thread.
+    [[nodiscard]] std::shared_ptr<const AddressPolicy> policy_now() {
+        const std::lock_guard lock(mutex);
+        return policy;
+    }
+    void finish(Job job, Result<OutboundResponse> outcome);
+    void refuse(const Done& done, Error error);
+
+    // From the worker.
     void work();
-    Result<OutboundResponse> run(CURL* easy, Job& job);
-    std::vector<Address> addresses();
+    [[nodiscard]] bool take_in();
+    void take_in(Job job);
+    void take_in(Answer answer);
+    void begin_all();
+    void begin(Host& host, Job job);
+    void resolve(Host& host);
+    [[nodiscard]] bool is_resolved(const Host& host, const OutboundJob& job) const;
+    [[nodiscard]] std::vector<std::string> lookup_lines(Host& host);
+    [[nodiscard]] std::unique_ptr<Transfer> unused_transfer();
+    void end(Transfer& transfer, Result<OutboundResponse> outcome);
+    void tick();
+    void give_up_waiting();
+    void give_up_transfers();
+    void forget_hosts();
+    void refresh_own();
+    void stop();
 
-    const AddressPolicy policy;
     const Options options;
-    std::atomic<bool> stopping{false};
+    Counters counters;
+    TransferLoop loop;
+    OutboundQueue queue;
+    std::unordered_map<void*, std::unique_ptr<Transfer>> active;
+    std::vector<std::unique_ptr<Transfer>> unused;
+    std::vector<std::string> forgotten;  ///< lines that make libcurl forget hosts
+    std::shared_ptr<const std::vector<Address>> own;
+    Steady::time_point own_read_at, tick_at;
+
+    std::atomic<std::size_t> outstanding{0};
     std::mutex mutex;
-    std::condition_variable ready;
-    std::deque<Job> queue;
-    std::mutex own_mutex;
-    std::vector<Address> own;
-    std::optional<Steady::time_point> own_read_at;
-    std::vector<std::thread> threads;
+    bool stopping = false;
+    std::shared_ptr<const AddressPolicy> policy;
+    std::vector<Job> arrived;
+    std::vector<Answer> answers;
+
+    Resolver resolver;  // ends before what its answers go to
+    std::thread thread;
 };
 
-std::vector<Address> HttpClient::State::addresses() {
-    const std::lock_guard lock(own_mutex);
-    if (!own_read_at || Steady::now() - *own_read_at > kOwnAddressesAge) {
-        own = own_addresses();
-        own_read_at = Steady::now();
-    }
-    return own;
+void HttpClient::State::refuse(const Done& done, Error error) {
+    const Result<OutboundResponse> outcome(std::move(error));
+    counters.count(outcome);
+    done(outcome);
 }
 
-Result<OutboundResponse> HttpClient::State::run(CURL* easy, Job& job) {
-    if (stopping) return Error{Errc::unavailable, "the node is stopping", {}, kRetryAfterMs};
-    const auto left =
-        std::chrono::duration_cast<Milliseconds>(job.deadline - Steady::now()).count();
-    if (left <= 0) {
-        return Error{
-            Errc::unavailable,
-            "waited for a worker until the deadline; nothing was sent",
-            {},
-            kRetryAfterMs};
+void HttpClient::State::finish(Job job, Result<OutboundResponse> outcome) {
+    --outstanding;  // first: `done` may send the next
+    counters.count(outcome);
+    job->done(std::move(outcome));
+}
+
+/// What others have brought; false: it is time to stop.
+bool HttpClient::State::take_in() {
+    std::vector<Job> jobs;
+    std::vector<Answer> found;
+    {
+        const std::lock_guard lock(mutex);
+        if (stopping) return false;
+        jobs.swap(arrived);
+        found.swap(answers);
     }
-    const std::vector<Address> own_now = addresses();
-    Transfer transfer{policy, own_now, stopping, job.request, {}, 0, {}, false, false};
-    return perform(easy, job.url.get(), transfer, options.ca_file, left);
+    for (Answer& answer : found) take_in(std::move(answer));
+    for (Job& job : jobs) take_in(std::move(job));
+    return true;
+}
+
+void HttpClient::State::take_in(Job job) {
+    if (!queue.push(job))
+        finish(std::move(job), overfull("too many requests wait for this host and port"));
+}
+
+void HttpClient::State::take_in(Answer answer) {
+    Host* host = queue.find(answer.key);
+    if (host == nullptr) return;
+    host->looked_up = false;
+    if (answer.addresses) {
+        host->addresses = std::move(answer.addresses).value();
+        host->resolved_at = Steady::now();
+        return queue.resume(*host);
+    }
+    for (Job& job : queue.take_all(*host)) {
+        Error error = answer.addresses.error();
+        error.detail = job->destination.place + ": " + error.detail;
+        finish(std::move(job), std::move(error));
+    }
+}
+
+bool HttpClient::State::is_resolved(const Host& host, const OutboundJob& job) const {
+    if (!host.resolved_at || host.looked_up) return false;
+    return *host.resolved_at >= job.accepted ||
+           Steady::now() < *host.resolved_at + options.name_cache;
+}
+
+void HttpClient::State::resolve(Host& host) {
+    if (host.looked_up) return;
+    host.looked_up = true;
+    host.lookup_began = Steady::now();
+    resolver.resolve(
+        host.name,
+        host.lookup_began + kNameTimeout,
+        [this, key = host.key](Result<std::vector<Address>> found) {
+            {
+                const std::lock_guard lock(mutex);
+                answers.push_back({key, std::move(found)});
+            }
+            loop.wake();
+        }
+    );
+}
+
+/// Given again with each request, which costs less than to know whether libcurl has seen it yet.
+std::vector<std::string> HttpClient::State::lookup_lines(Host& host) {
+    std::vector<std::string> lines = std::exchange(forgotten, {});
+    if (host.name.empty()) return lines;
+    std::string line = host.key + ":";
+    for (const Address& address : host.addresses) {
+        if (line.back() != ':') line += ',';
+        line += address.v6 ? "[" + address.text() + "]" : address.text();
+    }
+    lines.push_back(std::move(line));
+    host.told_to_curl = true;
+    return lines;
+}
+
+std::unique_ptr<Transfer> HttpClient::State::unused_transfer() {
+    if (unused.empty()) return std::make_unique<Transfer>(loop, options.ca_file);
+    auto transfer = std::move(unused.back());
+    unused.pop_back();
+    return transfer;
+}
+
+void HttpClient::State::begin(Host& host, Job job) {
+    if (Steady::now() >= job->deadline) {
+        queue.ended(host.key);
+        return finish(std::move(job), expired());
+    }
+    const auto now = policy_now();
+    const Destination& to = job->destination;
+    const std::vector<Address> literal =
+        to.literal ? std::vector{*to.literal} : std::vector<Address>{};
+    for (const Address& address : to.literal ? literal : host.addresses) {
+        auto why = now->deny(address, to.port, job->permission, *own);
+        if (!why) continue;
+        queue.ended(host.key);
+        Error error{Errc::denied, to.place + ": " + *why, {}, 0};
+        return finish(std::move(job), std::move(error));
+    }
+    auto transfer = unused_transfer();
+    if (!transfer->works()) {
+        queue.ended(host.key);
+        return finish(std::move(job), overfull("libcurl has no memory"));
+    }
+    transfer->begin(std::move(job), now, own, lookup_lines(host));
+    Transfer& begun = *active.emplace(transfer->easy(), std::move(transfer)).first->second;
+    if (!loop.add(begun.easy())) end(begun, overfull("libcurl has no memory"));
+}
+
+void HttpClient::State::begin_all() {
+    while (auto next = queue.next(
+               [this](const Host& host, const OutboundJob& job) { return is_resolved(host, job); },
+               [this](Host& host) { resolve(host); }
+           )) {
+        begin(*next->host, std::move(next->job));
+    }
+}
+
+void HttpClient::State::end(Transfer& transfer, Result<OutboundResponse> outcome) {
+    loop.remove(transfer.easy());
+    auto node = active.extract(transfer.easy());
+    Job job = transfer.release();
+    queue.ended(job->destination.key);
+    if (unused.size() < kUnusedTransfersMax) unused.push_back(std::move(node.mapped()));
+    finish(std::move(job), std::move(outcome));
+}
+
+void HttpClient::State::give_up_waiting() {
+    const auto now = Steady::now();
+    const auto name_over = [&](const Host& host, const OutboundJob& job) {
+        return host.looked_up && now >= std::max(host.lookup_began, job.accepted) + kNameTimeout;
+    };
+    auto over = queue.remove_if([&](const Host& host, const OutboundJob& job) {
+        return now >= job.deadline || is_cancelled(job) || name_over(host, job);
+    });
+    for (Job& job : over) {
+        const std::string& place = job->destination.place;
+        Error error{
+            Errc::timeout, place + ": the name was not resolved in time", {}, kRetryAfterMs};
+        if (is_cancelled(*job)) {
+            error = {Errc::cancelled, "the call was given up", {}, 0};
+        } else if (now >= job->deadline) {
+            error = expired();
+        }
+        finish(std::move(job), std::move(error));
+    }
+}
+
+void HttpClient::State::give_up_transfers() {
+    const auto now = Steady::now();
+    std::vector<std::pair<Transfer*, Error>> over;
+    for (auto& [easy, transfer] : active) {
+        const OutboundJob& job = transfer->job();
+        if (is_cancelled(job)) {
+            over.emplace_back(
+                transfer.get(), Error{Errc::cancelled, "the call was given up", {}, 0}
+            );
+        } else if (now >= job.deadline + kOverdue) {
+            over.emplace_back(
+                transfer.get(),
+                Error{Errc::timeout, job.destination.place + ": the deadline has passed", {}, 0}
+            );
+        }
+    }
+    for (auto& [transfer, error] : over) end(*transfer, std::move(error));
+}
+
+void HttpClient::State::forget_hosts() {
+    const auto now = Steady::now();
+    const bool many = queue.hosts() > kKnownHostsMax;
+    queue.forget_if([&](const Host& host) {
+        const bool stale =
+            many || !host.resolved_at || now >= *host.resolved_at + options.name_cache;
+        if (stale && host.told_to_curl) forgotten.push_back("-" + host.key);
+        return stale;
+    });
+}
+
+void HttpClient::State::refresh_own() {
+    const auto now = Steady::now();
+    if (own && now - own_read_at < kOwnAddressesAge) return;
+    own = std::make_shared<const std::vector<Address>>(own_addresses());
+    own_read_at = now;
+}
+
+void HttpClient::State::tick() {
+    const auto now = Steady::now();
+    if (now < tick_at) return;
+    tick_at = now + kTick;
+    give_up_waiting();
+    give_up_transfers();
+    forget_hosts();
+    refresh_own();
 }
 
 void HttpClient::State::work() {
-    const Easy easy(curl_easy_init());
+    refresh_own();
     while (true) {
-        std::unique_lock lock(mutex);
-        ready.wait(lock, [this] { return stopping || !queue.empty(); });
-        if (queue.empty()) return;
-        Job job = std::move(queue.front());
-        queue.pop_front();
-        lock.unlock();
-        auto outcome = easy ? run(easy.get(), job)
-                            : Error{Errc::unavailable, "libcurl has no memory", {}, kRetryAfterMs};
-        job.done(std::move(outcome));
+        loop.look();
+        if (!take_in()) return stop();
+        begin_all();
+        counters.show(queue.active(), queue.waiting());
+        const bool idle = queue.active() == 0 && queue.hosts() == 0;
+        const auto& ended = loop.turn(idle ? Milliseconds(3'600'000) : kTick);
+        for (const auto& [easy, code] : ended) {
+            Transfer& transfer = Transfer::of(easy);
+            end(transfer, transfer.outcome(code));
+        }
+        tick();
     }
 }
 
-HttpClient::HttpClient(AddressPolicy policy, Options options)
-    : state_(std::make_unique<State>(std::move(policy), std::move(options))) {
-    static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
-    (void)initialized;  // a failure shows as an easy handle that can't be made
-    for (unsigned i = 0; i < state_->options.threads; ++i) {
-        state_->threads.emplace_back([state = state_.get()] { state->work(); });
+void HttpClient::State::stop() {
+    while (!active.empty()) end(*active.begin()->second, stopped());
+    std::vector<Job> left;
+    {
+        const std::lock_guard lock(mutex);
+        left.swap(arrived);
     }
+    auto waiting = queue.remove_if([](const Host&, const OutboundJob&) { return true; });
+    std::move(waiting.begin(), waiting.end(), std::back_inserter(left));
+    for (Job& job : left) finish(std::move(job), stopped());
+    counters.show(0, 0);
+    unused.clear();
+}
+
+HttpClient::HttpClient(AddressPolicy policy, Options options) {
+    static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
+    (void)initialized;  // a failure shows as a loop that does not work
+    options.transfers_max = std::max<std::size_t>(options.transfers_max, 1);
+    options.host_max = std::clamp<std::size_t>(options.host_max, 1, options.transfers_max);
+    state_ = std::make_unique<State>(std::move(policy), std::move(options));
+    state_->thread = std::thread([state = state_.get()] { state->work(); });
 }
 
 HttpClient::~HttpClient() {
@@ -427,30 +510,36 @@ HttpClient::~HttpClient() {
         const std::lock_guard lock(state_->mutex);
         state_->stopping = true;
     }
-    state_->ready.notify_all();
-    for (std::thread& thread : state_->threads) thread.join();
+    state_->loop.wake();
+    state_->thread.join();
+}
+
+void HttpClient::set_policy(AddressPolicy policy) {
+    auto made = std::make_shared<const AddressPolicy>(std::move(policy));
+    const std::lock_guard lock(state_->mutex);
+    state_->policy = std::move(made);
 }
 
 void HttpClient::send(OutboundRequest request, Done done) {
-    auto url = check_request(request, state_->policy);
-    if (!url) return done(std::move(url).error());
-    const auto deadline = Steady::now() + Milliseconds(request.timeout_ms);
-    bool queued = false;
-    {
-        const std::lock_guard lock(state_->mutex);
-        queued = !state_->stopping && state_->queue.size() < state_->options.queue_max;
-        if (queued) {
-            state_->queue.push_back(
-                {std::move(request), std::move(done), std::move(url).value(), deadline}
-            );
-        }
+    State& state = *state_;
+    auto checked = check_request(request, *state.policy_now());
+    if (!checked) return state.refuse(done, std::move(checked).error());
+    auto job = std::move(checked).value();
+    // One count for what waits and what is under way: how soon the worker looks does not matter.
+    const std::size_t outstanding_max = state.options.transfers_max + state.options.queue_max;
+    if (!state.loop.works() || ++state.outstanding > outstanding_max) {
+        if (state.loop.works()) --state.outstanding;
+        return state.refuse(done, overfull("too many outbound requests are waiting"));
     }
-    if (queued) return state_->ready.notify_one();
-    done(Error{
-        Errc::unavailable,
-        "too many outbound requests are waiting; nothing was sent",
-        {},
-        kRetryAfterMs});
+    job->done = std::move(done);
+    std::unique_lock lock(state.mutex);
+    if (state.stopping) {
+        lock.unlock();
+        return state.finish(std::move(job), stopped());
+    }
+    state.arrived.push_back(std::move(job));
+    lock.unlock();
+    state.loop.wake();
 }
 
 }  // namespace annal

@@ -334,7 +334,7 @@ TEST(HttpClient, ReachesOnlyTheListedHostsAndPorts) {
 
 TEST(HttpClient, UsesAKeptConnectionAgain) {
     Scripted scripted(kOk, true);
-    HttpClient client(policy(), {1, 256, {}});
+    HttpClient client(policy(), {});
     EXPECT_TRUE(send(client, get(scripted.server)));
     EXPECT_TRUE(send(client, get(scripted.server)));
     EXPECT_EQ(scripted.server.connections, 1);
@@ -394,7 +394,7 @@ TEST(HttpClient, IsBoundedAndGivesUpWhenItEnds) {
     });
     std::atomic<int> unavailable{0}, others{0};
     {
-        HttpClient client(policy(), {2, 3, {}});
+        HttpClient client(policy(), {.transfers_max = 2, .queue_max = 3});
         const auto count = [&](Result<OutboundResponse> outcome) {
             ++(!outcome && outcome.error().code == Errc::unavailable ? unavailable : others);
         };
@@ -502,20 +502,31 @@ TEST(HttpClient, VerifiesThePeerAndItsName) {
     HttpClient unknown_ca(policy(), {});
     const auto untrusted = send(unknown_ca, good.request());
     ASSERT_FALSE(untrusted);
-    EXPECT_EQ(untrusted.error().code, Errc::unavailable);
+    EXPECT_EQ(untrusted.error().code, Errc::denied) << "only a person can mend it";
+    EXPECT_NE(untrusted.error().detail.find(": TLS: "), std::string::npos)
+        << untrusted.error().detail;
     EXPECT_NE(untrusted.error().detail.find("certificate"), std::string::npos)
         << untrusted.error().detail;
+    HttpClient no_file(policy(), {.ca_file = "/nowhere/ca.pem"});
+    EXPECT_EQ(send(no_file, good.request()).error().code, Errc::denied);
 
-    HttpClient known_ca(policy(), {4, 256, good.ca_file});
+    HttpClient known_ca(policy(), {.ca_file = good.ca_file});
     const auto trusted = send(known_ca, good.request());
     ASSERT_TRUE(trusted) << trusted.error().detail;
     EXPECT_EQ(trusted.value().body, "hello");
 
     const TlsServer other_name("DNS:example.com");
-    HttpClient knows_other(policy(), {4, 256, other_name.ca_file});
+    HttpClient knows_other(policy(), {.ca_file = other_name.ca_file});
     const auto wrong_name = send(knows_other, other_name.request());
     ASSERT_FALSE(wrong_name);
-    EXPECT_EQ(wrong_name.error().code, Errc::unavailable);
+    EXPECT_EQ(wrong_name.error().code, Errc::denied);
+    EXPECT_NE(wrong_name.error().detail.find(": TLS: "), std::string::npos)
+        << wrong_name.error().detail;
+    // No certificate at all is a connection that failed, which may be better the next time.
+    RawServer plain([&](int fd) { plain.wait_readable(fd), RawServer::send_text(fd, kOk); });
+    OutboundRequest request = get(plain);
+    request.url = "https://" + plain.place() + "/";
+    EXPECT_EQ(send(knows_other, request).error().code, Errc::unavailable);
 }
 
 // --- The service

@@ -87,9 +87,17 @@ Result<std::string> complete_configuration(
 /// threads for it.
 Result<void> provide_http_client(const Manifest& manifest, HostEnvironment& environment) {
     if (manifest.permissions.http.empty() || environment.http_client) return ok();
-    BOOST_OUTCOME_TRY(AddressPolicy policy, AddressPolicy::create(environment.allow_cidrs));
-    environment.http_client =
-        std::make_shared<HttpClient>(std::move(policy), HttpClient::Options{});
+    BOOST_OUTCOME_TRY(
+        AddressPolicy policy,
+        AddressPolicy::create(
+            environment.allow_cidrs, environment.outbound_ports, environment.own_port
+        )
+    );
+    HttpClient::Options options;
+    options.connections_max = environment.outbound_connections;
+    options.transfers_max = std::min(options.transfers_max, options.connections_max / 2);
+    options.metrics = environment.metrics;
+    environment.http_client = std::make_shared<HttpClient>(std::move(policy), std::move(options));
     return ok();
 }
 

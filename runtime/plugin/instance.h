@@ -38,6 +38,10 @@ struct HostEnvironment {
     const boost::asio::any_io_executor* executor = nullptr;
     SecretLookup secrets;
     std::vector<std::string> allow_cidrs;  ///< outbound addresses allowed beyond the public ones
+    /// Of public addresses, for those who may call any host at any port; beyond the usual ones.
+    std::vector<std::uint16_t> outbound_ports;
+    std::size_t outbound_connections = 2'048;  ///< that the node has descriptors for
+    std::uint16_t own_port = 0;                ///< where this node listens; 0: nowhere
     /// Made with the first instance that may use it; ends with the environment.
     std::shared_ptr<HttpClient> http_client;
     /// annal.export/1, whose other end is in runtime/http; NULL until it is set.

@@ -50,7 +50,8 @@ TEST(ManifestWords, QuotingIsSafeToPrint) {
 }
 
 TEST(ManifestWords, HostsAndSecrets) {
-    for (const char* good : {"a:1", "in.acme.example:443", "10.0.0.1:9000", "[::1]:65535"})
+    for (const char* good :
+         {"a:1", "in.acme.example:443", "10.0.0.1:9000", "[::1]:65535", "*:443", "*:*"})
         EXPECT_TRUE(is_host_port(good)) << good;
     for (const char* bad :
          {"",
@@ -66,7 +67,9 @@ TEST(ManifestWords, HostsAndSecrets) {
           "[]:1",
           "-a:1",
           "a..b:1",
-          "*:1"}) {
+          "*",
+          "*:0",
+          "a*:1"}) {
         EXPECT_FALSE(is_host_port(bad)) << bad;
     }
     for (const char* good : {"token", "acme/token", "acme/*", "a/b/*"})

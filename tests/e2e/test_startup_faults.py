@@ -167,7 +167,8 @@ def test_a_settings_file_that_is_none(make_server, settings, line):
 
 @pytest.mark.parametrize("variable,value", [
     ("ANNAL_STORE", "oracle"), ("ANNAL_LOG_LEVEL", "loud"), ("ANNAL_STORE", ""), ("ANNAL_BOOTSTRAP_KEY", "short"),
-    ("ANNAL_ALLOW_CIDRS", "everywhere"), ("ANNAL_ALLOW_CIDRS", "127.0.0.1/33"), ("ANNAL_BOOTSTRAP_PROJECT", "not a project")])
+    ("ANNAL_ALLOW_CIDRS", "everywhere"), ("ANNAL_ALLOW_CIDRS", "127.0.0.1/33"), ("ANNAL_OUTBOUND_PORTS", "80,http"),
+    ("ANNAL_BOOTSTRAP_PROJECT", "not a project")])
 def test_a_bad_environment_variable_is_named(make_server, variable, value):
     fails(make_server(env={variable: value}), variable)
 
