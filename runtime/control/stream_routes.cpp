@@ -451,7 +451,7 @@ private:
     [[nodiscard]] Result<void> may_use(
         const http::Exchange& exchange, const std::string& name
     ) const {
-        const Destination* destination = destinations_.find(name);
+        const SinkOffer* destination = destinations_.find(name);
         if (destination == nullptr) {
             std::string list;
             for (const std::string& each : destinations_.names())
@@ -473,7 +473,7 @@ private:
 
     /// With where it stands, which the store knows on every node.
     Task<Result<json::object>> shown(AuditStream stream) {
-        const Destination* destination = destinations_.find(stream.destination);
+        const SinkOffer* destination = destinations_.find(stream.destination);
         json::object object = to_json(
             stream,
             destination != nullptr ? Destinations::secret_keys(*destination)

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "runtime/plugin/destination.h"
+
 namespace annal {
 namespace json = boost::json;
 namespace {
 
-const char* schema_of(const Destination& destination) {
+const char* schema_of(const SinkOffer& destination) {
     const char* schema = destination.component->config_schema;
     return schema != nullptr ? schema : "{}";
 }
@@ -30,6 +32,12 @@ Error unprocessable(std::string detail, std::string_view key = {}) {
     return {Errc::unprocessable, std::move(detail), std::move(pointer)};
 }
 
+bool is_url(const json::value& value) {
+    if (!value.is_string()) return false;
+    const json::string& text = value.get_string();
+    return text.starts_with("http://") || text.starts_with("https://");
+}
+
 /// An error of `complete_config` speaks of the manifest; the caller of a route never saw one.
 std::string shown(const std::pair<std::string, std::string>& error) {
     constexpr std::string_view kManifest = "/spec";
@@ -41,7 +49,7 @@ std::string shown(const std::pair<std::string, std::string>& error) {
 }  // namespace
 
 Result<void> Destinations::add(const Manifest& manifest, const Module& module) {
-    Destination destination;
+    SinkOffer destination;
     BOOST_OUTCOME_TRY(destination.component, find_component(manifest, module));
     destination.manifest = manifest;
     destination.module = &module;
@@ -60,6 +68,7 @@ Result<void> Destinations::add(const Manifest& manifest, const Module& module) {
             Errc::invalid,
             manifest.instance + ": " + config.errors.front().first + ": " +
                 config.errors.front().second};
+    BOOST_OUTCOME_TRYV(provide_http_client(manifest, environment_));
     std::string name = destination.name;
     const auto added = all_.emplace(name, std::move(destination));
     if (!added.second)
@@ -70,7 +79,7 @@ Result<void> Destinations::add(const Manifest& manifest, const Module& module) {
     return ok();
 }
 
-const Destination* Destinations::find(const std::string& name) const {
+const SinkOffer* Destinations::find(const std::string& name) const {
     const auto found = all_.find(name);
     return found == all_.end() ? nullptr : &found->second;
 }
@@ -82,7 +91,7 @@ std::vector<std::string> Destinations::names() const {
 }
 
 Result<std::string> Destinations::merged(
-    const Destination& destination, const json::object& config
+    const SinkOffer& destination, const json::object& config
 ) const {
     json::value whole = json::parse(destination.manifest.config_json);
     json::object& operators = whole.as_object();
@@ -98,19 +107,34 @@ Result<std::string> Destinations::merged(
 }
 
 Result<void> Destinations::check(
-    const Destination& destination, const json::object& config
+    const SinkOffer& destination, const json::object& config
 ) const {
     BOOST_OUTCOME_TRY(const std::string whole, merged(destination, config));
     const ConfigResult completed =
         complete_config(whole, schema_of(destination), environment_.secrets);
-    if (completed.errors.empty()) return ok();
+    if (completed.errors.empty()) return check_urls(destination, config);
     std::string detail;
     for (const auto& error : completed.errors) detail += (detail.empty() ? "" : "; ") + shown(error);
     return unprocessable(detail);
 }
 
+/// What can never be reached is refused now, not with the first delivery.
+Result<void> Destinations::check_urls(
+    const SinkOffer& destination, const json::object& config
+) const {
+    const std::vector<std::string>& allowed = destination.manifest.permissions.http;
+    if (allowed.empty()) return ok();
+    BOOST_OUTCOME_TRY(const AddressPolicy policy, outbound_policy(environment_));
+    for (const auto& member : config) {
+        if (!is_url(member.value())) continue;
+        const auto checked = check_destination(member.value().get_string().c_str(), policy, allowed);
+        if (!checked) return unprocessable(checked.error().detail, std::string(member.key()));
+    }
+    return ok();
+}
+
 Result<std::shared_ptr<Instance>> Destinations::create(
-    const Destination& destination, const std::string& id, const json::object& config
+    const SinkOffer& destination, const std::string& id, const json::object& config
 ) const {
     BOOST_OUTCOME_TRYV(check(destination, config));
     Manifest manifest = destination.manifest;
@@ -134,7 +158,7 @@ ConfigResult Destinations::check_operators_part(
     return complete_config(manifest.config_json, json::serialize(schema), secrets);
 }
 
-std::vector<std::string> Destinations::secret_keys(const Destination& destination) {
+std::vector<std::string> Destinations::secret_keys(const SinkOffer& destination) {
     boost::system::error_code error;
     const json::value schema = json::parse(schema_of(destination), error);
     std::vector<std::string> keys;

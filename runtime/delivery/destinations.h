@@ -11,9 +11,9 @@
 
 namespace annal {
 
-/// One kind of destination that streams may name: a manifest with a `destination` trigger, and the
+/// What streams may name as a destination: a manifest with a `destination` trigger, and the
 /// sink behind it.
-struct Destination {
+struct SinkOffer {
     std::string name;
     std::string scope;  ///< that a key needs beside streams:write; empty: none
     Manifest manifest;  ///< the pattern; its config is what the operator has decided
@@ -36,33 +36,37 @@ public:
     /// @error Errc::conflict  The name is taken.
     [[nodiscard]] Result<void> add(const Manifest& manifest, const Module& module);
     void clear() { all_.clear(); }
-    [[nodiscard]] const Destination* find(const std::string& name) const;
+    [[nodiscard]] const SinkOffer* find(const std::string& name) const;
     [[nodiscard]] std::vector<std::string> names() const;
 
     /// Whether `config`, the owner's part, gives a whole configuration.
     /// @error Errc::unprocessable  It does not; every error is in the detail.
     [[nodiscard]] Result<void> check(
-        const Destination& destination, const boost::json::object& config
+        const SinkOffer& destination, const boost::json::object& config
     ) const;
     /// A sink at work for one stream, called `id` in logs and metrics. May block.
     /// @error  As `check`, and whatever the component says.
     [[nodiscard]] Result<std::shared_ptr<Instance>> create(
-        const Destination& destination, const std::string& id, const boost::json::object& config
+        const SinkOffer& destination, const std::string& id, const boost::json::object& config
     ) const;
     /// What is wrong with the operator's part of a configuration, as far as it goes.
     [[nodiscard]] static ConfigResult check_operators_part(
         const Manifest& manifest, const annal_component& component, const SecretLookup& secrets
     );
     /// Keys of a configuration that hold secrets, as the component's schema marks them.
-    [[nodiscard]] static std::vector<std::string> secret_keys(const Destination& destination);
+    [[nodiscard]] static std::vector<std::string> secret_keys(const SinkOffer& destination);
 
 private:
     [[nodiscard]] Result<std::string> merged(
-        const Destination& destination, const boost::json::object& config
+        const SinkOffer& destination, const boost::json::object& config
+    ) const;
+
+    [[nodiscard]] Result<void> check_urls(
+        const SinkOffer& destination, const boost::json::object& config
     ) const;
 
     HostEnvironment& environment_;
-    std::map<std::string, Destination> all_;
+    std::map<std::string, SinkOffer> all_;
 };
 
 }  // namespace annal

@@ -72,7 +72,7 @@ Error unknown_stream(const std::string& id) {
 void keep_config(
     AuditStream& stream,
     const json::object& whole,
-    const Destination& destination,
+    const SinkOffer& destination,
     const SecretBox& box
 ) {
     const std::vector<std::string> keys = Destinations::secret_keys(destination);
@@ -86,7 +86,7 @@ void keep_config(
         secrets.empty() ? "" : box.seal(stream.project, stream.id, json::serialize(secrets));
 }
 
-bool keeps_position(const Destination& destination) {
+bool keeps_position(const SinkOffer& destination) {
     const auto& table = *static_cast<const annal_sink_v1*>(destination.component->vtable);
     return ANNAL_HAS(&table, annal_sink_v1, position) ||
            ANNAL_HAS(&table, annal_sink_v1, find_position);
@@ -354,7 +354,7 @@ Task<void> Streams::begin_running(std::shared_ptr<Slot> slot, AuditStream wanted
 }
 
 Result<std::shared_ptr<Instance>> Streams::make_sink(const AuditStream& stream) const {
-    const Destination* destination = environment_.destinations.find(stream.destination);
+    const SinkOffer* destination = environment_.destinations.find(stream.destination);
     if (destination == nullptr)
         return Error{
             Errc::unprocessable,
@@ -475,7 +475,7 @@ Task<Result<AuditStream>> Streams::create(std::string project, Request request, 
     stream.batch_bytes_max = request.batch_bytes_max;
     stream.requests_per_second = request.requests_per_second;
     stream.on_poison = request.on_poison;
-    const Destination* destination = environment_.destinations.find(request.destination);
+    const SinkOffer* destination = environment_.destinations.find(request.destination);
     if (destination != nullptr)
         keep_config(stream, request.config, *destination, environment_.secrets);
     BOOST_OUTCOME_CO_TRYV(co_await check_sink(stream, request.probe));
@@ -525,7 +525,7 @@ Task<Result<AuditStream>> Streams::change(
         fields.emplace_back("rate_limit");
     }
     if (change.config) {
-        const Destination* destination = environment_.destinations.find(stream.destination);
+        const SinkOffer* destination = environment_.destinations.find(stream.destination);
         BOOST_OUTCOME_CO_TRY(json::object whole, stream.whole_config(environment_.secrets));
         for (const auto& member : *change.config) {
             if (member.value().is_null()) {
@@ -638,7 +638,7 @@ Task<Result<std::string>> Streams::replay(
     BOOST_OUTCOME_CO_TRY(Known known, co_await find(project, id));
     if (known.stream.status == Status::revoked)
         co_return Error{Errc::conflict, "stream " + id + " is revoked"};
-    const Destination* destination = environment_.destinations.find(known.stream.destination);
+    const SinkOffer* destination = environment_.destinations.find(known.stream.destination);
     if (destination != nullptr && keeps_position(*destination))
         co_return Error{
             Errc::conflict,

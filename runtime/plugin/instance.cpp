@@ -83,24 +83,6 @@ Result<std::string> complete_configuration(
     return error;
 }
 
-/// The client is made with the first instance that may call out, so that a node without one has no
-/// threads for it.
-Result<void> provide_http_client(const Manifest& manifest, HostEnvironment& environment) {
-    if (manifest.permissions.http.empty() || environment.http_client) return ok();
-    BOOST_OUTCOME_TRY(
-        AddressPolicy policy,
-        AddressPolicy::create(
-            environment.allow_cidrs, environment.outbound_ports, environment.own_port
-        )
-    );
-    HttpClient::Options options;
-    options.connections_max = environment.outbound_connections;
-    options.transfers_max = std::min(options.transfers_max, options.connections_max / 2);
-    options.metrics = environment.metrics;
-    environment.http_client = std::make_shared<HttpClient>(std::move(policy), std::move(options));
-    return ok();
-}
-
 /// The plugin's code; nothing that it throws can be let through a C function.
 annal_status run_create(
     Create create, const annal_init& init, void*& self, annal_error& error
@@ -121,6 +103,24 @@ Error create_error(const Manifest& manifest, annal_status status, annal_error er
 }
 
 }  // namespace
+
+Result<AddressPolicy> outbound_policy(const HostEnvironment& environment) {
+    return AddressPolicy::create(
+        environment.allow_cidrs, environment.outbound_ports, environment.own_port
+    );
+}
+
+// With the first instance that may call out, so that a node without one has no threads for it.
+Result<void> provide_http_client(const Manifest& manifest, HostEnvironment& environment) {
+    if (manifest.permissions.http.empty() || environment.http_client) return ok();
+    BOOST_OUTCOME_TRY(AddressPolicy policy, outbound_policy(environment));
+    HttpClient::Options options;
+    options.connections_max = environment.outbound_connections;
+    options.transfers_max = std::min(options.transfers_max, options.connections_max / 2);
+    options.metrics = environment.metrics;
+    environment.http_client = std::make_shared<HttpClient>(std::move(policy), std::move(options));
+    return ok();
+}
 
 struct Instance::State {
     State(

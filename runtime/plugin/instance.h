@@ -9,6 +9,7 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/limits.h"
 #include "runtime/core/metrics.h"
+#include "runtime/plugin/address_policy.h"
 #include "runtime/plugin/loader.h"
 #include "runtime/plugin/manifest.h"
 #include "runtime/plugin/settings.h"
@@ -88,6 +89,15 @@ private:
     explicit Instance(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };
+
+/// Makes `environment.http_client` if `manifest` may call out and there is none yet. Not from two
+/// threads at once; `Instance::create` does it by itself where instances are made one by one.
+[[nodiscard]] Result<void> provide_http_client(
+    const Manifest& manifest, HostEnvironment& environment
+);
+
+/// What the node's settings say of outbound addresses. @error  As `AddressPolicy::create`.
+[[nodiscard]] Result<AddressPolicy> outbound_policy(const HostEnvironment& environment);
 
 /// The component that `manifest` names, or the module's only one. Without running any of its code.
 [[nodiscard]] Result<const annal_component*> find_component(
