@@ -934,6 +934,22 @@ TEST(OutboundSafety, AHostHasNoMoreConnectionsThanItsShare) {
     EXPECT_EQ(server.connections, 5) << "those that waited expired in the queue, unsent";
 }
 
+TEST(OutboundSafety, KeptConnectionsAreBounded) {
+    std::list<Server> servers;
+    for (int i = 0; i < 10; ++i) servers.emplace_back(answer_all);
+    HttpClient client(policy(), {.connections_max = 3});
+    for (int round = 0; round < 2; ++round)
+        for (Server& server : servers) ASSERT_TRUE(send(client, request_to(server.url())));
+    const auto open = [&] {
+        int sum = 0;
+        for (const Server& server : servers) sum += server.open;
+        return sum;
+    };
+    for (int i = 0; i < 500 && open() > 3; ++i) std::this_thread::sleep_for(milliseconds(10));
+    EXPECT_LE(open(), 3);
+    EXPECT_GE(open(), 1) << "but some are kept";
+}
+
 TEST(OutboundSafety, WhatWaitsExpiresAndIsCancelledInTheQueue) {
     Server server(hang);
     HttpClient client(policy(), {.transfers_max = 1});

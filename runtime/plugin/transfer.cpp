@@ -76,8 +76,14 @@ struct Transfer::Callbacks {
         const auto port = ntohs(reinterpret_cast<const sockaddr_in&>(address->addr).sin_port);
         if (!self.permits(Address::of(address->addr), port)) return CURL_SOCKET_BAD;
         const int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-        if (fd >= 0) self.loop_.opened(fd);
+        if (fd >= 0) self.loop_.forget(fd);
         return fd;
+    }
+
+    /// The connection may outlast the transfer, so this knows the loop only.
+    static int on_close_socket(void* user, curl_socket_t socket) noexcept {
+        static_cast<TransferLoop*>(user)->forget(socket);
+        return close(socket);
     }
 
     /// Also called for connections that were kept from an earlier request.
@@ -165,6 +171,8 @@ void Transfer::set_always(const std::string& ca_file) {
 
     set(easy_, CURLOPT_OPENSOCKETFUNCTION, &Callbacks::on_open_socket);
     set(easy_, CURLOPT_OPENSOCKETDATA, this);
+    set(easy_, CURLOPT_CLOSESOCKETFUNCTION, &Callbacks::on_close_socket);
+    set(easy_, CURLOPT_CLOSESOCKETDATA, &loop_);
     set(easy_, CURLOPT_PREREQFUNCTION, &Callbacks::on_ready);
     set(easy_, CURLOPT_PREREQDATA, this);
     set(easy_, CURLOPT_HEADERFUNCTION, &Callbacks::on_header);

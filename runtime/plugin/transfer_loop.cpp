@@ -12,6 +12,9 @@ namespace annal {
 using Steady = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
+/// What epoll says when the loop is woken; no descriptor has this number.
+constexpr std::uint64_t kWake = UINT64_MAX;
+
 struct TransferLoop::Callbacks {
     static int on_socket(CURL*, curl_socket_t socket, int what, void* user, void*) noexcept {
         std::uint32_t events = 0;
@@ -33,7 +36,7 @@ TransferLoop::TransferLoop(std::size_t connections_max) {
     wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.fd = wake_;
+    event.data.u64 = kWake;
     if (epoll_ < 0 || wake_ < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) != 0) return;
     multi_ = curl_multi_init();
     if (multi_ == nullptr) return;
@@ -67,8 +70,9 @@ TransferLoop::Watch& TransferLoop::watch(int socket) {
     return watches_[index];
 }
 
-void TransferLoop::opened(int socket) {
-    watch(socket) = {};
+void TransferLoop::forget(int socket) {
+    Watch& known = watch(socket);
+    known = {0, 0, known.life + 1};
 }
 
 /// A socket between two requests stays registered: on a kept connection that saves two system
@@ -79,7 +83,7 @@ void TransferLoop::want(int socket, std::uint32_t events) {
     if (events == 0 || events == known.registered) return;
     epoll_event event{};
     event.events = events;
-    event.data.fd = socket;
+    event.data.u64 = std::uint64_t{known.life} << 32 | static_cast<std::uint32_t>(socket);
     const int first = known.registered == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     int code = epoll_ctl(epoll_, first, socket, &event);
     if (code != 0 && errno == ENOENT) code = epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &event);
@@ -88,22 +92,24 @@ void TransferLoop::want(int socket, std::uint32_t events) {
 }
 
 void TransferLoop::act(const epoll_event& event) {
-    if (event.data.fd == wake_) {
+    if (event.data.u64 == kWake) {
         std::uint64_t count = 0;
         (void)!read(wake_, &count, sizeof(count));  // only that it was woken matters
         return;
     }
-    Watch& known = watch(event.data.fd);
+    const int socket = static_cast<int>(event.data.u64 & 0xffffffffU);
+    Watch& known = watch(socket);
+    if (known.life != event.data.u64 >> 32) return;  // closed since epoll said so
     if (known.wanted == 0) {
         known.registered = 0;
-        epoll_ctl(epoll_, EPOLL_CTL_DEL, event.data.fd, nullptr);
+        epoll_ctl(epoll_, EPOLL_CTL_DEL, socket, nullptr);
         return;
     }
     int mask = 0, running = 0;
     if ((event.events & EPOLLIN) != 0) mask |= CURL_CSELECT_IN;
     if ((event.events & EPOLLOUT) != 0) mask |= CURL_CSELECT_OUT;
     if ((event.events & (EPOLLERR | EPOLLHUP)) != 0) mask |= CURL_CSELECT_ERR;
-    curl_multi_socket_action(multi_, event.data.fd, mask, &running);
+    curl_multi_socket_action(multi_, socket, mask, &running);
 }
 
 void TransferLoop::act_on_time() {

@@ -34,8 +34,9 @@ public:
     [[nodiscard]] bool add(void* easy);
     /// Ends it at once when it is under way; the handle may be used again.
     void remove(void* easy);
-    /// The socket belongs to a new connection: what was known of its number is of another one.
-    void opened(int socket);
+    /// The number is a new connection's, or about to be anybody's: what was known of it, and what
+    /// epoll has already said, is of another one.
+    void forget(int socket);
 
     /// Whoever brings work from another thread makes it visible first and calls `wake` then; the
     /// loop says `look` before it looks for such work. So nothing is missed, and a loop that is
@@ -49,6 +50,7 @@ public:
 private:
     struct Watch {
         std::uint32_t wanted = 0, registered = 0;
+        std::uint32_t life = 0;  ///< of the number: told apart from those before
     };
     struct Callbacks;
 
