@@ -1,0 +1,34 @@
+#include <gtest/gtest.h>
+
+#include <annal/sdk/gzip.hpp>
+
+#include <random>
+
+#include "tests/support/gunzip.h"
+
+namespace {
+
+using annal::test::gunzip;
+
+TEST(Gzip, ReadsBackTheSame) {
+    std::mt19937 random(7);
+    for (const std::size_t size : {0U, 1U, 100U, 70'000U, 3'000'000U}) {
+        std::string text(size, '\0');
+        for (char& c : text) c = static_cast<char>(random());  // nothing in it can be saved
+        EXPECT_EQ(gunzip(annal::gzip(text)), text) << size;
+        EXPECT_EQ(gunzip(annal::gzip(text, 1)), text) << size;
+    }
+    const std::string lines(1'000'000, 'x');
+    EXPECT_LT(annal::gzip(lines).size(), 2'000U);
+    EXPECT_THROW(gunzip(annal::gzip(lines).substr(1)), std::runtime_error);
+    EXPECT_THROW(gunzip(annal::gzip(lines) + "x"), std::runtime_error);
+}
+
+// RFC 1952: ID1 ID2 CM FLG, four bytes of time, XFL, OS.
+TEST(Gzip, NamesNoTimeNoFileAndNoSystem) {
+    const std::string packed = annal::gzip("the same bytes");
+    EXPECT_EQ(packed.substr(0, 10), std::string("\x1f\x8b\x08\0\0\0\0\0\0\xff", 10));
+    EXPECT_EQ(packed, annal::gzip("the same bytes"));
+}
+
+}  // namespace
