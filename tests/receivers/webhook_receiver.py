@@ -11,33 +11,18 @@ the library lives with the other receivers, not with pytest.
 import base64
 import http.server
 import json
-import subprocess
 import sys
 import threading
 import urllib.request
-from pathlib import Path
 
-PYTHON = Path(__file__).resolve().parents[2] / "build" / "receivers" / "bin" / "python"
-START_DEADLINE_S = 30
+from program import PYTHON, START_DEADLINE_S, Program, serve_until_stopped
 
 
-class WebhookReceiver:
+class WebhookReceiver(Program):
     """The program and its client. Any thread may call."""
 
     def __init__(self, secret=None):
-        self.process = subprocess.Popen(
-            [str(PYTHON), __file__, *([secret] if secret else [])], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        assert line, "the receiver did not start"
-        self.port = int(line)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()  # what it lives as long as
-        self.process.wait(START_DEADLINE_S)
-        self.process.stdout.close()
+        super().__init__(PYTHON, __file__, *([secret] if secret else []))
 
     def requests(self):
         """All that came, in order: `path`, `headers` (lower case), `body`, `verified`."""
@@ -90,8 +75,7 @@ def serve(secret):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_address[1], flush=True)
-    sys.stdin.read()
+    serve_until_stopped(server.server_address[1])
 
 
 if __name__ == "__main__":
