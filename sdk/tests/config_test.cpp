@@ -93,4 +93,29 @@ TEST(Config, RefusesWhatIsNoObject) {
     );
 }
 
+struct Sited {
+    std::string site;
+    static auto config() {
+        return std::tuple{annal::optional("site", &Sited::site, "eu").one_of({"eu", "us"})};
+    }
+};
+
+TEST(Config, TakesOneOfSeveralWords) {
+    EXPECT_NE(
+        annal::config_schema<Sited>().find(
+            R"("site":{"type":"string","enum":["eu","us"],"default":"eu"})"
+        ),
+        std::string::npos
+    );
+    Sited sited;
+    EXPECT_TRUE(annal::read_config(sited, "{}").ok());
+    EXPECT_EQ(sited.site, "eu");
+    EXPECT_TRUE(annal::read_config(sited, R"({"site":"us"})").ok());
+    EXPECT_EQ(sited.site, "us");
+    EXPECT_EQ(
+        annal::read_config(sited, R"({"site":"mars"})").text(),
+        "configuration: /site: must be one of eu, us"
+    );
+}
+
 }  // namespace

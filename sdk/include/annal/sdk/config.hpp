@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
@@ -50,6 +51,13 @@ public:
         return std::move(*this);
     }
 
+    /// Text: one of these words, and nothing else.
+    [[nodiscard]] Field one_of(std::initializer_list<const char*> words) && {
+        static_assert(std::same_as<V, std::string>, "annal: one_of is for a std::string");
+        words_.assign(words.begin(), words.end());
+        return std::move(*this);
+    }
+
     [[nodiscard]] const char* name() const { return name_; }
     [[nodiscard]] bool is_required() const { return !fallback_.has_value(); }
 
@@ -60,6 +68,13 @@ public:
             constexpr bool kText = std::same_as<V, std::string>;
             json.member(kText ? "minLength" : "minimum", *least_);
             json.member(kText ? "maxLength" : "maximum", *most_);
+        }
+        if (!words_.empty()) {
+            json.key("enum").begin_array();
+            for (const char* word : words_) {
+                json.value(word);
+            }
+            json.end_array();
         }
         if (about_ != nullptr) {
             json.member("description", about_);
@@ -135,6 +150,9 @@ private:
                 return "must be a string";
             }
             out = value.string();
+            if (std::string wrong = check_word(out); !wrong.empty()) {
+                return wrong;
+            }
             return check_range(static_cast<std::int64_t>(out.size()), "length ");
         } else if constexpr (std::same_as<V, bool>) {
             if (!value.is(Json::Kind::boolean)) {
@@ -180,6 +198,16 @@ private:
             return {};
         }
     }
+    [[nodiscard]] std::string check_word(const std::string& text) const {
+        std::string list;
+        for (const char* word : words_) {
+            if (text == word) {
+                return {};
+            }
+            list += (list.empty() ? "" : ", ") + std::string(word);
+        }
+        return list.empty() ? list : "must be one of " + list;
+    }
     template <class N>
     [[nodiscard]] std::string check_range(N number, const char* what) const {
         if (!least_ || (number >= static_cast<N>(*least_) && number <= static_cast<N>(*most_))) {
@@ -195,6 +223,7 @@ private:
     bool secret_;
     const char* about_ = nullptr;
     std::optional<std::int64_t> least_, most_;
+    std::vector<const char*> words_;
 };
 
 /// A key that the manifest must give.
