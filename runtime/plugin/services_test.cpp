@@ -279,6 +279,59 @@ TEST_F(ServicesTest, ClockIsTheHosts) {
     EXPECT_EQ(table.monotonic_us(plugin.ctx()), 7);
 }
 
+/// How `after` ended; no error is success.
+struct Waking {
+    Promised<std::optional<Error>> woken;
+    std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
+
+    static void done(void* user, const annal_error* error) {
+        std::optional<Error> out;
+        if (error != nullptr) out = to_error(*error);
+        static_cast<Waking*>(user)->woken.set(std::move(out));
+    }
+    [[nodiscard]] std::chrono::milliseconds took() const {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(
+            std::chrono::steady_clock::now() - begin
+        );
+    }
+};
+
+TEST_F(ServicesTest, ClockWakesAfterTheDelay) {
+    const auto& table = service<annal_clock_v1>(ANNAL_SERVICE_CLOCK);
+    for (const std::uint32_t delay_ms : {0U, 30U, 120U}) {
+        Waking sleeper;
+        table.after(plugin.ctx(), call.handle, delay_ms, &sleeper, Waking::done);
+        EXPECT_FALSE(sleeper.woken.get());
+        EXPECT_GE(sleeper.took().count(), delay_ms);
+    }
+}
+
+TEST_F(ServicesTest, ClockWakesSoonAfterTheCallIsCancelled) {
+    std::atomic<bool> gone{false};
+    Call::Options options;
+    options.cancelled = [&] { return gone.load(); };
+    const auto own = std::make_shared<Call>(std::move(options));
+    annal_call* handle = own->open();
+    const auto& table = service<annal_clock_v1>(ANNAL_SERVICE_CLOCK);
+    Waking sleeper;
+    table.after(plugin.ctx(), handle, 3'600'000, &sleeper, Waking::done);
+    EXPECT_FALSE(sleeper.woken.ready_within(std::chrono::milliseconds(100)));
+    gone = true;
+    const auto error = sleeper.woken.get();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code, Errc::cancelled);
+    own->complete(nullptr);
+}
+
+TEST_F(ServicesTest, ClockRefusesWhatItCantWaitFor) {
+    const auto& table = service<annal_clock_v1>(ANNAL_SERVICE_CLOCK);
+    Waking too_long, dead;
+    table.after(plugin.ctx(), call.handle, 3'600'001, &too_long, Waking::done);
+    EXPECT_EQ(too_long.woken.get()->code, Errc::invalid);
+    table.after(plugin.ctx(), nullptr, 1, &dead, Waking::done);
+    EXPECT_EQ(dead.woken.get()->code, Errc::invalid);
+}
+
 // --- bus
 // --------------------------------------------------------------------------------------------------------------
 

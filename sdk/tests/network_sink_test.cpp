@@ -27,6 +27,13 @@ struct NetworkSink : annal::Sink {
         if (mode == "throw_late") throw std::runtime_error("too late");
         co_return annal::judge(answer, host().wall_us());
     }
+    annal::Task<annal::Status> pause(const annal::Call& call) {
+        for (int i = 0; i < 3; ++i) {
+            const annal::Status slept = co_await call.sleep_ms(1'000);
+            if (!slept.ok()) co_return slept;
+        }
+        co_return annal::Status();
+    }
     annal::Task<annal::Position> position(const annal::Call& call, std::string_view stream) {
         if (mode == "throw") throw std::runtime_error("no such luck");
         const std::string url = "https://in.example/" + std::string(stream);
@@ -41,6 +48,10 @@ struct NetworkSink : annal::Sink {
         const annal::ClientRequest request("GET", "https://in.example/health");
         const annal::ClientResponse answer = co_await call.fetch(request);
         if (mode == "throw_late") throw std::runtime_error("too late");
+        if (mode == "sleep") {
+            annal::Status slept = co_await pause(call);
+            co_return slept;
+        }
         co_return annal::judge_probe(answer);
     }
 };
@@ -120,6 +131,19 @@ TEST_P(NetworkSinkTest, Probes) {
     EXPECT_EQ(annal::test::probe(host, table, sink.self())->code, ANNAL_UNAVAILABLE);
     Instance broken(host, kNetwork, R"({"mode":"throw_late"})");
     EXPECT_EQ(annal::test::probe(host, table, broken.self())->code, ANNAL_INTERNAL);
+}
+
+TEST_P(NetworkSinkTest, SleepsWithoutAThread) {
+    Instance sink(host, kNetwork, R"({"mode":"sleep"})");
+    const auto& table = sink.table<annal_sink_v1>();
+    EXPECT_FALSE(annal::test::probe(host, table, sink.self()).has_value());
+    EXPECT_EQ(host.slept_ms, (std::vector<std::uint32_t>{1'000, 1'000, 1'000}));
+    host.withhold_after = true;
+    const auto error = annal::test::probe(host, table, sink.self());
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->code, ANNAL_UNAVAILABLE);
+    EXPECT_NE(std::string(error->text).find("annal.clock/1 of ABI 1.1"), std::string::npos);
+    EXPECT_EQ(host.slept_ms.size(), 3U);
 }
 
 INSTANTIATE_TEST_SUITE_P(AtOnceAndLater, NetworkSinkTest, testing::Bool());

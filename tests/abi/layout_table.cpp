@@ -96,7 +96,7 @@ void add_values(Layout& layout) {
 void add_services(Layout& layout) {
     STRUCT(annal_log_v1, sized, struct_size, reserved, write)
     STRUCT(annal_metrics_v1, sized, struct_size, reserved, define, record)
-    STRUCT(annal_clock_v1, sized, struct_size, reserved, wall_us, monotonic_us)
+    STRUCT(annal_clock_v1, sized, struct_size, reserved, wall_us, monotonic_us, after)
     STRUCT(annal_term, strided, field, op, text, time_us)
     STRUCT(annal_filter, sized, struct_size, count, stride, reserved, terms)
     STRUCT(annal_query, sized, struct_size, limit, filter, cursor, order, reserved)

@@ -210,9 +210,13 @@ struct MiniHost::Services {
         *reinterpret_cast<double*>(metric) += value;
     }
     static int64_t wall(annal_ctx* ctx) { return host_of(ctx).wall_us; }
-    static int64_t monotonic(annal_ctx*) {
-        const auto now = std::chrono::steady_clock::now().time_since_epoch();
-        return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+    static int64_t monotonic(annal_ctx* ctx) { return in_ms(0) + host_of(ctx).jumped_us_; }
+    static void after(annal_ctx* ctx, annal_call*, uint32_t delay_ms, void* user, annal_done done) {
+        MiniHost& host = host_of(ctx);
+        host.slept_ms.push_back(delay_ms);
+        host.jumped_us_ += std::int64_t{delay_ms} * 1000;
+        host.wall_us += std::int64_t{delay_ms} * 1000;
+        host.dispatch([=] { done(user, nullptr); });
     }
 
     static void* alloc(annal_call* handle, size_t size, size_t align) {
@@ -686,7 +690,9 @@ struct MiniHost::Services {
 const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
     static const annal_log_v1 kLog{sizeof(kLog), 0, log};
     static const annal_metrics_v1 kMetrics{sizeof(kMetrics), 0, define, record};
-    static const annal_clock_v1 kClock{sizeof(kClock), 0, wall, monotonic};
+    static const annal_clock_v1 kClock{sizeof(kClock), 0, wall, monotonic, after};
+    static const annal_clock_v1 kOldClock{
+        offsetof(annal_clock_v1, after), 0, wall, monotonic, after};
     static const annal_store_v1 kStore{sizeof(kStore), 0, scan, get, actions, log_state, erase};
     static const annal_store_v1 kReadOnly{
         sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr};
@@ -699,7 +705,7 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
     const std::map<std::string_view, const void*> tables{
         {ANNAL_SERVICE_LOG, &kLog},
         {ANNAL_SERVICE_METRICS, &kMetrics},
-        {ANNAL_SERVICE_CLOCK, &kClock},
+        {ANNAL_SERVICE_CLOCK, host.withhold_after ? &kOldClock : &kClock},
         {ANNAL_SERVICE_STORE, host.withhold_erase ? &kReadOnly : &kStore},
         {ANNAL_SERVICE_BUS, &kBus},
         {ANNAL_SERVICE_CODEC, &kCodec},

@@ -106,10 +106,11 @@ public:
         std::uint32_t status = 200;
         std::string body;
         std::vector<std::pair<std::string, std::string>> headers;  ///< names in lower case
-        annal_status error = ANNAL_OK;  ///< not OK: there was no answer
+        annal_status error = ANNAL_OK;                             ///< not OK: there was no answer
         std::string error_text;
     };
     std::function<Answer(const Fetched&)> answer;  ///< none: the client is NULL to the component
+    bool withhold_after = false;                   ///< a clock as before 1.1
 
     // What a test looks at.
     struct LogLine {
@@ -135,6 +136,7 @@ public:
     std::vector<ExportSeen> exports;
     std::vector<TailSeen> tails;
     std::vector<Fetched> fetched;
+    std::vector<std::uint32_t> slept_ms;  ///< what was waited for; both clocks have jumped instead
 
     [[nodiscard]] const annal_host* host() const { return &host_; }
     [[nodiscard]] const LogLine* logged(std::string_view event) const;
@@ -156,6 +158,7 @@ private:
 
     annal_host host_{};
     bool asynchronous_;
+    std::int64_t jumped_us_ = 0;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::deque<std::function<void()>> queue_;

@@ -166,6 +166,10 @@ typedef struct annal_clock_v1 {
     uint32_t struct_size, reserved;
     int64_t (*wall_us)(annal_ctx *ctx);
     int64_t (*monotonic_us)(annal_ctx *ctx);
+    /* Since 1.1. Calls `done`, never from within `after`, once `delay_ms` (at most an hour) have passed, or, with CANCELLED,
+     * soon after the call was cancelled or its deadline passed. INVALID: the delay, or a call that is not in flight. */
+    void (*after)(annal_ctx *ctx, annal_call *call, uint32_t delay_ms, void *user,
+                  void (*done)(void *user, const annal_error *error));
 } annal_clock_v1;
 
 /* Selection of events: every term must hold. The order of terms does not matter. */

@@ -231,6 +231,18 @@ public:
     /// The client is gone, the deadline has passed, or the host is stopping.
     [[nodiscard]] bool cancelled() const { return host_.raw()->cancelled(raw_) != 0; }
 
+    /// Lets `ms` pass without holding a thread; fails early when the call is cancelled or its
+    /// deadline has passed, and at once on a host before 1.1.
+    [[nodiscard]] auto sleep_ms(std::uint32_t ms) const {
+        return operation<Status>([this, ms](auto& op) {
+            const auto* clock = host_.find<annal_clock_v1>(ANNAL_SERVICE_CLOCK);
+            if (clock == nullptr || !ANNAL_HAS(clock, annal_clock_v1, after)) {
+                return op.settle([] { return Host::missing("annal.clock/1 of ABI 1.1"); });
+            }
+            clock->after(host_.context(), raw_, ms, &op, on_done(op));
+        });
+    }
+
     /// A page of events, copied.
     [[nodiscard]] auto scan(const Query& query) const {
         return detail::Operation<Page, Scan<Page>>(Scan<Page>{this, query, nullptr, copy_page});
