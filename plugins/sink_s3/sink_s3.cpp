@@ -86,6 +86,7 @@ public:
                 .range(0, 1024)
                 .about("of a store that is not AWS: https://host:port"),
             annal::optional("addressing", &S3Sink::addressing_, "auto")
+                .one_of({"auto", "path", "virtual"})
                 .about("path, virtual, or auto: path with an endpoint or a dotted bucket"),
             annal::required("access_key_id", &S3Sink::access_key_id_).range(1, 256),
             annal::secret("secret_access_key", &S3Sink::secret_access_key_).range(1, 1024),
@@ -104,8 +105,6 @@ public:
             addressing = sink_s3::Addressing::path;
         } else if (addressing_ == "virtual") {
             addressing = sink_s3::Addressing::virtual_host;
-        } else if (addressing_ != "auto") {
-            return misconfigured("/addressing: must be auto, path or virtual");
         }
         std::string problem;
         bucket_ = sink_s3::locate(bucket_name_, region_, endpoint_, addressing, problem);

@@ -90,6 +90,7 @@ public:
                 .range(1, 1024)
                 .about("keys the signatures; whsec_ and base64, or any text"),
             annal::optional("format", &WebhookSink::format_, "ndjson")
+                .one_of({"ndjson", "json"})
                 .about("ndjson: a line for each event; json: an array of them"),
             annal::optional("headers", &WebhookSink::headers_, {})
                 .about("sent with every request, by name"),
@@ -100,9 +101,6 @@ public:
         if (!is_url(url_)) {
             return {
                 ANNAL_UNPROCESSABLE, "configuration: /url: must begin with https:// or http://"};
-        }
-        if (format_ != "ndjson" && format_ != "json") {
-            return {ANNAL_UNPROCESSABLE, "configuration: /format: must be ndjson or json"};
         }
         for (const auto& [name, value] : headers_) {
             if (is_reserved(name)) {
