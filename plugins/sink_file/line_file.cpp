@@ -1,15 +1,19 @@
 #include "line_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <memory>
 
 namespace sink_file {
 namespace {
@@ -21,34 +25,6 @@ std::int64_t monotonic_us() {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<std::int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1'000;
 }
-
-/// The advisory lock that writers of one file hold while they append.
-class Lock {
-public:
-    Lock(int fd, std::int64_t deadline_us) : fd_(fd) {
-        for (;;) {
-            held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
-            const bool taken = !held_ && (errno == EWOULDBLOCK || errno == EINTR);
-            if (held_ || !taken || monotonic_us() >= deadline_us) {
-                return;
-            }
-            const timespec pause{0, 2'000'000};
-            ::nanosleep(&pause, nullptr);
-        }
-    }
-    Lock(const Lock&) = delete;
-    Lock& operator=(const Lock&) = delete;
-    ~Lock() {
-        if (held_) {
-            ::flock(fd_, LOCK_UN);
-        }
-    }
-    [[nodiscard]] bool held() const { return held_; }
-
-private:
-    int fd_;
-    bool held_ = false;
-};
 
 /// Enough for another writer's batch at start, where there is no delivery's deadline.
 std::int64_t start_deadline_us() {
@@ -135,18 +111,150 @@ private:
     bool failed_ = false;
 };
 
-/// Makes a new directory entry durable.
-void sync_folder_of(const std::string& path) {
+/// The folder of a file and the file's name in it.
+std::pair<std::string, std::string> split(const std::string& path) {
     const auto slash = path.rfind('/');
-    const std::string folder =
-        slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
-    const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (fd.is_open()) {
-        ::fsync(fd.get());
+    if (slash == std::string::npos) {
+        return {".", path};
     }
+    return {path.substr(0, std::max<std::size_t>(slash, 1)), path.substr(slash + 1)};
+}
+
+/// Makes the names in the folder of `path` durable.
+bool sync_folder_of(const std::string& path) {
+    const Descriptor fd(::open(split(path).first.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    return fd.is_open() && ::fsync(fd.get()) == 0;
+}
+
+/// Where the last whole line of a file ends. False on an I/O error.
+bool find_whole_size(int fd, off_t& keep) {
+    const off_t size = ::lseek(fd, 0, SEEK_END);
+    if (size < 0) {
+        return false;
+    }
+    keep = size;
+    std::string chunk;
+    for (off_t end = size; end > 0;) {
+        // The file ends well almost always: look at one byte first.
+        const off_t want = end == size ? 1 : static_cast<off_t>(kChunkBytes);
+        const auto length = static_cast<std::size_t>(std::min(end, want));
+        chunk.resize(length);
+        if (!read_at(fd, chunk.data(), length, end - static_cast<off_t>(length))) {
+            return false;
+        }
+        const auto newline = chunk.rfind('\n');
+        end -= static_cast<off_t>(length);
+        keep = newline == std::string::npos ? end : end + static_cast<off_t>(newline) + 1;
+        if (newline != std::string::npos) {
+            break;
+        }
+    }
+    return true;
+}
+
+/// The last line of one project, looked for backwards over the files that make up its stream.
+class LastLine {
+public:
+    explicit LastLine(std::string_view project) : project_(project) {}
+
+    /// True when it was found in the file, whose lines end at `end`.
+    bool look_through(int fd, off_t end) {
+        BackwardLines lines(fd, end);
+        std::string line;
+        bool too_long = false;
+        while (lines.next(line, too_long)) {
+            bool tombstone = false;
+            const std::int64_t found = too_long ? -1 : seq_of_line(line, project_, tombstone);
+            if (found >= 0 && !tombstone) {
+                // Tombstones behind it are this project's if nobody else has written since; if in
+                // doubt they come again.
+                seq_ = only_tombstones_since_ ? std::max(found, last_tombstone_) : found;
+                return true;
+            }
+            if (tombstone) {
+                last_tombstone_ = std::max(last_tombstone_, found);
+            } else {
+                only_tombstones_since_ = false;
+            }
+        }
+        failed_ = lines.failed();
+        return false;
+    }
+    [[nodiscard]] bool failed() const { return failed_; }
+    [[nodiscard]] std::int64_t seq() const { return seq_; }
+
+private:
+    std::string_view project_;
+    std::int64_t seq_ = -1, last_tombstone_ = -1;
+    bool only_tombstones_since_ = true, failed_ = false;
+};
+
+constexpr std::size_t kStampSize = std::char_traits<char>::length("20261122T035700.123456Z");
+
+/// "20261122T035700.123456Z"
+std::string stamp_of(std::int64_t time_us) {
+    const auto seconds = static_cast<std::time_t>(time_us / 1'000'000);
+    std::tm at{};
+    ::gmtime_r(&seconds, &at);
+    std::array<char, 32> date{};
+    std::array<char, 48> text{};
+    std::strftime(date.data(), date.size(), "%Y%m%dT%H%M%S", &at);
+    const int size = std::snprintf(
+        text.data(), text.size(), "%s.%06dZ", date.data(), static_cast<int>(time_us % 1'000'000)
+    );
+    return {text.data(), static_cast<std::size_t>(size)};
+}
+
+/// -1 when `stamp` is none.
+std::int64_t time_of(const std::string& stamp) {
+    std::tm at{};
+    const char* rest = ::strptime(stamp.c_str(), "%Y%m%dT%H%M%S", &at);
+    if (stamp.size() != kStampSize || rest == nullptr || *rest != '.') {
+        return -1;
+    }
+    std::int64_t fraction = 0;
+    const auto [end, error] = std::from_chars(rest + 1, rest + 7, fraction);
+    if (error != std::errc() || end != rest + 7 || *end != 'Z') {
+        return -1;
+    }
+    return static_cast<std::int64_t>(::timegm(&at)) * 1'000'000 + fraction;
+}
+
+std::int64_t wall_us() {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1'000;
 }
 
 }  // namespace
+
+/// The advisory lock that writers of one file hold while they append.
+class LineFile::Lock {
+public:
+    Lock(int fd, std::int64_t deadline_us) : fd_(fd) {
+        for (;;) {
+            held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+            const bool taken = !held_ && (errno == EWOULDBLOCK || errno == EINTR);
+            if (held_ || !taken || monotonic_us() >= deadline_us) {
+                return;
+            }
+            const timespec pause{0, 2'000'000};
+            ::nanosleep(&pause, nullptr);
+        }
+    }
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+    ~Lock() {
+        if (held_) {
+            ::flock(fd_, LOCK_UN);
+        }
+    }
+    [[nodiscard]] bool held() const { return held_; }
+
+private:
+    int fd_;
+    bool held_ = false;
+};
 
 Descriptor::~Descriptor() {
     if (fd_ >= 0) {
@@ -169,12 +277,8 @@ annal::Status LineFile::failed(const char* what, int error, annal_status code) c
 }
 
 annal::Status LineFile::open() {
-    bool made = false;
-    int fd = ::open(path_.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT) {
-        fd = ::open(path_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
-        made = fd >= 0;
-    }
+    const int fd =
+        ::open(path_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
     if (fd < 0) {
         return failed("can't open", errno, ANNAL_UNPROCESSABLE);
     }
@@ -186,100 +290,156 @@ annal::Status LineFile::open() {
     if (!S_ISREG(info.st_mode)) {
         return {ANNAL_UNPROCESSABLE, path_ + " is not a regular file; path must name one"};
     }
-    if (made && sync_) {
-        sync_folder_of(path_);
+    // Whoever made it: before anything in it is acknowledged, its name and that of the file which
+    // was here before must be durable.
+    if (sync_ && info.st_size == 0 && !sync_folder_of(path_)) {
+        return failed("can't sync the folder of", errno, ANNAL_UNAVAILABLE);
     }
     file_ = std::move(file);
     const Lock lock(file_.get(), start_deadline_us());
     return lock.held() ? repair_tail() : failed("can't lock", EWOULDBLOCK);
 }
 
-annal::Status LineFile::reopen_if_moved() {
+annal::Status LineFile::is_moved(bool& moved) const {
     struct stat held {};
     struct stat there {};
     if (::fstat(file_.get(), &held) != 0) {
         return failed("can't inspect", errno);
     }
-    if (::stat(path_.c_str(), &there) == 0 && there.st_ino == held.st_ino &&
-        there.st_dev == held.st_dev) {
-        return {};
+    moved = ::stat(path_.c_str(), &there) != 0 || there.st_ino != held.st_ino ||
+            there.st_dev != held.st_dev;
+    return {};
+}
+
+annal::Status LineFile::lock(std::optional<Lock>& lock, std::int64_t deadline_us) {
+    for (;;) {
+        bool moved = false;
+        if (annal::Status status = is_moved(moved); !status.ok()) {
+            return status;
+        }
+        if (moved) {
+            if (annal::Status status = open(); !status.ok()) {
+                return status;
+            }
+        }
+        lock.emplace(file_.get(), deadline_us);
+        if (!lock->held()) {
+            return failed("can't lock", EWOULDBLOCK);
+        }
+        // Somebody may have put it aside while this one waited.
+        if (annal::Status status = is_moved(moved); !status.ok() || !moved) {
+            return status;
+        }
+        lock.reset();
+        if (monotonic_us() >= deadline_us) {
+            return failed("can't keep up with who moves", EAGAIN);
+        }
     }
-    return open();
 }
 
 annal::Status LineFile::repair_tail() {
-    const off_t size = ::lseek(file_.get(), 0, SEEK_END);
-    if (size < 0) {
-        return failed("can't inspect", errno);
+    off_t keep = 0;
+    if (!find_whole_size(file_.get(), keep)) {
+        return failed("can't read", errno);
     }
-    off_t keep = size;
-    std::string chunk;
-    for (off_t end = size; end > 0;) {
-        // The file ends well almost always: look at one byte first.
-        const off_t want = end == size ? 1 : static_cast<off_t>(kChunkBytes);
-        const auto length = static_cast<std::size_t>(std::min(end, want));
-        chunk.resize(length);
-        if (!read_at(file_.get(), chunk.data(), length, end - static_cast<off_t>(length))) {
-            return failed("can't read", errno);
-        }
-        const auto newline = chunk.rfind('\n');
-        end -= static_cast<off_t>(length);
-        keep = newline == std::string::npos ? end : end + static_cast<off_t>(newline) + 1;
-        if (newline != std::string::npos) {
-            break;
-        }
-    }
-    if (keep != size && ::ftruncate(file_.get(), keep) != 0) {
+    if (keep != ::lseek(file_.get(), 0, SEEK_END) && ::ftruncate(file_.get(), keep) != 0) {
         return failed("can't cut the torn last line off", errno);
+    }
+    return {};
+}
+
+std::vector<std::string> LineFile::put_aside() const {
+    const auto [folder, name] = split(path_);
+    const std::string prefix = name + ".";
+    std::vector<std::string> out;
+    const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir(folder.c_str()), ::closedir);
+    while (const dirent* entry = listing ? ::readdir(listing.get()) : nullptr) {
+        const std::string found = entry->d_name;
+        if (found.starts_with(prefix) && time_of(found.substr(prefix.size())) >= 0) {
+            out.push_back(path_ + found.substr(name.size()));
+        }
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+bool LineFile::is_due(std::size_t more_bytes) const {
+    struct stat info {};
+    if (::fstat(file_.get(), &info) != 0 || info.st_size == 0) {
+        return false;
+    }
+    const auto size_after = info.st_size + static_cast<std::int64_t>(more_bytes);
+    if (rotation_.bytes > 0 && size_after > rotation_.bytes) {
+        return true;
+    }
+    const std::int64_t span_s = rotation_.every_hours * 3'600;
+    // The last append tells the span that the file belongs to, also after a restart.
+    return span_s > 0 && wall_us() / 1'000'000 / span_s > info.st_mtim.tv_sec / span_s;
+}
+
+annal::Status LineFile::rotate() {
+    std::vector<std::string> aside = put_aside();
+    std::int64_t now_us = wall_us();
+    if (!aside.empty()) {
+        const std::string& newest = aside.back();
+        now_us = std::max(now_us, time_of(newest.substr(newest.size() - kStampSize)) + 1);
+    }
+    aside.push_back(path_ + "." + stamp_of(now_us));
+    if (::rename(path_.c_str(), aside.back().c_str()) != 0) {
+        return failed("can't put aside", errno);
+    }
+    const auto keep = static_cast<std::size_t>(rotation_.keep_files);
+    for (std::size_t i = 0; keep > 0 && i + keep < aside.size(); ++i) {
+        (void)::unlink(aside[i].c_str());  // the next rotation tries again
     }
     return {};
 }
 
 annal::Status LineFile::last_seq(std::string_view project, std::int64_t& seq) {
     seq = -1;
-    if (annal::Status status = reopen_if_moved(); !status.ok()) {
+    std::optional<Lock> held;
+    if (annal::Status status = lock(held, start_deadline_us()); !status.ok()) {
         return status;
-    }
-    const Lock lock(file_.get(), start_deadline_us());
-    if (!lock.held()) {
-        return failed("can't lock", EWOULDBLOCK);
     }
     if (annal::Status status = repair_tail(); !status.ok()) {
         return status;
     }
-    BackwardLines lines(file_.get(), ::lseek(file_.get(), 0, SEEK_END));
-    std::string line;
-    bool too_long = false;
-    std::int64_t last_tombstone = -1;
-    bool only_tombstones_since = true;
-    while (lines.next(line, too_long)) {
-        bool tombstone = false;
-        const std::int64_t found = too_long ? -1 : seq_of_line(line, project, tombstone);
-        if (found >= 0 && !tombstone) {
-            // Tombstones behind it are this project's if nobody else has written since; if in doubt
-            // they come again.
-            seq = only_tombstones_since ? std::max(found, last_tombstone) : found;
-            break;
+    LastLine last(project);
+    bool found = last.look_through(file_.get(), ::lseek(file_.get(), 0, SEEK_END));
+    // Under the lock no file is put aside; one may be deleted, which holds nothing that is sought.
+    const std::vector<std::string> aside = put_aside();
+    std::size_t left = std::min(aside.size(), kSearchedFilesMax);
+    for (auto name = aside.rbegin(); !found && !last.failed() && left > 0; ++name, --left) {
+        const Descriptor file(::open(name->c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+        off_t end = 0;
+        if (!file.is_open() && errno == ENOENT) {
+            continue;
         }
-        if (tombstone) {
-            last_tombstone = std::max(last_tombstone, found);
-        } else {
-            only_tombstones_since = false;
+        if (!file.is_open() || !find_whole_size(file.get(), end)) {
+            return {ANNAL_UNAVAILABLE, "can't read " + *name + ": " + std::strerror(errno)};
         }
+        found = last.look_through(file.get(), end);
     }
-    return lines.failed() ? failed("can't read", EIO) : annal::Status();
+    seq = last.seq();
+    return last.failed() ? failed("can't read", EIO) : annal::Status();
 }
 
 annal::Status LineFile::append(std::string_view lines, std::int64_t deadline_us) {
-    if (annal::Status status = reopen_if_moved(); !status.ok()) {
-        return {ANNAL_UNAVAILABLE, status.text()};
-    }
-    const Lock lock(file_.get(), deadline_us);
-    if (!lock.held()) {
-        return failed("can't lock", EWOULDBLOCK);
-    }
-    if (annal::Status status = repair_tail(); !status.ok()) {
-        return status;
+    std::optional<Lock> held;
+    for (bool due = true; due;) {
+        if (annal::Status status = lock(held, deadline_us); !status.ok()) {
+            return {ANNAL_UNAVAILABLE, status.text()};
+        }
+        if (annal::Status status = repair_tail(); !status.ok()) {
+            return status;
+        }
+        due = is_due(lines.size());
+        if (due) {
+            if (annal::Status status = rotate(); !status.ok()) {
+                return status;
+            }
+            held.reset();  // of the file that was put aside; the next round locks the new one
+        }
     }
     const off_t start = ::lseek(file_.get(), 0, SEEK_END);
     if (start < 0) {

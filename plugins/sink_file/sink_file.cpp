@@ -14,6 +14,11 @@
 /// delivered, unless `fsync: false`. An erased event is the line
 /// {"id","seq","deleted":true}. Several streams may share a file; one that was moved away is made
 /// anew.
+///
+/// `rotate_bytes` and `rotate_every` put the file aside between two batches, as
+/// `<path>.<time in UTC>`, and begin a new one; what is put aside is never written to again.
+/// Streams that share a file may rotate it too, each by its own settings. The bookmark holds over
+/// rotations.
 #include <annal/sdk.hpp>
 
 #include <cstdint>
@@ -33,6 +38,15 @@ public:
                 .about("the file to append to; its folder must exist"),
             annal::optional("fsync", &FileSink::fsync_, true)
                 .about("wait for the disk before a batch counts as delivered"),
+            annal::optional("rotate_bytes", &FileSink::rotate_bytes_, 0)
+                .range(0, std::int64_t{1} << 50)
+                .about("put the file aside before it grows beyond this; 0: never"),
+            annal::optional("rotate_every", &FileSink::rotate_every_, 0)
+                .range(0, 24 * 366)
+                .about("put the file aside when so many hours (UTC) are over; 0: never"),
+            annal::optional("keep_files", &FileSink::keep_files_, 0)
+                .range(0, 1'000'000)
+                .about("how many files that were put aside are kept; 0: all"),
         };
     }
 
@@ -40,7 +54,9 @@ public:
         if (annal::Status status = host().require(ANNAL_SERVICE_CODEC); !status.ok()) {
             return status;
         }
-        file_ = std::make_unique<sink_file::LineFile>(path_, fsync_);
+        file_ = std::make_unique<sink_file::LineFile>(
+            path_, fsync_, sink_file::Rotation{rotate_bytes_, rotate_every_, keep_files_}
+        );
         return file_->open();
     }
 
@@ -60,6 +76,7 @@ public:
 private:
     std::string path_;
     bool fsync_ = true;
+    std::int64_t rotate_bytes_ = 0, rotate_every_ = 0, keep_files_ = 0;
     std::unique_ptr<sink_file::LineFile> file_;
 };
 

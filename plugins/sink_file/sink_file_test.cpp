@@ -17,6 +17,7 @@
 #include <memory>
 #include <random>
 #include <sstream>
+#include <thread>
 
 #include "line_file.h"
 #include "tests/support/mini_host.h"
@@ -304,6 +305,192 @@ TEST_F(SinkFileTest, ResumesAfterKillsWithoutLossOrRepeat) {
     for (std::size_t i = 0; i < found.size(); ++i)
         ASSERT_EQ(found[i], static_cast<std::int64_t>(i));
     EXPECT_EQ(position(*sink), static_cast<std::int64_t>(found.size()) - 1);
+}
+
+/// The files that were put aside, the oldest first, and what they hold.
+std::vector<std::string> put_aside(const std::string& path) {
+    return sink_file::LineFile(path, false).put_aside();
+}
+std::string content(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class RotationTest : public SinkFileTest {
+protected:
+    std::vector<std::int64_t> seqs_of(const std::string& lines, const std::string& project) const {
+        std::vector<std::int64_t> out;
+        std::istringstream in(lines);
+        for (std::string line; std::getline(in, line);) {
+            bool tombstone = false;
+            const auto seq = sink_file::seq_of_line(line, project, tombstone);
+            if (seq >= 0) out.push_back(seq);
+        }
+        return out;
+    }
+    /// Over all files, the oldest first.
+    std::vector<std::int64_t> all_seqs(const std::string& project = "proj_1") const {
+        std::string lines;
+        for (const std::string& file : put_aside(path_)) lines += content(file);
+        return seqs_of(lines + text(), project);
+    }
+    static void expect_run(const std::vector<std::int64_t>& seqs, std::size_t least) {
+        ASSERT_GE(seqs.size(), least);
+        for (std::size_t i = 0; i < seqs.size(); ++i)
+            ASSERT_EQ(seqs[i], static_cast<std::int64_t>(i));
+    }
+    void make_old(std::int64_t seconds) const {
+        const timespec at{::time(nullptr) - seconds, 0};
+        const timespec both[2] = {at, at};
+        ASSERT_EQ(::utimensat(AT_FDCWD, path_.c_str(), both, 0), 0);
+    }
+};
+
+TEST_F(RotationTest, PutsAFileAsideBeforeItGrowsTooLarge) {
+    auto sink = opened();
+    send(*sink, events(0, 4));
+    const std::size_t batch = text().size();
+    fs::remove(path_);
+    sink = open(",\"rotate_bytes\":" + std::to_string(batch * 5 / 2));
+    for (std::int64_t next = 0; next < 50; next += 5)
+        ASSERT_EQ(send(*sink, events(next, next + 4)).verdict, ANNAL_DELIVERED);
+    const auto aside = put_aside(path_);
+    EXPECT_EQ(aside.size(), 4U);
+    for (const std::string& file : aside) {
+        EXPECT_EQ(seqs_of(content(file), "proj_1").size(), 10U);  // whole batches
+        EXPECT_LE(fs::file_size(file), batch * 5 / 2);
+    }
+    expect_run(all_seqs(), 50);
+    EXPECT_EQ(position(*sink), 49);
+    // A batch that is larger than a file may be gets one of its own.
+    ASSERT_EQ(send(*sink, events(50, 99)).verdict, ANNAL_DELIVERED);
+    ASSERT_EQ(send(*sink, events(100, 100)).verdict, ANNAL_DELIVERED);
+    EXPECT_EQ(seqs_of(content(put_aside(path_).back()), "proj_1").size(), 50U);
+    expect_run(all_seqs(), 101);
+}
+
+TEST_F(RotationTest, BeginsAFileForEachSpan) {
+    auto sink = open(",\"rotate_every\":24");
+    send(*sink, events(0, 0));
+    send(*sink, events(1, 1));
+    EXPECT_TRUE(put_aside(path_).empty());
+    make_old(24 * 3'600);
+    send(*sink, events(2, 2));
+    send(*sink, events(3, 3));
+    EXPECT_EQ(put_aside(path_).size(), 1U);
+    make_old(24 * 3'600);
+    sink.reset();
+    sink = open(",\"rotate_every\":24");  // the file itself tells, also after a restart
+    send(*sink, events(4, 4));
+    EXPECT_EQ(put_aside(path_).size(), 2U);
+    EXPECT_EQ(seqs(), (std::vector<std::int64_t>{4}));
+    expect_run(all_seqs(), 5);
+}
+
+TEST_F(RotationTest, KeepsSoManyFilesOnly) {
+    auto sink = open(R"(,"rotate_bytes":1,"keep_files":2)");
+    write("");
+    std::ofstream(path_ + ".1") << "somebody else's\n";
+    std::ofstream(path_ + ".20260101T000000.000000Z.gz") << "somebody else's\n";
+    for (std::int64_t seq = 0; seq < 6; ++seq) send(*sink, events(seq, seq));
+    EXPECT_EQ(all_seqs(), (std::vector<std::int64_t>{3, 4, 5}));
+    EXPECT_TRUE(fs::exists(path_ + ".1"));
+    EXPECT_TRUE(fs::exists(path_ + ".20260101T000000.000000Z.gz"));
+}
+
+TEST_F(RotationTest, NamesSortByAgeThoughTheClockWasSetBack) {
+    auto sink = open(R"(,"rotate_bytes":1)");
+    std::ofstream(path_ + ".29991231T235959.999999Z") << "";
+    for (std::int64_t seq = 0; seq < 4; ++seq) send(*sink, events(seq, seq));
+    EXPECT_EQ(put_aside(path_).at(1), path_ + ".30000101T000000.000000Z");
+    expect_run(all_seqs(), 4);
+}
+
+// What a crash leaves between the rename and the first line of the new file.
+TEST_F(RotationTest, FindsItsPlaceInTheFileThatWasPutAside) {
+    auto sink = open(R"(,"rotate_bytes":1)");
+    for (std::int64_t seq = 0; seq < 4; ++seq) send(*sink, events(seq, seq));
+    write("");
+    EXPECT_EQ(position(*sink), 2);
+    fs::remove(path_);
+    EXPECT_EQ(position(*opened()), 2);
+    EXPECT_EQ(position(*opened(), "proj_2"), -1);
+    // Without fsync a power cut may tear what was put aside, too.
+    const std::string newest = put_aside(path_).back();
+    fs::resize_file(newest, fs::file_size(newest) - 3);
+    EXPECT_EQ(position(*opened()), 1);
+    std::ofstream(newest, std::ios::trunc) << "{\"project_id\":\"proj_1\",\"seq\":9";
+    EXPECT_EQ(position(*opened()), 1);
+}
+
+TEST_F(RotationTest, OthersWhoShareTheFileGoOnWithTheNewOne) {
+    auto rotating = open(R"(,"rotate_bytes":1)");
+    auto other = opened();
+    for (std::int64_t seq = 0; seq < 5; ++seq) {
+        ASSERT_EQ(send(*other, events(seq, seq, "proj_2")).verdict, ANNAL_DELIVERED);
+        ASSERT_EQ(send(*rotating, events(seq, seq)).verdict, ANNAL_DELIVERED);
+    }
+    expect_run(all_seqs("proj_1"), 5);
+    expect_run(all_seqs("proj_2"), 5);
+    EXPECT_EQ(position(*other), 4);
+    EXPECT_EQ(position(*rotating, "proj_2"), 4);  // its last line was put aside
+}
+
+// Both wait for one lock; whoever gets it second finds the file moved under his feet.
+TEST_F(RotationTest, NobodyWritesIntoAFileThatWasPutAside) {
+    std::vector<std::thread> writers;
+    for (const char* project : {"proj_1", "proj_2", "proj_3"}) {
+        writers.emplace_back([this, project] {
+            sink_file::LineFile file(path_, false, {2'000, 0, 0});
+            EXPECT_TRUE(file.open().ok());
+            for (int seq = 0; seq < 200; ++seq) {
+                const std::string line = "{\"project_id\":\"" + std::string(project) +
+                                         "\",\"seq\":" + std::to_string(seq) + "}\n";
+                const annal::Status status = file.append(line, in_ms(20'000));
+                EXPECT_TRUE(status.ok()) << status.text();
+            }
+        });
+    }
+    for (std::thread& writer : writers) writer.join();
+    EXPECT_GE(put_aside(path_).size(), 8U);
+    for (const std::string& file : put_aside(path_)) EXPECT_LE(fs::file_size(file), 2'000U);
+    for (const char* project : {"proj_1", "proj_2", "proj_3"}) expect_run(all_seqs(project), 200);
+}
+
+// Killed at any moment, of a rotation too, the files tell where to go on.
+TEST_F(RotationTest, ResumesAfterKillsWithoutLossOrRepeat) {
+    std::mt19937 random(std::random_device{}());
+    const auto seed = random();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    random.seed(seed);
+    const std::string often = R"(,"rotate_bytes":30000)";
+    for (int round = 0; round < 30; ++round) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            auto sink = open(often);
+            for (std::int64_t next = position(*sink) + 1;; next += 50) {
+                if (send(*sink, events(next, next + 49)).verdict != ANNAL_DELIVERED) ::_exit(1);
+            }
+        }
+        ::usleep(2'000 + random() % 30'000);
+        ::kill(child, SIGKILL);
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        ASSERT_TRUE(WIFSIGNALED(status));
+        if (round % 3 == 0 && fs::exists(path_) && fs::file_size(path_) > 200) {
+            fs::resize_file(path_, fs::file_size(path_) - random() % 200);
+        }
+        // As if the kill had come right behind a rename.
+        if (round % 7 == 1 && fs::exists(path_) && fs::file_size(path_) > 0) {
+            auto sink = open();  // cuts a torn line off, as whoever renames has done
+            sink.reset();
+            const std::string year = std::to_string(3'000 + round);  // behind all others
+            fs::rename(path_, path_ + "." + year + "0101T000000.000000Z");
+        }
+    }
+    EXPECT_GE(put_aside(path_).size(), 3U);
+    expect_run(all_seqs(), 500);
+    EXPECT_EQ(position(*open(often)), static_cast<std::int64_t>(all_seqs().size()) - 1);
 }
 
 TEST(SeqOfLine, LooksAtTheOutermostMembersOnly) {

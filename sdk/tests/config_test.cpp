@@ -4,11 +4,12 @@
 namespace {
 
 struct Settings {
-    std::string url, token;
+    std::string url, token, spare;
     std::int64_t batch = 0;
     bool sync = false;
     double ratio = 0;
     std::vector<std::string> tags;
+    annal::StringMap headers;
     static auto config() {
         return std::tuple{
             annal::required("url", &Settings::url).range(1, 20).about("where to"),
@@ -17,6 +18,8 @@ struct Settings {
             annal::optional("sync", &Settings::sync, true),
             annal::optional("ratio", &Settings::ratio, 0.5),
             annal::optional("tags", &Settings::tags, {"a", "b"}),
+            annal::optional("headers", &Settings::headers, {{"A", "b"}}),
+            annal::optional_secret("spare", &Settings::spare).range(1, 9),
         };
     }
 };
@@ -31,7 +34,9 @@ TEST(Config, MakesASchemaFromTheMembers) {
         R"("batch":{"type":"integer","minimum":1,"maximum":1000,"default":500},)"
         R"("sync":{"type":"boolean","default":true},)"
         R"("ratio":{"type":"number","default":0.5},)"
-        R"("tags":{"type":"array","items":{"type":"string"},"default":["a","b"]}},"required":["url","token"]})"
+        R"("tags":{"type":"array","items":{"type":"string"},"default":["a","b"]},)"
+        R"("headers":{"type":"object","additionalProperties":{"type":"string"},"default":{"A":"b"}},)"
+        R"("spare":{"type":"string","minLength":1,"maxLength":9,"x-secret":true}},"required":["url","token"]})"
     );
     annal::Json json;
     annal::Json::Failure failure;
@@ -48,19 +53,30 @@ TEST(Config, ReadsValuesAndDefaults) {
     EXPECT_TRUE(settings.sync);
     EXPECT_EQ(settings.ratio, 2.0);
     EXPECT_EQ(settings.tags, std::vector<std::string>{"z"});
+    EXPECT_EQ(settings.headers, (annal::StringMap{{"A", "b"}}));
+    EXPECT_EQ(settings.spare, "");
+    ASSERT_TRUE(annal::read_config(
+                    settings, R"({"url":"x","token":"t","headers":{"X":"1","Y":"2"},"spare":"s"})"
+    )
+                    .ok());
+    EXPECT_EQ(settings.headers, (annal::StringMap{{"X", "1"}, {"Y", "2"}}));
+    EXPECT_EQ(settings.spare, "s");
+    EXPECT_FALSE(annal::read_config(settings, R"({"url":"x","token":"t","spare":""})").ok());
 }
 
 TEST(Config, ReportsEveryErrorWithItsPointer) {
     Settings settings;
     const annal::Status status = annal::read_config(
-        settings, R"({"token":1,"batch":0,"sync":"yes","ratio":"x","tags":[1],"urll":"x"})"
+        settings,
+        R"({"token":1,"batch":0,"sync":"yes","ratio":"x","tags":[1],"headers":{"A":1},"urll":"x"})"
     );
     EXPECT_EQ(status.code(), ANNAL_UNPROCESSABLE);
     EXPECT_EQ(
         status.text(),
         "configuration: /url: missing; /token: must be a string; /batch: must be from 1 to 1000; "
         "/sync: must be true or "
-        "false; /ratio: must be a number; /tags: must be a list of strings; /urll: unknown key"
+        "false; /ratio: must be a number; /tags: must be a list of strings; "
+        "/headers: must be an object of strings; /urll: unknown key"
     );
 }
 

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,19 +17,23 @@
 
 namespace annal::inline sdk_v1 {
 
+/// A JSON object whose values are strings.
+using StringMap = std::map<std::string, std::string>;
+
 template <class V>
 concept ConfigValue = std::same_as<V, std::string> || std::same_as<V, std::int64_t> ||
-    std::same_as<V, bool> || std::same_as<V, double> || std::same_as<V, std::vector<std::string>>;
+    std::same_as<V, bool> || std::same_as<V, double> || std::same_as<V, std::vector<std::string>> ||
+    std::same_as<V, StringMap>;
 
 /// One key of a component's configuration and the member that takes its value. Made by `required`,
-/// `optional`, `secret`.
+/// `optional`, `secret`, `optional_secret`.
 template <class T, class V>
 class Field {
 public:
     static_assert(
         ConfigValue<V>,
-        "annal: a configuration member must be a std::string, std::int64_t, bool, double or "
-        "std::vector<std::string>"
+        "annal: a configuration member must be a std::string, std::int64_t, bool, double, "
+        "std::vector<std::string> or std::map<std::string, std::string>"
     );
     Field(const char* name, V T::*member, std::optional<V> fallback, bool is_secret)
         : name_(name), member_(member), fallback_(std::move(fallback)), secret_(is_secret) {}
@@ -77,7 +82,7 @@ public:
         if (secret_) {
             json.member("x-secret", true);
         }
-        if (fallback_) {
+        if (fallback_ && !secret_) {
             json.key("default");
             write_value(json, *fallback_);
         }
@@ -108,6 +113,12 @@ private:
             json.member("type", "integer");
         } else if constexpr (std::same_as<V, double>) {
             json.member("type", "number");
+        } else if constexpr (std::same_as<V, StringMap>) {
+            json.member("type", "object")
+                .key("additionalProperties")
+                .begin_object()
+                .member("type", "string")
+                .end_object();
         } else {
             json.member("type", "array")
                 .key("items")
@@ -123,6 +134,12 @@ private:
                 json.value(item);
             }
             json.end_array();
+        } else if constexpr (std::same_as<V, StringMap>) {
+            json.begin_object();
+            for (const auto& [name, text] : value) {
+                json.member(name, text);
+            }
+            json.end_object();
         } else {
             json.value(value);
         }
@@ -155,6 +172,18 @@ private:
             }
             out = value.number();
             return check_range(out, "");
+        } else if constexpr (std::same_as<V, StringMap>) {
+            if (!value.is(Json::Kind::object)) {
+                return "must be an object of strings";
+            }
+            out.clear();
+            for (const Json::Member& member : value.members()) {
+                if (!member.second.is(Json::Kind::string)) {
+                    return "must be an object of strings";
+                }
+                out.emplace(member.first, member.second.string());
+            }
+            return {};
         } else {
             if (!value.is(Json::Kind::array)) {
                 return "must be a list of strings";
@@ -211,6 +240,12 @@ template <class T, class V>
 template <class T>
 [[nodiscard]] auto secret(const char* name, std::string T::*member) {
     return Field<T, std::string>(name, member, std::nullopt, true);
+}
+/// As `secret`, but it may be left out and is empty then; with a `range` from 1 on, what is given
+/// is not.
+template <class T>
+[[nodiscard]] auto optional_secret(const char* name, std::string T::*member) {
+    return Field<T, std::string>(name, member, std::string(), true);
 }
 
 namespace detail {

@@ -3,6 +3,7 @@
 #include <annal/sdk/call.hpp>
 #include <annal/sdk/component.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -84,9 +85,20 @@ public:
     [[nodiscard]] std::string_view idempotency_key() const { return view(raw_.idempotency_key); }
     /// Monotonic; `send` must have returned by then.
     [[nodiscard]] std::int64_t deadline_us() const { return raw_.deadline_us; }
-    /// The stream's id, the same on every node and over every restart; empty from an older host.
+    /// The stream's id, the same on every node and over every restart; from a host that does not
+    /// say it, what the idempotency key has before its last slash.
     [[nodiscard]] std::string_view stream() const {
-        return is_since(offsetof(annal_delivery, fence)) ? view(raw_.stream) : std::string_view();
+        if (is_since(offsetof(annal_delivery, fence)) && raw_.stream.len > 0) {
+            return view(raw_.stream);
+        }
+        const std::string_view key = idempotency_key();
+        return key.substr(0, std::min(key.rfind('/'), key.size()));
+    }
+    /// What a request on behalf of this delivery may take: until the deadline, at least 1 ms, at
+    /// most the 60 s that a request may take at all.
+    [[nodiscard]] std::uint32_t timeout_ms(const Host& host) const {
+        const std::int64_t left_ms = (raw_.deadline_us - host.monotonic_us()) / 1000;
+        return static_cast<std::uint32_t>(std::clamp<std::int64_t>(left_ms, 1, 60'000));
     }
     /// Rises when another node takes the stream over; 0 from an older host.
     [[nodiscard]] std::int64_t fence() const {
@@ -163,21 +175,25 @@ private:
 ///     static constexpr auto kName = "acme";                      what manifests call it
 ///     annal::Outcome send(const annal::Delivery&);               may block up to the deadline; or
 ///     annal::Task<annal::Outcome> send(const annal::Call&, const annal::Delivery&);
-///                                                                which holds no thread while it waits
+///                                                                which holds no thread while it
+///                                                                waits
 /// and may have
 ///     static auto config() { return std::tuple{annal::required(…), …}; }
 ///     annal::Status open();                                      after the configuration is set
 ///     annal::Status encode(const annal::Batch&, annal::Encoder&);
-///                                                                a pure function of its batch; TOO_LARGE:
-///                                                                a smaller batch may fit
+///                                                                a pure function of its batch;
+///                                                                TOO_LARGE: a smaller batch may
+///                                                                fit
 ///     annal::Status position(std::string_view project, std::int64_t& seq); or
 ///     annal::Task<annal::Position> position(const annal::Call&, std::string_view stream);
-///                                                                the last seq that is there already
-///     annal::Task<annal::Status> probe(const annal::Call&);      whether it would take a delivery now
+///                                                                the last seq that is there
+///                                                                already
+///     annal::Task<annal::Status> probe(const annal::Call&);      whether it would take a delivery
+///     now
 ///
-/// Whatever reaches its destination over the network is better off with the coroutines: the host has
-/// few threads for those that block. An exception in `send` is a retry.
-/// Threads: never two calls at once for one instance, not always the same thread.
+/// Whatever reaches its destination over the network is better off with the coroutines: the host
+/// has few threads for those that block. An exception in `send` is a retry. Threads: never two
+/// calls at once for one instance, not always the same thread.
 class Sink : public Component {};
 
 namespace detail {
