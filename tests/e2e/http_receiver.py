@@ -18,7 +18,8 @@ class Received:
 
 
 class Receiver:
-    """Answers each request with what `answer(received)` returns, a status or (status, headers, body); 200 by default.
+    """Answers each request with what `answer(received)` returns, a status or (status, headers, body); 200 by default. None cuts
+    the connection instead.
 
     Requests are written down before they are answered. Closed, it refuses connections; its port can be opened again.
     """
@@ -43,6 +44,9 @@ class Receiver:
                     owner.requests.append(received)
                     owner.changed.notify_all()
                 said = owner.answer(received)
+                if said is None:
+                    self.close_connection = True
+                    return
                 status, headers, text = said if isinstance(said, tuple) else (said, {}, b"")
                 self.send_response(status)
                 for name, value in headers.items():
