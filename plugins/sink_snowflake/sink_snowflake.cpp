@@ -251,7 +251,7 @@ public:
 
     /// Tokens, and that the pipe answers. Opens no channel, which would shut out who delivers.
     annal::Task<annal::Status> probe(const annal::Call& call) {
-        const std::string body = R"({"channel_names":["annal_probe"]})";
+        const std::string body = R"({"channel_names":["no_such_channel"]})";
         std::string target = pipe_path_ + ":bulk-channel-status";
         ClientResponse answer =
             co_await ask(call, "POST", std::move(target), body, kJson, kAskTimeoutMs);

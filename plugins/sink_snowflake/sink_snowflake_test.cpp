@@ -201,7 +201,7 @@ TEST_P(SinkSnowflakeTest, EncodesNoMoreThanARequestTakes) {
         const RawBatch batch(host_.events);
         return annal::test::encode(sink->table<annal_sink_v1>(), sink->self(), batch.get()).status;
     };
-    EXPECT_EQ(encode(1, 1'900'000), ANNAL_OK);  // once as a column, once in the event
+    EXPECT_EQ(encode(1, 1'900'000), ANNAL_OK);
     EXPECT_EQ(encode(1, 4'300'000), ANNAL_TOO_LARGE);
     EXPECT_EQ(encode(4, 1'900'000), ANNAL_OK);
     EXPECT_EQ(encode(10, 1'900'000), ANNAL_TOO_LARGE);

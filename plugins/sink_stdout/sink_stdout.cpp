@@ -10,6 +10,10 @@
 ///
 /// A pipe keeps nothing: after a crash the batch in flight comes again, byte for byte. Within one
 /// process a batch that got stuck half-way goes on where it stopped.
+///
+/// Docker splits lines longer than 16 KiB in two, which then are no JSON any more. `line_bytes_max`
+/// makes an event of a longer line TOO_LARGE, so that it is not delivered; without it such a line
+/// is written, and a warning tells of it.
 #include <annal/sdk.hpp>
 
 #include <poll.h>
@@ -19,10 +23,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <cstring>
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 namespace {
 
@@ -60,10 +66,39 @@ class StdoutSink : public annal::Sink {
 public:
     static constexpr auto kName = "stdout";
 
+    static auto config() {
+        return std::tuple{
+            annal::optional("line_bytes_max", &StdoutSink::line_bytes_max_, 0)
+                .range(0, std::int64_t{64} << 20)
+                .about("the longest line, without its newline, that is written; 0: any"),
+        };
+    }
+
     annal::Status open() { return host().require(ANNAL_SERVICE_CODEC); }
 
     annal::Status encode(const annal::Batch& batch, annal::Encoder& out) {
-        return out.append_lines(batch);
+        annal::Buffer line;
+        for (const annal_event& event : batch) {
+            line.clear();
+            const annal_writer writer = line.writer();
+            if (annal::Status status = host().render(event, writer); !status.ok()) {
+                return status;
+            }
+            const auto size = static_cast<std::int64_t>(line.size());
+            if (line_bytes_max_ > 0 && size > line_bytes_max_) {
+                return {
+                    ANNAL_TOO_LARGE,
+                    "a line of " + std::to_string(size) + " bytes; line_bytes_max is " +
+                        std::to_string(line_bytes_max_)};
+            }
+            if (line_bytes_max_ == 0 && size > kDockerLineBytes) {
+                warn_of_long_line(size);
+            }
+            out.append(line.view());
+            out.push('\n');
+            out.end_event();
+        }
+        return {};
     }
 
     annal::Outcome send(const annal::Delivery& delivery) {
@@ -89,6 +124,18 @@ public:
     }
 
 private:
+    static constexpr std::int64_t kDockerLineBytes = std::int64_t{16} << 10;
+
+    /// Once a minute: where long lines are usual, one for each would be most of the log.
+    void warn_of_long_line(std::int64_t bytes) {
+        constexpr std::int64_t kQuietUs = 60LL * 1'000'000;
+        const std::int64_t now_us = host().monotonic_us();
+        if (warned_us_ == kNever || now_us - warned_us_ >= kQuietUs) {
+            warned_us_ = now_us;
+            host().warn("stdout.long_line", {{"bytes", std::to_string(bytes)}});
+        }
+    }
+
     /// Writes `rest` and cuts off what went out. Returns 0 or the error that stopped it.
     ///
     /// In pieces that a pipe with room takes without blocking, so that a reader which stands still
@@ -125,6 +172,9 @@ private:
         }
     }
 
+    static constexpr std::int64_t kNever = -1;
+    std::int64_t line_bytes_max_ = 0;
+    std::int64_t warned_us_ = kNever;
     std::string stuck_key_;     // of the batch that broke off
     std::size_t stuck_at_ = 0;  // bytes of it that are out
 };

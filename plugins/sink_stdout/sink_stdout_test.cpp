@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -166,6 +167,56 @@ TEST_P(SinkStdoutTest, SurvivesAReaderThatIsGone) {
     EXPECT_EQ(reply.verdict, ANNAL_RETRY);
     EXPECT_EQ(reply.text, "standard output: Broken pipe");
     EXPECT_EQ(reply.reports, 1);
+}
+
+std::size_t warnings(const MiniHost& host) {
+    return static_cast<std::size_t>(std::count_if(
+        host.logs.begin(),
+        host.logs.end(),
+        [](const auto& l) { return l.event == "stdout.long_line" && l.level == ANNAL_LOG_WARN; }
+    ));
+}
+
+class LongLineTest : public testing::Test {
+protected:
+    LongLineTest() {
+        host_.fill(3);
+        host_.events[1].set("target_id", std::string(20'000, 'x'));
+    }
+    Encoded encode(const Instance& sink, const std::vector<annal::test::StoredEvent>& events) {
+        const RawBatch batch(events);
+        return annal::test::encode(sink.table<annal_sink_v1>(), sink.self(), batch.get());
+    }
+    MiniHost host_;
+};
+
+TEST_F(LongLineTest, IsWrittenAndToldOfOnceInAWhile) {
+    Instance sink(host_, *annal_module_v1()->components[0]);
+    for (int i = 0; i < 3; ++i) {
+        const Encoded whole = encode(sink, host_.events);
+        EXPECT_EQ(whole.status, ANNAL_OK);
+        EXPECT_GT(whole.bytes.size(), 20'000U);
+        EXPECT_EQ(whole.ends.back(), whole.bytes.size());
+    }
+    ASSERT_EQ(warnings(host_), 1U);
+    EXPECT_GT(std::stoi(host_.logged("stdout.long_line")->fields.at("bytes")), 20'000);
+}
+
+TEST_F(LongLineTest, IsTooLargeWhereThereIsACap) {
+    const std::size_t usual =
+        encode(Instance(host_, *annal_module_v1()->components[0]), {host_.events[0]}).bytes.size();
+    host_.logs.clear();
+    Instance sink(
+        host_,
+        *annal_module_v1()->components[0],
+        R"({"line_bytes_max":)" + std::to_string(usual - 1) + "}"
+    );
+    ASSERT_EQ(sink.status(), ANNAL_OK) << sink.error();
+    EXPECT_EQ(encode(sink, host_.events).status, ANNAL_TOO_LARGE);
+    EXPECT_EQ(encode(sink, {host_.events[1]}).status, ANNAL_TOO_LARGE);
+    EXPECT_EQ(encode(sink, {host_.events[0]}).status, ANNAL_OK);  // exactly as long as may be
+    EXPECT_EQ(encode(sink, {host_.events[0], host_.events[2]}).status, ANNAL_OK);
+    EXPECT_EQ(warnings(host_), 0U);
 }
 
 TEST(SinkStdout, NeedsTheCodec) {

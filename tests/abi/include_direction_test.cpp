@@ -192,7 +192,17 @@ std::optional<std::string> plugin_fault(
     return "is not in the plugin's own folder";
 }
 
+/// Those that a plugin asks for by name, since they bring libraries of their own.
+const std::map<std::string, std::string, std::less<>> kSdkOnRequest = {
+    {"annal/sdk/digest.hpp", "openssl/"}, {"annal/sdk/gzip.hpp", "zlib.h"}};
+
 std::optional<std::string> sdk_fault(const Source& source, const Include& include) {
+    if (source.part(1) == "include" && kSdkOnRequest.contains(include.path)) {
+        return "a header that brings a library is for plugins that ask for it";
+    }
+    const auto name = source.path.lexically_relative("sdk/include").generic_string();
+    const auto own = kSdkOnRequest.find(name);
+    if (own != kSdkOnRequest.end() && include.path.starts_with(own->second)) return std::nullopt;
     if (source.part(1) != "include" || include.path.find('/') == std::string::npos ||
         include.path.starts_with("annal/")) {
         return std::nullopt;
@@ -364,6 +374,23 @@ TEST_F(PlantedViolation, AsioAcrossFoldersAndBoostInTheSdk) {
         UnorderedElementsAre(
             HasSubstr("runtime/app/a.cpp:2: runtime/http/a.h: brings Asio"),
             HasSubstr("sdk/include/annal/x.hpp:1: ")
+        )
+    );
+}
+
+TEST_F(PlantedViolation, LibrariesThatEveryPluginWouldHaveToBring) {
+    plant(
+        "sdk/include/annal/sdk/digest.hpp", "#include <openssl/evp.h>\n#include <boost/json.hpp>\n"
+    );
+    plant("sdk/include/annal/sdk/x.hpp", "#include <openssl/evp.h>\n");
+    plant("sdk/include/annal/sdk.hpp", "#include <annal/sdk/digest.hpp>\n");
+    plant("plugins/sink_x/a.cpp", "#include <annal/sdk/digest.hpp>\n");
+    EXPECT_THAT(
+        violations(),
+        UnorderedElementsAre(
+            HasSubstr("sdk/include/annal/sdk/digest.hpp:2: "),
+            HasSubstr("sdk/include/annal/sdk/x.hpp:1: "),
+            HasSubstr("sdk/include/annal/sdk.hpp:1: ")
         )
     );
 }
