@@ -428,9 +428,8 @@ Result<void> Runtime::State::load_control() {
     board->add_reader([this](std::string project) { return projects->reload(project); });
     fill_environment();
     destinations = std::make_unique<Destinations>(environment);
-    streams = std::make_unique<Streams>(
-        Streams::Environment{environment, sink_pool, *destinations, *secret_box, *board}
-    );
+    streams = std::make_unique<Streams>(Streams::Environment{
+        environment, sink_pool, *destinations, *secret_box, *board});
     board->add_reader([this](std::string project) { return keys->reload(project); });
     board->add_reader([this](std::string project) { return streams->reload(project); });
     BOOST_OUTCOME_TRYV(run(board->begin()));

@@ -65,7 +65,10 @@ void Grammar::define_streams(CLI::App& app) {
     add_to_stream(*streams, "pause", "Send nothing more for now", streams_pause);
     add_to_stream(*streams, "resume", "Go on", streams_resume);
     add_to_stream(
-        *streams, "probe", "Ask the destination; a failed stream goes on if it answers", streams_probe
+        *streams,
+        "probe",
+        "Ask the destination; a failed stream goes on if it answers",
+        streams_probe
     );
     add_to_stream(*streams, "revoke", "End a stream for good", streams_revoke);
     CLI::App* replay = add_to_stream(*streams, "replay", "Send a range again", streams_replay);
@@ -74,7 +77,8 @@ void Grammar::define_streams(CLI::App& app) {
     add_to_stream(*streams, "dead-letters", "List what was put aside", streams_dead_letters);
     CLI::App* redrive =
         add_to_stream(*streams, "redrive", "Send dead letters again", streams_redrive);
-    redrive->add_option("--seqs", a.seqs, "Seqs, separated by commas; default: all")->delimiter(',');
+    redrive->add_option("--seqs", a.seqs, "Seqs, separated by commas; default: all")
+        ->delimiter(',');
 }
 
 void Grammar::define(CLI::App& app) {

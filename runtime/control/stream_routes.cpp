@@ -28,9 +28,8 @@ Error wrong(std::string detail, std::string pointer) {
 // --- what a body says
 
 Result<std::vector<ActionPattern>> patterns_of(const json::value& value) {
-    const Error error = wrong(
-        "events must list 1 to 100 patterns: an action, \"user.*\" or \"*\"", "/events"
-    );
+    const Error error =
+        wrong("events must list 1 to 100 patterns: an action, \"user.*\" or \"*\"", "/events");
     const json::array* list = value.if_array();
     if (list == nullptr || list->empty() || list->size() > kPatternsMax) return error;
     std::vector<ActionPattern> patterns;
@@ -62,7 +61,9 @@ Result<std::int64_t> integer_of(
 }
 
 Result<const json::object*> object_of(
-    const json::value& value, std::initializer_list<std::string_view> known, const std::string& pointer
+    const json::value& value,
+    std::initializer_list<std::string_view> known,
+    const std::string& pointer
 ) {
     const json::object* object = value.if_object();
     if (object == nullptr) return wrong("must be an object", pointer);
@@ -70,7 +71,8 @@ Result<const json::object*> object_of(
         const std::string_view key = member.key();
         if (std::find(known.begin(), known.end(), key) != known.end()) continue;
         std::string list;
-        for (const std::string_view name : known) list += (list.empty() ? "" : ", ") + std::string(name);
+        for (const std::string_view name : known)
+            list += (list.empty() ? "" : ", ") + std::string(name);
         return wrong("unknown field; known are: " + list, pointer + "/" + std::string(key));
     }
     return object;
@@ -107,9 +109,7 @@ Result<void> read_rate(const json::value& value, Streams::Change& change) {
     const json::value* rate = limit->if_contains("requests_per_second");
     const double n = rate != nullptr && rate->is_number() ? rate->to_number<double>() : 0;
     if (!(n > 0 && n <= kRateMax))
-        return wrong(
-            "must be a number above 0, at most 10000", "/rate_limit/requests_per_second"
-        );
+        return wrong("must be a number above 0, at most 10000", "/rate_limit/requests_per_second");
     change.requests_per_second = n;
     return ok();
 }
@@ -141,12 +141,13 @@ Result<Streams::Change> read_change(const json::object& body) {
 
 Result<void> read_start(const json::value& value, Streams::Request& request) {
     const Error error = wrong(
-        "start must be \"latest\", \"earliest\", {\"seq\": n} or {\"time\": \"2026-05-14T00:00:00Z\"}",
+        "start must be \"latest\", \"earliest\", {\"seq\": n} or {\"time\": "
+        "\"2026-05-14T00:00:00Z\"}",
         "/start"
     );
     if (value.is_string()) {
-        request.start = value.get_string() == "earliest" ? Streams::Start::earliest
-                                                         : Streams::Start::latest;
+        request.start =
+            value.get_string() == "earliest" ? Streams::Start::earliest : Streams::Start::latest;
         const bool known = value.get_string() == "earliest" || value.get_string() == "latest";
         if (!known) return error;
         return ok();
@@ -197,8 +198,7 @@ Result<std::vector<Seq>> seqs_of(const json::object& body) {
         return wrong("seqs must list 1 to 1000 seqs; leave it out for all", "/seqs");
     for (std::size_t i = 0; i < list->size(); ++i) {
         BOOST_OUTCOME_TRY(
-            const std::int64_t seq,
-            integer_of((*list)[i], 0, kSeqMax, "/seqs/" + std::to_string(i))
+            const std::int64_t seq, integer_of((*list)[i], 0, kSeqMax, "/seqs/" + std::to_string(i))
         );
         seqs.push_back(seq);
     }
@@ -249,7 +249,8 @@ json::object to_json(const AuditStream& stream, const std::vector<std::string>& 
     object["destination"] = stream.destination;
     object["config"] = stream.config;
     // Named, so that one sees that they are there; shown never again.
-    object["secrets"] = stream.sealed.empty() ? json::array() : json::array(secrets.begin(), secrets.end());
+    object["secrets"] =
+        stream.sealed.empty() ? json::array() : json::array(secrets.begin(), secrets.end());
     json::array events;
     for (const ActionPattern& pattern : stream.patterns) events.emplace_back(pattern.source());
     object["events"] = std::move(events);
@@ -277,7 +278,14 @@ public:
 
     Task<Result<void>> create(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string_view> known{
-            "name", "destination", "config", "events", "start", "on_poison", "batch", "rate_limit",
+            "name",
+            "destination",
+            "config",
+            "events",
+            "start",
+            "on_poison",
+            "batch",
+            "rate_limit",
             "probe"};
         BOOST_OUTCOME_CO_TRY(
             const json::object body, co_await read_object(*exchange, std::move(known))
@@ -448,9 +456,8 @@ private:
         Actor actor = actor_of(exchange.principal());
         return {std::move(actor.type), std::move(actor.id)};
     }
-    [[nodiscard]] Result<void> may_use(
-        const http::Exchange& exchange, const std::string& name
-    ) const {
+    [[nodiscard]] Result<void> may_use(const http::Exchange& exchange, const std::string& name)
+        const {
         const SinkOffer* destination = destinations_.find(name);
         if (destination == nullptr) {
             std::string list;
@@ -489,8 +496,11 @@ private:
         object["state"] = here ? here->state : "stopped";
         object["lag_seconds"] = here ? json::value(here->lag_seconds) : json::value(nullptr);
         const bool idle = stream.status != AuditStream::Status::active;
-        object["last_error"] =
-            text_or_null(idle ? stream.reason : here ? here->last_error : std::string());
+        object["last_error"] = text_or_null(
+            idle   ? stream.reason
+            : here ? here->last_error
+                   : std::string()
+        );
         co_return object;
     }
 
@@ -538,7 +548,12 @@ Result<void> add_stream_routes(
             return ((*routes).*serve)(std::move(e));
         });
         http::Route route{
-            {entry.method}, entry.pattern, entry.scope, entry.pattern, "streams", std::move(handler)};
+            {entry.method},
+            entry.pattern,
+            entry.scope,
+            entry.pattern,
+            "streams",
+            std::move(handler)};
         BOOST_OUTCOME_TRYV(router.add(std::move(route)));
     }
     return ok();

@@ -74,11 +74,10 @@ std::optional<std::string> decrypt(
             c, nullptr, &size, bytes_of(bound_to), static_cast<int>(bound_to.size())
         ) == 1
     );
-    const bool right =
-        EVP_DecryptUpdate(
-            c, bytes_of(plain), &size, bytes_of(text), static_cast<int>(text.size())
-        ) == 1 &&
-        EVP_DecryptFinal_ex(c, bytes_of(plain) + size, &size) == 1;
+    const bool right = EVP_DecryptUpdate(
+                           c, bytes_of(plain), &size, bytes_of(text), static_cast<int>(text.size())
+                       ) == 1 &&
+                       EVP_DecryptFinal_ex(c, bytes_of(plain) + size, &size) == 1;
     if (!right) return std::nullopt;
     return plain;
 }

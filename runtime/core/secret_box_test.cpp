@@ -9,7 +9,8 @@ const SecretBox::MasterKey kOld{"k1", std::string(32, 'a')}, kNew{"k2", std::str
 
 TEST(SecretBox, OpensWhatItSealed) {
     const SecretBox box({kOld});
-    for (const std::string& plain : {std::string(), std::string("whsec_x"), std::string(9'000, 'z')}) {
+    for (const std::string& plain :
+         {std::string(), std::string("whsec_x"), std::string(9'000, 'z')}) {
         const std::string sealed = box.seal("p", "web_1", plain);
         EXPECT_EQ(box.open("p", "web_1", sealed).value(), plain);
         EXPECT_TRUE(plain.empty() || sealed.find(plain) == std::string::npos);

@@ -134,8 +134,7 @@ Result<AuditStream> AuditStream::from_row(const KvRow& given) {
     stream.status = *status;
     stream.batch_events_max =
         static_cast<std::uint32_t>(integer(row, "batch_events_max", stream.batch_events_max));
-    stream.batch_bytes_max =
-        static_cast<std::uint64_t>(integer(row, "batch_bytes_max", 1U << 20));
+    stream.batch_bytes_max = static_cast<std::uint64_t>(integer(row, "batch_bytes_max", 1U << 20));
     const json::value* rate = row.if_contains("requests_per_second");
     if (rate != nullptr && rate->is_number())
         stream.requests_per_second = rate->to_number<double>();

@@ -26,7 +26,7 @@ struct AuditStream {
     double requests_per_second = 0;
     StreamDefinition::OnPoison on_poison = StreamDefinition::OnPoison::dead_letter;
     Status status = Status::active;
-    std::string reason;        ///< why it is not active, in words
+    std::string reason;         ///< why it is not active, in words
     std::int64_t revision = 1;  ///< see StreamDefinition
     std::int64_t starts = 0;    ///< how often it was set to work: each is a new `Stream`
     TimeUs created_at = kNoTime, updated_at = kNoTime;

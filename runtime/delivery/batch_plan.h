@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "runtime/core/event_id.h"
 #include "runtime/core/crypto.h"
+#include "runtime/core/event_id.h"
 
 namespace annal {
 

@@ -19,15 +19,23 @@ TEST(BatchPlan, ReadsWhatItWrote) {
 
 TEST(BatchPlan, IsNothingWhenItIsDamaged) {
     const std::string digest = to_hex(sha256("x"));
-    const auto row = [&](const std::string& first, const std::string& last, const std::string& events) {
-        return R"({"first":)" + first + R"(,"last":)" + last + R"(,"events":)" + events +
-               R"(,"encoder":"a","digest":")" + digest + R"("})";
-    };
+    const auto row =
+        [&](const std::string& first, const std::string& last, const std::string& events) {
+            return R"({"first":)" + first + R"(,"last":)" + last + R"(,"events":)" + events +
+                   R"(,"encoder":"a","digest":")" + digest + R"("})";
+        };
     EXPECT_TRUE(BatchPlan::from_text(row("1", "2", "2")));
     for (const std::string& text :
-         {row("2", "1", "1"), row("-1", "1", "1"), row("1", "2", "0"), row("1", "2", "3"),
-          row("1.5", "2", "1"), row("\"1\"", "2", "1"), std::string("{}"), std::string("[]"),
-          std::string(""), std::string("{\"first\":1,\"last\":1,\"events\":1,\"digest\":\"ab\"}")})
+         {row("2", "1", "1"),
+          row("-1", "1", "1"),
+          row("1", "2", "0"),
+          row("1", "2", "3"),
+          row("1.5", "2", "1"),
+          row("\"1\"", "2", "1"),
+          std::string("{}"),
+          std::string("[]"),
+          std::string(""),
+          std::string("{\"first\":1,\"last\":1,\"events\":1,\"digest\":\"ab\"}")})
         EXPECT_FALSE(BatchPlan::from_text(text)) << text;
 }
 

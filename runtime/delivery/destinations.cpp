@@ -90,9 +90,8 @@ std::vector<std::string> Destinations::names() const {
     return names;
 }
 
-Result<std::string> Destinations::merged(
-    const SinkOffer& destination, const json::object& config
-) const {
+Result<std::string> Destinations::merged(const SinkOffer& destination, const json::object& config)
+    const {
     json::value whole = json::parse(destination.manifest.config_json);
     json::object& operators = whole.as_object();
     for (const auto& member : config) {
@@ -106,28 +105,27 @@ Result<std::string> Destinations::merged(
     return json::serialize(whole);
 }
 
-Result<void> Destinations::check(
-    const SinkOffer& destination, const json::object& config
-) const {
+Result<void> Destinations::check(const SinkOffer& destination, const json::object& config) const {
     BOOST_OUTCOME_TRY(const std::string whole, merged(destination, config));
     const ConfigResult completed =
         complete_config(whole, schema_of(destination), environment_.secrets);
     if (completed.errors.empty()) return check_urls(destination, config);
     std::string detail;
-    for (const auto& error : completed.errors) detail += (detail.empty() ? "" : "; ") + shown(error);
+    for (const auto& error : completed.errors)
+        detail += (detail.empty() ? "" : "; ") + shown(error);
     return unprocessable(detail);
 }
 
 /// What can never be reached is refused now, not with the first delivery.
-Result<void> Destinations::check_urls(
-    const SinkOffer& destination, const json::object& config
-) const {
+Result<void> Destinations::check_urls(const SinkOffer& destination, const json::object& config)
+    const {
     const std::vector<std::string>& allowed = destination.manifest.permissions.http;
     if (allowed.empty()) return ok();
     BOOST_OUTCOME_TRY(const AddressPolicy policy, outbound_policy(environment_));
     for (const auto& member : config) {
         if (!is_url(member.value())) continue;
-        const auto checked = check_destination(member.value().get_string().c_str(), policy, allowed);
+        const auto checked =
+            check_destination(member.value().get_string().c_str(), policy, allowed);
         if (!checked) return unprocessable(checked.error().detail, std::string(member.key()));
     }
     return ok();
@@ -141,9 +139,7 @@ Result<std::shared_ptr<Instance>> Destinations::create(
     manifest.destination.reset();
     manifest.instance = id;
     BOOST_OUTCOME_TRY(manifest.config_json, merged(destination, config));
-    BOOST_OUTCOME_TRY(
-        auto instance, Instance::create(manifest, *destination.module, environment_)
-    );
+    BOOST_OUTCOME_TRY(auto instance, Instance::create(manifest, *destination.module, environment_));
     return std::shared_ptr<Instance>(std::move(instance));
 }
 
@@ -168,8 +164,7 @@ std::vector<std::string> Destinations::secret_keys(const SinkOffer& destination)
     for (const auto& member : properties->get_object()) {
         const json::object* property = member.value().if_object();
         const json::value* mark = property != nullptr ? property->if_contains("x-secret") : nullptr;
-        if (mark != nullptr && mark->is_bool() && mark->get_bool())
-            keys.emplace_back(member.key());
+        if (mark != nullptr && mark->is_bool() && mark->get_bool()) keys.emplace_back(member.key());
     }
     return keys;
 }

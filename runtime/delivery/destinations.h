@@ -31,8 +31,8 @@ class Destinations {
 public:
     explicit Destinations(HostEnvironment& environment) : environment_(environment) {}
 
-    /// @error Errc::invalid   The manifest's component is no sink, or the operator's part breaks its
-    /// schema by itself.
+    /// @error Errc::invalid   The manifest's component is no sink, or the operator's part breaks
+    /// its schema by itself.
     /// @error Errc::conflict  The name is taken.
     [[nodiscard]] Result<void> add(const Manifest& manifest, const Module& module);
     void clear() { all_.clear(); }

@@ -13,7 +13,10 @@ annal_str text(const char* s) {
 
 /// A report as it crosses the boundary.
 Report reported(
-    std::uint32_t fallback, std::vector<annal_verdict> exceptions, std::size_t events, const char* why = ""
+    std::uint32_t fallback,
+    std::vector<annal_verdict> exceptions,
+    std::size_t events,
+    const char* why = ""
 ) {
     annal_error error{};
     error.struct_size = sizeof(error);
@@ -63,8 +66,7 @@ TEST(Settlement, APauseFails) {
 }
 
 TEST(Settlement, AnEventRefusedByNameIsPassedOver) {
-    const Settlement s =
-        settle(reported(ANNAL_DELIVERED, {{1, ANNAL_REJECT, text("odd")}}, 3), 3);
+    const Settlement s = settle(reported(ANNAL_DELIVERED, {{1, ANNAL_REJECT, text("odd")}}, 3), 3);
     EXPECT_EQ(s.settled, 3U);
     EXPECT_EQ(s.next, Next::go_on);
     ASSERT_EQ(s.rejected.size(), 1U);
@@ -76,9 +78,7 @@ TEST(Settlement, WhatWasSaidOfEventsAheadIsKept) {
     // 0 taken, 1 later, 2 refused, 3 taken.
     const Settlement s = settle(
         reported(
-            ANNAL_DELIVERED,
-            {{1, ANNAL_RETRY, text("busy")}, {2, ANNAL_REJECT, text("odd")}},
-            4
+            ANNAL_DELIVERED, {{1, ANNAL_RETRY, text("busy")}, {2, ANNAL_REJECT, text("odd")}}, 4
         ),
         4
     );

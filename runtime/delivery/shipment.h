@@ -22,8 +22,8 @@ namespace annal {
 /// Threads: `pack` and `send` where the sink may block; the rest from any, one attempt at a time.
 class Shipment : public std::enable_shared_from_this<Shipment> {
 public:
-    /// As many of the leading `events` as fit into the stream's limit of encoded bytes, and into the
-    /// sink's own. Those that do not are not in it.
+    /// As many of the leading `events` as fit into the stream's limit of encoded bytes, and into
+    /// the sink's own. Those that do not are not in it.
     /// @param whole  all or none: a batch that is made again
     /// @error Errc::too_large  The first event alone, or the whole, is more than the sink takes.
     /// and whatever else the sink's encode reports.

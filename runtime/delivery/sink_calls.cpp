@@ -21,7 +21,8 @@ Call::Options options_of(const std::string& project, std::int64_t deadline_us) {
     return options;
 }
 
-/// An answer that the sink gives when it likes, if ever: kept alive by the one who may still give it.
+/// An answer that the sink gives when it likes, if ever: kept alive by the one who may still give
+/// it.
 template <class T>
 struct Awaited {
     Awaited(SinkCalls::Strand strand, Call::Options options)

@@ -12,8 +12,8 @@
 
 namespace annal {
 
-/// The functions of one sink instance, called from a coroutine: those that may block run on the sink
-/// threads, those that report later are awaited. The coroutine goes on where it was.
+/// The functions of one sink instance, called from a coroutine: those that may block run on the
+/// sink threads, those that report later are awaited. The coroutine goes on where it was.
 class SinkCalls {
 public:
     using Strand = boost::asio::strand<boost::asio::any_io_executor>;

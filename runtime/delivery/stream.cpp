@@ -121,13 +121,13 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     std::shared_ptr<void> wakes;
 
     // Of the tenure, on the strand.
-    Seq cursor = kNoSeq;               // committed
-    Seq settled = kNoSeq;              // nothing up to here is to be sent; never behind the cursor
-    bool unsaved = false;              // a delivery up to `settled` is not committed yet
+    Seq cursor = kNoSeq;   // committed
+    Seq settled = kNoSeq;  // nothing up to here is to be sent; never behind the cursor
+    bool unsaved = false;  // a delivery up to `settled` is not committed yet
     std::vector<DeadLetter> unsaved_letters;
     std::optional<BatchPlan> stored_plan;
-    std::uint32_t batch_limit;         // lower while a refused event is looked for
-    Seq suspect_until = kNoSeq;        // it lies no further than this
+    std::uint32_t batch_limit;                  // lower while a refused event is looked for
+    Seq suspect_until = kNoSeq;                 // it lies no further than this
     std::map<Seq, Report::Exception> foretold;  // what the destination said of events ahead
     std::uint32_t refusals_in_a_row = 0;
     std::int64_t send_not_before_us = 0;
@@ -254,8 +254,8 @@ Task<bool> Stream::State::hold_lease() {
     co_return lease.is_valid();
 }
 
-/// Before each attempt: that the lease holds, and that nobody has told the stream to stop. False: no
-/// attempt may begin in this tenure.
+/// Before each attempt: that the lease holds, and that nobody has told the stream to stop. False:
+/// no attempt may begin in this tenure.
 Task<bool> Stream::State::hold_permission() {
     while (!over() && keeper != nullptr && keeper->is_out_of_date()) {
         set_state("retrying", "this node does not hear what others change");
@@ -310,9 +310,7 @@ Task<Result<void>> Stream::State::find_start() {
         const auto plan,
         co_await store.kv_get(BatchPlan::kSpace, definition.project, definition.subscription)
     );
-    BOOST_OUTCOME_CO_TRY(
-        const Seq held, co_await calls.position(definition, *environment.clock)
-    );
+    BOOST_OUTCOME_CO_TRY(const Seq held, co_await calls.position(definition, *environment.clock));
     if (held > log.head_seq) {
         co_return Error{
             Errc::conflict,
@@ -323,7 +321,8 @@ Task<Result<void>> Stream::State::find_start() {
     }
     Seq start = stored;
     if (start == kNoSeq)
-        start = definition.from == StreamDefinition::From::latest ? log.head_seq : log.first_seq - 1;
+        start =
+            definition.from == StreamDefinition::From::latest ? log.head_seq : log.first_seq - 1;
     forget();
     if (plan) stored_plan = BatchPlan::from_text(*plan);
     cursor = stored;
@@ -337,9 +336,9 @@ Task<Result<void>> Stream::State::find_start() {
     co_return ok();
 }
 
-/// The batch of the stored plan, as it comes out now. Where that differs from what was planned, it is
-/// planned anew first, and that is recorded. Null: there is no plan, none of its events can be read
-/// any more, or the tenure is over.
+/// The batch of the stored plan, as it comes out now. Where that differs from what was planned, it
+/// is planned anew first, and that is recorded. Null: there is no plan, none of its events can be
+/// read any more, or the tenure is over.
 Task<Result<Shipped>> Stream::State::as_planned() {
     if (!has_open_plan()) co_return Shipped();
     const BatchPlan plan = *stored_plan;
@@ -384,9 +383,8 @@ Task<Result<Shipped>> Stream::State::rebuild(const BatchPlan& plan) {
     co_return packed;
 }
 
-std::shared_ptr<HostEvent> Stream::State::replanned(
-    const BatchPlan& from, const BatchPlan& to
-) const {
+std::shared_ptr<HostEvent> Stream::State::replanned(const BatchPlan& from, const BatchPlan& to)
+    const {
     const bool encoder = !to.encoder.empty() && to.encoder != from.encoder;
     boost::json::object metadata;
     metadata["planned"] = range_text(from);
@@ -752,7 +750,9 @@ Task<void> Stream::State::ship(Shipped shipment) {
         const bool transient = may_go_on && settlement.next == Settlement::Next::retry;
         const bool bisect = may_go_on && settlement.next == Settlement::Next::bisect;
         log::warn(
-            transient ? "stream.retry" : bisect ? "stream.bisect" : "stream.blocked",
+            transient ? "stream.retry"
+            : bisect  ? "stream.bisect"
+                      : "stream.blocked",
             {{"stream", definition.id},
              {"attempt", number},
              {"first_seq", shipment->plan().first},
@@ -769,7 +769,8 @@ Task<void> Stream::State::ship(Shipped shipment) {
         if (!transient) co_return co_await fail(why);
         set_state("retrying", why);
         co_await measure();  // the lag grows while nothing gets through: that is when it matters
-        const std::int64_t asked = std::min<std::int64_t>(settlement.retry_after_ms, kRetryAfterMsMax);
+        const std::int64_t asked =
+            std::min<std::int64_t>(settlement.retry_after_ms, kRetryAfterMsMax);
         const auto own = backoff(number, random_u64());
         // A little later than asked for, so that not all streams to one destination come at once.
         const auto spread = static_cast<std::int64_t>(random_u64() % (asked / 10 + 1));
@@ -798,7 +799,9 @@ Task<void> Stream::State::fail(std::string why) {
         set_state("failed", why);
         co_return;
     }
-    log::warn("stream.failure_not_recorded", {{"stream", definition.id}, {"error", told.error().detail}});
+    log::warn(
+        "stream.failure_not_recorded", {{"stream", definition.id}, {"error", told.error().detail}}
+    );
     if (told.error().code == Errc::conflict) co_return lease.drop();
     set_state("retrying", why);
     co_await back_off(backoff(3, random_u64()));
@@ -941,7 +944,9 @@ Task<void> Stream::State::run() {
         co_await deliver();
         if (stopping) break;
         halted = false;
-        log::warn("stream.lease_lost", {{"stream", definition.id}, {"project", definition.project}});
+        log::warn(
+            "stream.lease_lost", {{"stream", definition.id}, {"project", definition.project}}
+        );
         stand_by();
     }
     set_state("stopped");

@@ -13,8 +13,9 @@ namespace annal {
 
 /// What an ordered subscription is, whoever declared it: a manifest, or POST /v1/audit/streams.
 struct StreamDefinition {
-    std::string id;            ///< "aud_…"; declared in a manifest: "<instance>/<trigger>"
-    std::string known_as;      ///< to the destination, and in dead letters: the id, or whose replay it is
+    std::string id;  ///< "aud_…"; declared in a manifest: "<instance>/<trigger>"
+    std::string
+        known_as;  ///< to the destination, and in dead letters: the id, or whose replay it is
     std::string subscription;  ///< names its cursor, lease and plan, within its project
     std::string project, name, destination;
     std::vector<ActionPattern> patterns;

@@ -10,7 +10,8 @@ namespace {
 /// Keeps nothing; writes down what streams tell it.
 class NotingKeeper : public StreamKeeper {
 public:
-    Task<Result<void>> stream_failed(StreamDefinition, std::int64_t fence, std::string why) override {
+    Task<Result<void>> stream_failed(StreamDefinition, std::int64_t fence, std::string why)
+        override {
         const std::lock_guard lock(mutex);
         failures.push_back(std::move(why));
         last_fence = fence;
@@ -43,9 +44,7 @@ struct StreamOutcomeTest : StreamTest {
         trigger.dead_letter = true;
         definition = StreamDefinition::of("memory", "memory", trigger);
     }
-    void run_stream(StreamKeeper* with = nullptr) {
-        start(definition, with);
-    }
+    void run_stream(StreamKeeper* with = nullptr) { start(definition, with); }
     bool delivered(std::size_t count) {
         return eventually([&] { return to.seqs.size() >= count; });
     }
@@ -57,8 +56,7 @@ struct StreamOutcomeTest : StreamTest {
         return out;
     }
     std::optional<BatchPlan> plan() {
-        const auto row =
-            host.run(host.store.kv_get(BatchPlan::kSpace, "p", kSubscription)).value();
+        const auto row = host.run(host.store.kv_get(BatchPlan::kSpace, "p", kSubscription)).value();
         return row ? BatchPlan::from_text(*row) : std::nullopt;
     }
     void mark_for_redrive(Seq seq) {

@@ -33,7 +33,8 @@ constexpr auto kLook = std::chrono::milliseconds(200);
 /// The events of one change, with their text.
 class Events {
 public:
-    Events(const Streams::Actor& actor, std::string stream) : actor_(actor), id_(std::move(stream)) {}
+    Events(const Streams::Actor& actor, std::string stream)
+        : actor_(actor), id_(std::move(stream)) {}
 
     Events& add(const char* action, json::object metadata = {}) {
         events_->push_back(HostEvent{
@@ -358,8 +359,8 @@ Result<std::shared_ptr<Instance>> Streams::make_sink(const AuditStream& stream) 
     if (destination == nullptr)
         return Error{
             Errc::unprocessable,
-            "no manifest of this node offers the destination " + stream.destination + "; there are: " +
-                list_of(environment_.destinations.names()),
+            "no manifest of this node offers the destination " + stream.destination +
+                "; there are: " + list_of(environment_.destinations.names()),
             "/destination"};
     BOOST_OUTCOME_TRY(const json::object config, stream.whole_config(environment_.secrets));
     return environment_.destinations.create(*destination, stream.id, config);
@@ -384,8 +385,7 @@ Task<Result<void>> Streams::check_sink(AuditStream stream, bool probe) {
     SinkCalls calls(sink.value(), environment_.sink_pool, asio::make_strand(executor));
     const auto answer = co_await calls.probe(stream.project, *environment_.host.clock);
     if (answer || answer.error().code == Errc::unsupported) co_return ok();
-    co_return Error{
-        Errc::unprocessable, "the probe failed: " + answer.error().detail, "/config"};
+    co_return Error{Errc::unprocessable, "the probe failed: " + answer.error().detail, "/config"};
 }
 
 // --- changes
@@ -400,9 +400,7 @@ Task<Result<AuditStream>> Streams::commit(AuditStream stream, std::string before
     unit.kv.insert(
         unit.kv.begin(), {guard, AuditStream::kSpace, stream.project, stream.id, std::move(before)}
     );
-    unit.kv.push_back(
-        {KvOp::Kind::put, AuditStream::kSpace, stream.project, stream.id, row}
-    );
+    unit.kv.push_back({KvOp::Kind::put, AuditStream::kSpace, stream.project, stream.id, row});
     environment_.board.put_up(unit, stream.project);
     auto done = co_await environment_.host.appender->append(std::move(unit));
     if (!done) {
@@ -410,8 +408,9 @@ Task<Result<AuditStream>> Streams::commit(AuditStream stream, std::string before
         if (error.code == Errc::conflict)
             error = Error{
                 Errc::conflict,
-                "stream " + stream.id + " was changed by somebody else at the same time; look at it "
-                                        "and try again"};
+                "stream " + stream.id +
+                    " was changed by somebody else at the same time; look at it "
+                    "and try again"};
         co_return error;
     }
     {
@@ -534,8 +533,7 @@ Task<Result<AuditStream>> Streams::change(
                 whole[member.key()] = member.value();
             }
         }
-        if (destination != nullptr)
-            keep_config(stream, whole, *destination, environment_.secrets);
+        if (destination != nullptr) keep_config(stream, whole, *destination, environment_.secrets);
         BOOST_OUTCOME_CO_TRYV(co_await check_sink(stream, false));
         fields.emplace_back("config");
     }
@@ -667,7 +665,8 @@ Task<Result<std::string>> Streams::replay(
         if (static_cast<std::size_t>(running) >= kReplaysMax)
             co_return Error{
                 Errc::busy,
-                std::to_string(kReplaysMax) + " replays of this stream are under way; wait for one"};
+                std::to_string(kReplaysMax) +
+                    " replays of this stream are under way; wait for one"};
     }
     json::object metadata = about(known.stream);
     metadata["from_seq"] = from;
@@ -694,11 +693,7 @@ Task<Result<std::vector<DeadLetter>>> Streams::dead_letters(
     BOOST_OUTCOME_CO_TRY(
         const auto rows,
         co_await environment_.host.store->kv_scan(
-            DeadLetter::kSpace,
-            project,
-            DeadLetter::prefix(id),
-            behind,
-            limit
+            DeadLetter::kSpace, project, DeadLetter::prefix(id), behind, limit
         )
     );
     std::vector<DeadLetter> letters;
@@ -787,7 +782,9 @@ Task<Result<void>> Streams::stream_failed(
         .add("audit_stream.failed", std::move(metadata))
         .put_into(unit);
     unit.cursors.push_back({stream.subscription, cursor, fence});
-    log::error("stream.failed", {{"stream", stream.id}, {"project", stream.project}, {"error", why}});
+    log::error(
+        "stream.failed", {{"stream", stream.id}, {"project", stream.project}, {"error", why}}
+    );
     const auto done = co_await commit(std::move(failed), std::move(known.row), std::move(unit));
     if (!done) co_return done.error();
     co_return ok();
@@ -809,8 +806,7 @@ Task<Result<void>> Streams::replay_done(StreamDefinition stream, std::int64_t fe
         .put_into(unit);
     unit.cursors.push_back({stream.subscription, cursor, fence});
     for (const char* space : {AuditStream::kSpace, BatchPlan::kSpace}) {
-        const std::string key =
-            space == AuditStream::kSpace ? stream.id : stream.subscription;
+        const std::string key = space == AuditStream::kSpace ? stream.id : stream.subscription;
         unit.kv.push_back({KvOp::Kind::erase, space, stream.project, key, {}});
     }
     environment_.board.put_up(unit, stream.project);
@@ -850,9 +846,8 @@ Task<Result<AuditStream>> Streams::get(std::string project, std::string id) {
     co_return std::move(known.stream);
 }
 
-std::optional<StreamStatus> Streams::status(
-    const std::string& project, const std::string& id
-) const {
+std::optional<StreamStatus> Streams::status(const std::string& project, const std::string& id)
+    const {
     const std::lock_guard lock(mutex_);
     const auto found = slots_.find({project, id});
     if (found == slots_.end()) return std::nullopt;

@@ -62,8 +62,8 @@ public:
         boost::json::object config;
         std::vector<ActionPattern> patterns;
         Start start = Start::latest;
-        Seq start_seq = 0;             ///< at_seq: the first to be delivered
-        TimeUs start_time = kNoTime;   ///< at_time: of the first that may be delivered
+        Seq start_seq = 0;            ///< at_seq: the first to be delivered
+        TimeUs start_time = kNoTime;  ///< at_time: of the first that may be delivered
         StreamDefinition::OnPoison on_poison = StreamDefinition::OnPoison::dead_letter;
         std::uint32_t batch_events_max = 500;
         std::uint64_t batch_bytes_max = 1U << 20;
@@ -73,7 +73,9 @@ public:
     /// @error Errc::unprocessable  The destination is unknown, or does not take the configuration;
     /// or its probe failed, when asked for. @error Errc::busy  kStreamsMax.
     /// and what `Appender::append` says.
-    [[nodiscard]] Task<Result<AuditStream>> create(std::string project, Request request, Actor actor);
+    [[nodiscard]] Task<Result<AuditStream>> create(
+        std::string project, Request request, Actor actor
+    );
 
     /// What PATCH changes; absent stays. In `config` null takes a key away.
     struct Change {
@@ -93,7 +95,9 @@ public:
     /// No attempt begins afterwards on this node; on others after Noticeboard::kFresh, for which
     /// this waits. Idempotent. @error Errc::not_found, Errc::conflict (revoked).
     [[nodiscard]] Task<Result<AuditStream>> pause(std::string project, std::string id, Actor actor);
-    [[nodiscard]] Task<Result<AuditStream>> resume(std::string project, std::string id, Actor actor);
+    [[nodiscard]] Task<Result<AuditStream>> resume(
+        std::string project, std::string id, Actor actor
+    );
     /// For good; its secrets and what it has planned are erased, and so are its dead letters.
     /// Otherwise as `pause`.
     [[nodiscard]] Task<Result<void>> revoke(std::string project, std::string id, Actor actor);
@@ -132,9 +136,8 @@ public:
     [[nodiscard]] Task<Result<void>> stream_failed(
         StreamDefinition stream, std::int64_t fence, std::string why
     ) override;
-    [[nodiscard]] Task<Result<void>> replay_done(
-        StreamDefinition stream, std::int64_t fence
-    ) override;
+    [[nodiscard]] Task<Result<void>> replay_done(StreamDefinition stream, std::int64_t fence)
+        override;
     [[nodiscard]] bool is_out_of_date() const override { return environment_.board.is_stale(); }
 
 private:

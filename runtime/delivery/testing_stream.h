@@ -24,8 +24,8 @@ struct Destination {
     std::int64_t held = -1;               // what position says
     bool deleted_seen = false;
     bool bad_index = false;
-    std::set<std::int64_t> poison;    // a batch with one of these is refused
-    bool names_poison = false;        // by name, and the others are taken
+    std::set<std::int64_t> poison;  // a batch with one of these is refused
+    bool names_poison = false;      // by name, and the others are taken
     std::uint32_t poison_verdict = ANNAL_REJECT;
     std::uint32_t retry_after_ms = 0;
     std::vector<std::string> keys, streams;  // of every attempt
@@ -142,7 +142,8 @@ inline annal_status position(void* self, annal_str, std::int64_t* seq, annal_err
     return ANNAL_OK;
 }
 
-inline const annal_sink_v1 kSink{sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr};
+inline const annal_sink_v1 kSink{
+    sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr};
 inline const annal_component kComponent{
     sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
 inline const annal_component* const kComponents[] = {&kComponent};
@@ -192,9 +193,8 @@ struct StreamTest : testing::Test {
         start(StreamDefinition::of("memory", "memory", trigger), keeper);
     }
     void start(StreamDefinition definition, StreamKeeper* keeper = nullptr) {
-        stream = std::make_unique<Stream>(
-            std::move(definition), sink, host.environment, pool, keeper
-        );
+        stream =
+            std::make_unique<Stream>(std::move(definition), sink, host.environment, pool, keeper);
         stream->start();
     }
     void stop() {

@@ -36,8 +36,8 @@ struct EventsTrigger {
 /// A sink that streams made over REST may name as their destination. The manifest's config holds
 /// what the operator has decided for all of them.
 struct DestinationTrigger {
-    std::string name;         ///< of the destination: the component's, unless the manifest says otherwise
-    std::string scope;        ///< that a key needs beside streams:write; empty: none
+    std::string name;   ///< of the destination: the component's, unless the manifest says otherwise
+    std::string scope;  ///< that a key needs beside streams:write; empty: none
     int line = 0;
 };
 

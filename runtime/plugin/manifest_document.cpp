@@ -219,7 +219,8 @@ void read_permissions(const ManifestField& field, Permissions& out) {
         out.http = read_list(
             *http,
             is_host_port,
-            "is no destination: give host:port, as in \"in.acme.example:443\", or \"*:443\" for any "
+            "is no destination: give host:port, as in \"in.acme.example:443\", or \"*:443\" for "
+            "any "
             "host at that port"
         );
     }
@@ -356,7 +357,8 @@ DestinationTrigger read_destination(const ManifestField& field) {
         out.name = name->text().value_or("");
         if (!out.name.empty() && !is_destination_name(out.name))
             name->fail(
-                in_quotes(out.name) + " is no destination's name: 1 to 63 of a-z 0-9 _, a letter first"
+                in_quotes(out.name) +
+                " is no destination's name: 1 to 63 of a-z 0-9 _, a letter first"
             );
     }
     if (const auto scope = destination.find("scope")) {
@@ -399,8 +401,7 @@ void read_trigger(const ManifestField& field, std::set<std::string>& names, Mani
     const int kinds =
         (http ? 1 : 0) + (events ? 1 : 0) + (schedule ? 1 : 0) + (destination ? 1 : 0);
     if (kinds != 1)
-        field.fail(
-            "must hold exactly one of http, events, schedule and destination beside its name"
+        field.fail("must hold exactly one of http, events, schedule and destination beside its name"
         );
     if (http) out.http.push_back(read_http(*http, name));
     if (events) out.events.push_back(read_events(*events, name));
@@ -414,7 +415,8 @@ void read_trigger(const ManifestField& field, std::set<std::string>& names, Mani
 
 /// A destination's document is a pattern for instances; it is none itself.
 void check_destination_alone(const ManifestField& triggers, const Manifest& manifest) {
-    const bool alone = manifest.http.empty() && manifest.events.empty() && manifest.schedules.empty();
+    const bool alone =
+        manifest.http.empty() && manifest.events.empty() && manifest.schedules.empty();
     if (manifest.destination && !alone)
         triggers.fail("destination stands alone: give other triggers a document of their own");
 }

@@ -82,13 +82,14 @@ std::string test_name(const ::testing::TestParamInfo<Spoiled>& info) {
 /// What ended with `last` in ABI 1.0.
 #define SIZE_1_0(type, last) (offsetof(type, last) + sizeof(type::last))
 /// State one byte less than that.
-#define SHORT(table, type, last)                                                            \
-    Spoiled {                                                                               \
-#table "_too_short", [](GoodModule & m) { m.table.struct_size = SIZE_1_0(type, last) - 1; }, { \
-            "component \"one-" #table "\"",                                                 \
-                #type " of " + std::to_string(SIZE_1_0(type, last) - 1) + " bytes",         \
-                "needs " + std::to_string(SIZE_1_0(type, last)), "annal-sdk 1"              \
-        }                                                                                   \
+#define SHORT(table, type, last)                                                      \
+    Spoiled {                                                                         \
+#table "_too_short",                                                          \
+            [](GoodModule & m) { m.table.struct_size = SIZE_1_0(type, last) - 1; }, { \
+            "component \"one-" #table "\"",                                           \
+                #type " of " + std::to_string(SIZE_1_0(type, last) - 1) + " bytes",   \
+                "needs " + std::to_string(SIZE_1_0(type, last)), "annal-sdk 1"        \
+        }                                                                             \
     }
 #define EMPTY(table, type)                                                      \
     Spoiled {                                                                   \

@@ -49,12 +49,14 @@ class Post:
 
 
 class Load:
-    """Threads that post until `stop`; they wait while the server is down and send unanswered idempotent posts again."""
+    """Threads that post until `stop`; they wait while the server is down and send unanswered idempotent posts again. Two loads of
+    one project need different labels."""
 
-    def __init__(self, server, threads=4, seed=None, pause=0.0):
+    def __init__(self, server, threads=4, seed=None, pause=0.0, label=""):
         self.server = server
         self.seed = seed if seed is not None else random.randrange(1 << 32)
         self.pause = pause
+        self.label = label
         self.posts = []
         self.failures = []
         self._stop = threading.Event()
@@ -88,7 +90,7 @@ class Load:
         form = chance.choice(("single", "single", "batch", "ndjson"))
         key = chance.choice(("header", "events", "header", None))
         size = 1 if form == "single" else chance.choice((2, 7, 40))
-        return Post([f"{thread}-{number}-{i}" for i in range(size)], form, key)
+        return Post([f"{self.label}{thread}-{number}-{i}" for i in range(size)], form, key)
 
     def _run(self, thread):
         chance = random.Random(self.seed * 31 + thread)

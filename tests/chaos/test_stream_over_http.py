@@ -9,11 +9,11 @@ import threading
 import time
 
 import pytest
-from annal_server import PROJECT, STORE, Server, wait_until
+from annal_server import STORE, Server, wait_until
 from http_receiver import Receiver
 from load import Load, check, finish
 
-KILLS = int(os.environ.get("ANNAL_CHAOS_KILLS", "30"))
+KILLS = int(os.environ.get("ANNAL_CHAOS_KILLS", "12"))
 SETTINGS = "limits:\n  lease_ms: 600\n"
 
 
@@ -64,7 +64,7 @@ def expect_no_loss_no_disorder(taken, exported):
 def make_stream(client, receiver):
     answer = client.post("/v1/audit/streams", {
         "name": "chaos", "destination": "generic_webhook", "config": {"url": receiver.url}, "start": "earliest",
-        "batch": {"max_events": 40}})
+        "batch": {"max_events": 100}})
     assert answer.status == 201, answer
     return answer.json()["id"]
 
@@ -93,7 +93,7 @@ def test_kills_and_a_flapping_destination(make_server, receiver):
     server = make_server(settings=SETTINGS).start()
     stream = make_stream(server.client(), receiver)
     chance = random.Random()
-    with Load(server, threads=64, pause=0.05) as load:
+    with Load(server, threads=64, pause=0.6) as load:
         for _ in range(KILLS):
             time.sleep(chance.uniform(0.05, 0.4))
             if chance.random() < 0.2:
@@ -116,7 +116,7 @@ def test_two_nodes_that_are_killed_and_frozen_in_turn(postgres_database, receive
     with Server(database=postgres_database, settings=SETTINGS) as a, Server(database=postgres_database, settings=SETTINGS) as b:
         stream = make_stream(a.client(), receiver)
         chance = random.Random()
-        with Load(a, threads=16, pause=0.05) as load, Load(b, threads=16, pause=0.05) as more:
+        with Load(a, threads=16, pause=0.3) as load, Load(b, threads=16, pause=0.3, label="b") as more:
             for _ in range(KILLS):
                 time.sleep(chance.uniform(0.1, 0.4))
                 victim = chance.choice([a, b])
@@ -135,7 +135,7 @@ def test_two_nodes_that_are_killed_and_frozen_in_turn(postgres_database, receive
         exported = wait_for_end(a.client(), stream)
         again = expect_no_loss_no_disorder(late_ones_left_out(receiver.answer.taken), exported)
         print(f"{len(exported)} events, {len(receiver.answer.taken)} batches taken, {again} of them once more")
-        assert len(exported) > 300 and PROJECT
+        assert len(exported) > 300
 
 
 def late_ones_left_out(taken):

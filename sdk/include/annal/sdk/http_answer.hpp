@@ -25,8 +25,8 @@ namespace annal::inline sdk_v1 {
     return std::nullopt;
 }
 
-/// How long `Retry-After` asks to wait, in either form (seconds, or an HTTP date seen from `now_us`);
-/// 0 when it is absent, in the past or not to be understood. At most a day.
+/// How long `Retry-After` asks to wait, in either form (seconds, or an HTTP date seen from
+/// `now_us`); 0 when it is absent, in the past or not to be understood. At most a day.
 [[nodiscard]] inline std::uint32_t retry_after_ms(
     const ClientResponse& answer, std::int64_t now_us
 ) {
@@ -74,14 +74,15 @@ namespace annal::inline sdk_v1 {
 
 /// What an answer to a delivery means where the destination's own contract says nothing else.
 ///
-/// 2xx: delivered. 408, 425, 429, 5xx, no connection, no answer in time: retry, after Retry-After if
-/// there is one. 400, 413, 415, 422: rejected for what it holds; the host then looks for the event.
-/// Everything else (401, 403, 404, a redirect, a refused address, TLS): pause until somebody looks.
+/// 2xx: delivered. 408, 425, 429, 5xx, no connection, no answer in time: retry, after Retry-After
+/// if there is one. 400, 413, 415, 422: rejected for what it holds; the host then looks for the
+/// event. Everything else (401, 403, 404, a redirect, a refused address, TLS): pause until somebody
+/// looks.
 /// @param now_us  wall clock
 [[nodiscard]] inline Outcome judge(const ClientResponse& answer, std::int64_t now_us) {
     if (!answer.ok()) {
-        const bool hopeless = answer.status.code() == ANNAL_DENIED ||
-                              answer.status.code() == ANNAL_INVALID;
+        const bool hopeless =
+            answer.status.code() == ANNAL_DENIED || answer.status.code() == ANNAL_INVALID;
         return hopeless ? pause(answer.status.text())
                         : retry(answer.status.text(), answer.status.retry_after_ms());
     }
