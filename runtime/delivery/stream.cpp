@@ -50,6 +50,12 @@ Error refusal(Seq seq, const std::string& why) {
     return Error{Errc::unprocessable, "event " + std::to_string(seq) + " is refused: " + why};
 }
 
+/// What a destination says of its configuration when it is asked for its position.
+bool is_for_people(Errc code) {
+    return code == Errc::denied || code == Errc::unauthenticated || code == Errc::not_found ||
+           code == Errc::invalid || code == Errc::unprocessable;
+}
+
 /// An attempt as its metric counts it.
 Verdict outcome_of(const Settlement& settlement) {
     switch (settlement.next) {
@@ -900,6 +906,10 @@ Task<void> Stream::State::begin_tenure() {
         log::error(
             "stream.start_failed", {{"stream", definition.id}, {"error", found.error().detail}}
         );
+        if (is_for_people(found.error().code)) {
+            co_await fail(found.error().detail);
+            continue;
+        }
         const bool hopeless = found.error().code == Errc::conflict;
         set_state(hopeless ? "blocked" : "retrying", found.error().detail);
         co_await back_off(backoff(failures, random_u64()));

@@ -59,6 +59,7 @@ struct StreamOutcomeTest : StreamTest {
         const auto row = host.run(host.store.kv_get(BatchPlan::kSpace, "p", kSubscription)).value();
         return row ? BatchPlan::from_text(*row) : std::nullopt;
     }
+    Seq head() { return host.run(host.store.log_state("p")).value().head_seq; }
     void mark_for_redrive(Seq seq) {
         AppendUnit unit;
         unit.project = "p";
@@ -220,6 +221,25 @@ TEST_F(StreamOutcomeTest, SaysAgainThatItFailedUntilThatIsDurable) {
     EXPECT_EQ(keeper.failures.size(), 2U);
 }
 
+TEST_F(StreamOutcomeTest, ADestinationThatDoesNotSayWhereItStandsStopsTheStreamToo) {
+    append(1);
+    to.position_status = ANNAL_DENIED;
+    run_stream(&keeper);
+    ASSERT_TRUE(in_state("failed"));
+    EXPECT_TRUE(to.payloads.empty());
+    const std::lock_guard lock(keeper.mutex);
+    EXPECT_EQ(keeper.failures.size(), 1U);
+}
+
+TEST_F(StreamOutcomeTest, AsksForItsPositionAgainWhenTheDestinationIsAway) {
+    append(1);
+    to.position_status = ANNAL_UNAVAILABLE;
+    run_stream(&keeper);
+    ASSERT_TRUE(in_state("retrying"));
+    to.position_status = ANNAL_OK;
+    ASSERT_TRUE(delivered(1));
+}
+
 TEST_F(StreamOutcomeTest, WaitsAsLongAsTheDestinationAsks) {
     append(1);
     to.verdicts = {ANNAL_RETRY};
@@ -360,6 +380,43 @@ TEST_F(StreamOutcomeTest, AReplayEndsWithItsLastEvent) {
     EXPECT_EQ(to.seqs.size(), 8U);
     const std::lock_guard lock(keeper.mutex);
     EXPECT_EQ(keeper.replays_done, 1);
+}
+
+// What is gone can't be sent; that it is gone is, whatever the patterns.
+TEST_F(StreamOutcomeTest, DeliversAGapRecordInPlaceOfWhatRetentionDropped) {
+    for (const char* pattern : {"*", "test.happened"}) {
+        SCOPED_TRACE(pattern);
+        definition.id = definition.known_as = std::string("gap of ") + pattern;
+        definition.subscription = "stream." + definition.id + ".p";
+        definition.patterns = {parse_pattern(pattern).value()};
+        append(4);
+        const Seq before = head();
+        run_stream();
+        ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == before; }));
+        stop();
+        append(6);
+        host.store.drop_before("p", before + 4);
+        to.seqs.clear();
+        run_stream();
+        // Three of the six are left, and behind them the record of the gap.
+        ASSERT_TRUE(delivered(4));
+        stop();
+        EXPECT_EQ(to.seqs, range(before + 4, before + 7));
+        const auto gap = boost::json::parse(recorded("audit_stream.gap").back()).as_object();
+        EXPECT_EQ(gap.at("from_seq").as_int64(), before + 1);
+        EXPECT_EQ(gap.at("to_seq").as_int64(), before + 3);
+    }
+}
+
+// Another stream's gap is nobody's business who has not asked for it.
+TEST_F(StreamOutcomeTest, DeliversNoOtherStreamsGapRecord) {
+    definition.patterns = {parse_pattern("test.happened").value()};
+    append(1, "audit_stream.gap");
+    append(1);
+    run_stream();
+    ASSERT_TRUE(delivered(1));
+    ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 1; }));
+    EXPECT_EQ(to.seqs, range(1, 1));
 }
 
 TEST_F(StreamOutcomeTest, HaltsWhenTheLogIsOlderThanItsCursor) {

@@ -22,6 +22,7 @@ struct Destination {
     std::vector<std::string> payloads;    // of every attempt
     std::vector<std::uint32_t> verdicts;  // for the next attempts; empty: delivered
     std::int64_t held = -1;               // what position says
+    std::atomic<annal_status> position_status{ANNAL_OK};
     bool deleted_seen = false;
     bool bad_index = false;
     std::set<std::int64_t> poison;  // a batch with one of these is refused
@@ -139,7 +140,7 @@ inline void send(void* self, const annal_delivery* delivery) {
 
 inline annal_status position(void* self, annal_str, std::int64_t* seq, annal_error*) {
     *seq = static_cast<Destination*>(self)->held;
-    return ANNAL_OK;
+    return static_cast<Destination*>(self)->position_status;
 }
 
 inline const annal_sink_v1 kSink{

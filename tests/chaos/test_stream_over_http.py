@@ -10,7 +10,7 @@ import time
 
 import pytest
 from annal_server import STORE, Server, wait_until
-from http_receiver import Receiver
+from scripted_receiver import Receiver
 from load import Load, check, finish
 
 KILLS = int(os.environ.get("ANNAL_CHAOS_KILLS", "12"))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from annal_server import Server, event, wait_until
-from http_receiver import Receiver
+from scripted_receiver import Receiver
 from test_audit_streams import get, seqs, steer, to_hook
 
 SETTINGS = "limits:\n  lease_ms: 1000\n"

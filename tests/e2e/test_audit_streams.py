@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from annal_server import event, expect_problem
-from http_receiver import Receiver
+from scripted_receiver import Receiver
 
 SAMPLE_KEYS = {"id", "action", "created_at", "project_id", "organization_id", "user_id", "target_type", "target_id",
                "metadata", "actor"}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from annal_server import STORE, event, expect_problem
-from http_receiver import Receiver
+from scripted_receiver import Receiver
 from postgres_cluster import programs
 from test_audit_streams import create, get, recorded, seqs, steer, to_hook, until, with_status
 

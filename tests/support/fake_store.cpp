@@ -334,6 +334,12 @@ Task<Result<std::vector<MonthInfo>>> FakeStore::months() {
     co_return rows;
 }
 
+void FakeStore::drop_before(const std::string& project, Seq first) {
+    const std::lock_guard lock(mutex_);
+    Log& log = logs_.at(project);
+    for (; log.first < first && !log.events.empty(); ++log.first) log.events.pop_front();
+}
+
 Task<Result<void>> FakeStore::drop_month(Month month) {
     co_await enter();
     const std::lock_guard lock(mutex_);

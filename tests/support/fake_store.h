@@ -41,6 +41,9 @@ public:
     std::atomic<std::int64_t> scans{0}, counts{0}, appends{0}, leases_asked{0};
     std::atomic<int> scans_at_once{0}, scans_at_once_max{0};
 
+    /// As if retention had dropped what is older than `first`.
+    void drop_before(const std::string& project, Seq first);
+
     /// Appends `count` copies of a plain event without a unit around each: bulk for export tests.
     void fill(const std::string& project, const EventDraft& draft, std::int64_t count);
 
