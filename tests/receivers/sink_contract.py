@@ -115,7 +115,8 @@ def test_whatever_goes_wrong_events_stay_in_order(target, proxy, make_sink):
     assert [request.fault for request in met[:6]] == [step.name for step in faults] + [None]
     # Retries are one batch: all that came through whole has the same bytes.
     assert len({request.body for request in met[:6] if request.complete}) == 1
-    assert sink.client.metric("annal_stream_deliveries_total", outcome="retry") >= 5
+    # A request on a kept connection that turns out to be dead is repeated below the stream.
+    assert sink.client.metric("annal_stream_deliveries_total", outcome="retry") >= len(faults) - 1
     assert sink.client.metric("annal_stream_deliveries_total", outcome="reject") == 0
 
 
@@ -145,17 +146,18 @@ def test_a_slow_receiver_is_waited_for(target, proxy, make_sink):
     assert sink.client.metric("annal_stream_deliveries_total", outcome="retry") == 0
 
 
-def test_too_large_is_a_reject(target, proxy, sink):
+def test_what_is_too_large_is_sent_in_halves(target, proxy, sink):
     wait_until(lambda: target.events(), 30, "the first event")
     sink.wait_state("active")
+    before = len(deliveries(target, proxy, 1))
     proxy.plan([status(413, body="too large")], where=target.is_delivery)
-    end = sink.ingest(3)
-    wait_until(lambda: sink.client.metric("annal_stream_deliveries_total", outcome="reject") == 1, 30, "the reject")
-    assert "413: too large" in sink.stream()["last_error"]
-    assert sink.stream()["cursor_seq"] < end
-    sink.server.restart()
+    end = sink.ingest(4)
     wait_all(target, end)
-    assert first_of_each(target.events()) == sink.exported()
+    sink.wait_cursor(end)
+    assert sink.client.metric("annal_stream_deliveries_total", outcome="reject") == 1
+    refused, half = deliveries(target, proxy, before + 2)[before:before + 2]
+    assert refused.fault is not None and half.fault is None and half.body != refused.body
+    assert target.events() == sink.exported()  # once
 
 
 @pytest.mark.parametrize("forward", [False, True])
