@@ -194,15 +194,17 @@ std::optional<std::string> plugin_fault(
 
 /// Those that a plugin asks for by name, since they bring libraries of their own.
 const std::map<std::string, std::string, std::less<>> kSdkOnRequest = {
-    {"annal/sdk/digest.hpp", "openssl/"}, {"annal/sdk/gzip.hpp", "zlib.h"}};
+    {"annal/sdk/digest.hpp", "openssl/"},
+    {"annal/sdk/gzip.hpp", "zlib.h"},
+    {"annal/sdk/record.hpp", "annal/sdk/gzip.hpp"}};
 
 std::optional<std::string> sdk_fault(const Source& source, const Include& include) {
-    if (source.part(1) == "include" && kSdkOnRequest.contains(include.path)) {
-        return "a header that brings a library is for plugins that ask for it";
-    }
     const auto name = source.path.lexically_relative("sdk/include").generic_string();
     const auto own = kSdkOnRequest.find(name);
     if (own != kSdkOnRequest.end() && include.path.starts_with(own->second)) return std::nullopt;
+    if (source.part(1) == "include" && kSdkOnRequest.contains(include.path)) {
+        return "a header that brings a library is for plugins that ask for it";
+    }
     if (source.part(1) != "include" || include.path.find('/') == std::string::npos ||
         include.path.starts_with("annal/")) {
         return std::nullopt;

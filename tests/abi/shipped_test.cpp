@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "runtime/delivery/destinations.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/loader.h"
 #include "runtime/plugin/manifest.h"
@@ -21,12 +22,16 @@ void check(const Manifest& manifest, Loader& loader) {
     ASSERT_TRUE(component) << component.error().detail;
     const auto secret = [](const std::string&) { return std::optional<std::string>("secret"); };
     const auto config =
-        complete_config(manifest.config_json, component.value()->config_schema, secret);
+        manifest.destination
+            ? Destinations::check_operators_part(manifest, *component.value(), secret)
+            : complete_config(manifest.config_json, component.value()->config_schema, secret);
     for (const auto& [pointer, message] : config.errors)
         ADD_FAILURE() << pointer << ": " << message;
     const std::string_view type = component.value()->type;
     EXPECT_EQ(!manifest.http.empty(), type == ANNAL_COMPONENT_HTTP);
-    EXPECT_EQ(!manifest.events.empty(), type == ANNAL_COMPONENT_SINK);
+    EXPECT_EQ(
+        !manifest.events.empty() || manifest.destination.has_value(), type == ANNAL_COMPONENT_SINK
+    );
     EXPECT_EQ(!manifest.schedules.empty(), type == ANNAL_COMPONENT_JOB);
 }
 
