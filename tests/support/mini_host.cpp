@@ -666,20 +666,20 @@ struct MiniHost::Services {
             seen.headers[text_of(request->headers[i].key)] = text_of(request->headers[i].value);
         host.fetched.push_back(seen);
         host.dispatch([&host, seen, user, done] {
-            const MiniHost::Answer answer = host.answer(seen);
-            if (answer.error != ANNAL_OK) {
-                const annal_error error = error_of(answer.error, answer.error_text.c_str());
+            const MiniHost::Answer said = host.answer(seen);
+            if (said.error != ANNAL_OK) {
+                const annal_error error = error_of(said.error, said.error_text.c_str());
                 return done(user, nullptr, &error);
             }
             std::vector<annal_pair> headers;
-            for (const auto& [name, value] : answer.headers)
+            for (const auto& [name, value] : said.headers)
                 headers.push_back({to_str(name), to_str(value)});
             annal_client_response response{};
             response.struct_size = sizeof(response);
-            response.status = answer.status;
+            response.status = said.status;
             response.headers = headers.data();
             response.n_headers = static_cast<uint32_t>(headers.size());
-            response.body = to_bytes(answer.body);
+            response.body = to_bytes(said.body);
             done(user, &response, nullptr);
         });
     }
