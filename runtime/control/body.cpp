@@ -142,19 +142,4 @@ Actor actor_of(const http::Principal& principal) {
     return {"api_key", principal.key_id};
 }
 
-Task<Result<std::vector<KvRow>>> read_space(
-    EventStore& store, std::string space, std::string project
-) {
-    std::vector<KvRow> all;
-    std::string after;
-    for (;;) {
-        BOOST_OUTCOME_CO_TRY(
-            auto rows, co_await store.kv_scan(space, project, "", after, kPageMax)
-        );
-        if (rows.empty()) co_return all;
-        after = project.empty() ? rows.back().project + '\0' + rows.back().key : rows.back().key;
-        std::move(rows.begin(), rows.end(), std::back_inserter(all));
-    }
-}
-
 }  // namespace annal::control

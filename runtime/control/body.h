@@ -10,6 +10,7 @@
 #include "runtime/event/host_event.h"
 #include "runtime/http/exchange.h"
 #include "runtime/store/event_store.h"
+#include "runtime/store/read_space.h"
 
 namespace annal::control {
 
@@ -37,10 +38,5 @@ struct Actor {
     std::string type, id;
 };
 [[nodiscard]] Actor actor_of(const http::Principal& principal);
-
-/// Every row of a key space: what start-up loads into memory. @param project  empty: of all
-[[nodiscard]] Task<Result<std::vector<KvRow>>> read_space(
-    EventStore& store, std::string space, std::string project = {}
-);
 
 }  // namespace annal::control

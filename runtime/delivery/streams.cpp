@@ -16,6 +16,7 @@
 #include "runtime/delivery/batch_plan.h"
 #include "runtime/delivery/sink_calls.h"
 #include "runtime/event/host_event.h"
+#include "runtime/store/read_space.h"
 
 namespace annal {
 namespace asio = boost::asio;
@@ -119,21 +120,14 @@ Streams::~Streams() = default;
 // --- rows
 
 Task<Result<void>> Streams::load() {
-    std::string after;
-    for (;;) {
-        BOOST_OUTCOME_CO_TRY(
-            const auto rows,
-            co_await environment_.host.store->kv_scan(
-                AuditStream::kSpace, "", "", after, kRowsPerRead
-            )
-        );
-        for (const KvRow& row : rows) {
-            BOOST_OUTCOME_CO_TRY(AuditStream stream, AuditStream::from_row(row));
-            take_row(std::move(stream), row.value);
-        }
-        if (rows.size() < kRowsPerRead) co_return ok();
-        after = rows.back().project + '\0' + rows.back().key;
+    BOOST_OUTCOME_CO_TRY(
+        const auto rows, co_await read_space(*environment_.host.store, AuditStream::kSpace)
+    );
+    for (const KvRow& row : rows) {
+        BOOST_OUTCOME_CO_TRY(AuditStream stream, AuditStream::from_row(row));
+        take_row(std::move(stream), row.value);
     }
+    co_return ok();
 }
 
 Task<Result<void>> Streams::reload(std::string project) {
@@ -144,19 +138,13 @@ Task<Result<void>> Streams::reload(std::string project) {
             before = edits_;
         }
         std::map<std::string, Known> found;
-        for (std::string after;;) {
-            BOOST_OUTCOME_CO_TRY(
-                const auto rows,
-                co_await environment_.host.store->kv_scan(
-                    AuditStream::kSpace, project, "", after, kRowsPerRead
-                )
-            );
-            for (const KvRow& row : rows) {
-                BOOST_OUTCOME_CO_TRY(AuditStream stream, AuditStream::from_row(row));
-                found[row.key] = Known{std::move(stream), row.value};
-            }
-            if (rows.size() < kRowsPerRead) break;
-            after = rows.back().key;
+        BOOST_OUTCOME_CO_TRY(
+            const auto rows,
+            co_await read_space(*environment_.host.store, AuditStream::kSpace, project)
+        );
+        for (const KvRow& row : rows) {
+            BOOST_OUTCOME_CO_TRY(AuditStream stream, AuditStream::from_row(row));
+            found[row.key] = Known{std::move(stream), row.value};
         }
         std::vector<std::shared_ptr<Slot>> here;
         {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/read_space.h"
 
 namespace annal {
 namespace {
@@ -96,15 +97,10 @@ AppendUnit change_unit(const std::string& project, std::shared_ptr<Change> chang
 }  // namespace
 
 Task<Result<void>> Settings::load() {
+    auto rows = co_await read_space(store_, kSpace);
+    if (!rows) co_return std::move(rows).error();
     std::map<std::pair<std::string, std::string>, std::string> values;
-    std::string after;
-    while (true) {
-        auto rows = co_await store_.kv_scan(kSpace, "", "", after, kRowsPerRead);
-        if (!rows) co_return std::move(rows).error();
-        for (const KvRow& row : rows.value()) values[{row.project, row.key}] = row.value;
-        if (rows.value().size() < kRowsPerRead) break;
-        after = rows.value().back().project + '\0' + rows.value().back().key;
-    }
+    for (const KvRow& row : rows.value()) values[{row.project, row.key}] = row.value;
     const std::lock_guard lock(mutex_);
     values_ = std::move(values);
     co_return ok();
