@@ -79,10 +79,13 @@ def test_every_request_that_was_heard_is_answered(make_server):
 
 
 def test_new_connections_are_refused_while_it_drains(make_server):
-    server = make_server(settings="limits: {drain_timeout: 3s}\n").start()
+    server = make_server(settings="limits: {drain_timeout: 20s}\n").start()
+    client = server.client()
     with server.raw() as slow:
         slow.send(f"POST /v1/audit/events HTTP/1.1\r\nHost: a\r\n{AUTH}Content-Type: application/json\r\n"
                   "Content-Length: 60\r\n\r\n{".encode())
+        # What still waits to be accepted when the end begins is refused with the rest.
+        wait_until(lambda: client.metric("annal_http_connections") >= 2)
         server.signal_stop()
         wait_until(lambda: refused(server))
         rest = b'"action":"drain.late","actor":{"type":"user","id":"u"}}'
