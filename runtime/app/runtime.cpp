@@ -27,6 +27,7 @@
 #include "runtime/control/projects.h"
 #include "runtime/control/setting_routes.h"
 #include "runtime/control/stream_routes.h"
+#include "runtime/control/webhook_routes.h"
 #include "runtime/core/crypto.h"
 #include "runtime/core/fatal.h"
 #include "runtime/core/run_task_impl.h"
@@ -41,6 +42,7 @@
 #include "runtime/store/directory_lock.h"
 #include "runtime/store/postgres/postgres_store.h"
 #include "runtime/store/sqlite/sqlite_store.h"
+#include "runtime/webhooks/webhooks.h"
 
 namespace annal {
 namespace asio = boost::asio;
@@ -130,6 +132,7 @@ struct Runtime::State {
     std::optional<SecretBox> secret_box;
     std::unique_ptr<Destinations> destinations;
     std::unique_ptr<Streams> streams;
+    std::unique_ptr<Webhooks> webhooks;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -432,11 +435,14 @@ Result<void> Runtime::State::load_control() {
         environment, sink_pool, *destinations, *secret_box, *board});
     board->add_reader([this](std::string project) { return keys->reload(project); });
     board->add_reader([this](std::string project) { return streams->reload(project); });
+    webhooks = std::make_unique<Webhooks>(Webhooks::Environment{environment, *secret_box, *board});
+    board->add_reader([this](std::string project) { return webhooks->reload(project); });
     BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));
     BOOST_OUTCOME_TRYV(run(keys->load()));
     BOOST_OUTCOME_TRYV(run(streams->load()));
+    BOOST_OUTCOME_TRYV(run(webhooks->load()));
     asio::co_spawn(io, keep_house(), asio::detached);
     if (board->has_other_nodes()) asio::co_spawn(io, keep_looking(), asio::detached);
     return ok();
@@ -606,6 +612,7 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(control::add_key_routes(router, *keys, *projects));
     BOOST_OUTCOME_TRYV(control::add_setting_routes(router, *project_settings, *appender));
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
+    BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
     return add_plugin_routes();
 }
 
@@ -615,11 +622,15 @@ Result<void> Runtime::State::start_streams() {
         for (const EventsTrigger& trigger : instance->manifest().events)
             streams->add(trigger, instance);
     }
-    if (role.streams) streams->start();
+    if (!role.streams) return ok();
+    BOOST_OUTCOME_TRYV(provide_http_client(environment));
+    streams->start();
+    webhooks->start();
     return ok();
 }
 
 void Runtime::State::stop_streams() {
+    run(webhooks->stop());
     run(streams->stop());
 }
 

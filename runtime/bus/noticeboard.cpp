@@ -202,6 +202,13 @@ std::chrono::milliseconds Noticeboard::age() const {
     return std::chrono::milliseconds((state_->clock.monotonic_us() - state_->as_of_us) / 1'000);
 }
 
+Task<void> Noticeboard::wait_for_others() const {
+    if (!has_other_nodes()) co_return;
+    asio::steady_timer timer(co_await asio::this_coro::executor);
+    timer.expires_after(kFresh);
+    co_await timer.async_wait(asio::use_awaitable);
+}
+
 Task<Result<void>> Noticeboard::catch_up() {
     Result<void> result = ok();
     if (!has_other_nodes()) co_return result;

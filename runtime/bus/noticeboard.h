@@ -43,6 +43,9 @@ public:
     [[nodiscard]] bool is_stale() const;
     /// How long ago everything that was committed then had been read.
     [[nodiscard]] std::chrono::milliseconds age() const;
+    /// Returns when every other node has either read what was committed before the call or found
+    /// itself stale.
+    [[nodiscard]] Task<void> wait_for_others() const;
     /// Returns when everything that was committed before the call, by any node, has been read.
     /// @error of the store: Errc::unavailable, Errc::timeout.
     [[nodiscard]] Task<Result<void>> catch_up();

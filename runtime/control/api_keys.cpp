@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "runtime/core/json_row.h"
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
@@ -35,34 +36,21 @@ std::string to_row(const ApiKey& key) {
     return json::serialize(row);
 }
 
-std::string text_of(const json::object& row, std::string_view key) {
-    const json::value* value = row.if_contains({key.data(), key.size()});
-    return value && value->is_string() ? std::string(value->get_string().c_str()) : std::string();
-}
-
-TimeUs time_of(const json::object& row, std::string_view key) {
-    const json::value* value = row.if_contains({key.data(), key.size()});
-    return value && value->is_int64() ? value->get_int64() : kNoTime;
-}
-
 Result<ApiKey> from_row(const KvRow& row) {
-    boost::system::error_code error;
-    const json::value value = json::parse(row.value, error);
-    if (error || !value.is_object())
-        return Error{Errc::internal, "the row of API key " + row.key + " is damaged"};
-    const json::object& object = value.get_object();
+    const auto stored = parse_row(row.value);
+    if (!stored) return Error{Errc::internal, "the row of API key " + row.key + " is damaged"};
     ApiKey key;
     key.id = row.key;
     key.project = row.project;
-    key.name = text_of(object, "name");
-    key.prefix = text_of(object, "prefix");
-    key.hash = text_of(object, "hash");
-    if (const json::value* scopes = object.if_contains("scopes"); scopes && scopes->is_array())
+    key.name = text_in(*stored, "name");
+    key.prefix = text_in(*stored, "prefix");
+    key.hash = text_in(*stored, "hash");
+    if (const json::value* scopes = stored->if_contains("scopes"); scopes && scopes->is_array())
         for (const json::value& scope : scopes->get_array())
             if (scope.is_string()) key.scopes.emplace_back(scope.get_string().c_str());
-    key.created_at = time_of(object, "created_at");
-    key.expires_at = time_of(object, "expires_at");
-    key.revoked_at = time_of(object, "revoked_at");
+    key.created_at = integer_in(*stored, "created_at", kNoTime);
+    key.expires_at = integer_in(*stored, "expires_at", kNoTime);
+    key.revoked_at = integer_in(*stored, "revoked_at", kNoTime);
     return key;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <charconv>
 #include <optional>
 
 #include "runtime/core/limits.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::size_t kBodyBytesMax = 64U << 10;
 constexpr std::size_t kDepthMax = 16;
+constexpr std::size_t kPatternsMax = 100;
 
 class ActionHandler final : public http::Handler {
 public:
@@ -89,30 +91,125 @@ std::shared_ptr<http::Handler> make_handler(Action action) {
     return std::make_shared<ActionHandler>(std::move(action));
 }
 
-Task<Result<json::object>> read_object(
-    http::Exchange& exchange, std::vector<std::string_view> known
-) {
+namespace {
+
+Task<Result<std::string>> read_text(http::Exchange& exchange) {
     std::string text;
     for (;;) {
         BOOST_OUTCOME_CO_TRY(const std::string_view chunk, co_await exchange.read());
-        if (chunk.empty()) break;
+        if (chunk.empty()) co_return text;
         if (text.size() + chunk.size() > kBodyBytesMax)
             co_return Error{Errc::too_large, "the body of this call may have 64 KiB"};
         text += chunk;
     }
-    BOOST_OUTCOME_CO_TRY(json::value value, parse(text));
+}
+
+Result<json::object> object_in(
+    const std::string& text, const std::vector<std::string_view>& known
+) {
+    BOOST_OUTCOME_TRY(json::value value, parse(text));
     json::object* object = value.if_object();
-    if (!object) co_return Error{Errc::invalid, "the body must be a JSON object"};
-    for (const auto& member : *object) {
+    if (!object) return Error{Errc::invalid, "the body must be a JSON object"};
+    BOOST_OUTCOME_TRYV(check_fields(*object, known, ""));
+    return std::move(*object);
+}
+
+}  // namespace
+
+Task<Result<json::object>> read_object(
+    http::Exchange& exchange, std::vector<std::string_view> known
+) {
+    BOOST_OUTCOME_CO_TRY(const std::string text, co_await read_text(exchange));
+    co_return object_in(text, known);
+}
+
+Task<Result<json::object>> read_object_if_any(
+    http::Exchange& exchange, std::vector<std::string_view> known
+) {
+    BOOST_OUTCOME_CO_TRY(const std::string text, co_await read_text(exchange));
+    co_return text.empty() ? Result<json::object>(json::object()) : object_in(text, known);
+}
+
+Result<void> check_fields(
+    const json::object& object,
+    const std::vector<std::string_view>& known,
+    const std::string& pointer
+) {
+    for (const auto& member : object) {
         const std::string_view key(member.key().data(), member.key().size());
-        if (std::find(known.begin(), known.end(), key) == known.end()) {
-            std::string list;
-            for (std::string_view k : known) list += (list.empty() ? "" : ", ") + std::string(k);
-            co_return Error{
-                Errc::unprocessable, "unknown field; known are: " + list, "/" + std::string(key)};
-        }
+        if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+        std::string list;
+        for (const std::string_view name : known)
+            list += (list.empty() ? "" : ", ") + std::string(name);
+        return Error{
+            Errc::unprocessable,
+            "unknown field; known are: " + list,
+            pointer + "/" + std::string(key)};
     }
-    co_return std::move(*object);
+    return ok();
+}
+
+Result<std::vector<ActionPattern>> patterns_of(
+    const json::value& value, const std::string& pointer
+) {
+    const Error error{
+        Errc::unprocessable,
+        "must list 1 to 100 patterns: an action, \"user.*\" or \"*\"",
+        pointer};
+    const json::array* list = value.if_array();
+    if (list == nullptr || list->empty() || list->size() > kPatternsMax) return error;
+    std::vector<ActionPattern> patterns;
+    for (std::size_t i = 0; i < list->size(); ++i) {
+        const json::string* text = (*list)[i].if_string();
+        if (text == nullptr) return error;
+        auto pattern = parse_pattern({text->data(), text->size()});
+        if (!pattern)
+            return Error{
+                Errc::unprocessable, pattern.error().detail, pointer + "/" + std::to_string(i)};
+        patterns.push_back(std::move(pattern.value()));
+    }
+    return patterns;
+}
+
+Result<std::int64_t> integer_of(
+    const json::value& value, std::int64_t least, std::int64_t most, const std::string& pointer
+) {
+    if (value.is_int64() && value.get_int64() >= least && value.get_int64() <= most)
+        return value.get_int64();
+    return Error{
+        Errc::unprocessable,
+        "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most),
+        pointer};
+}
+
+Result<std::int64_t> query_integer(
+    const http::Request& request,
+    std::string_view name,
+    std::int64_t fallback,
+    std::int64_t least,
+    std::int64_t most
+) {
+    const auto text = request.parameter(name);
+    if (!text) return fallback;
+    std::int64_t value = 0;
+    const char* end = text->data() + text->size();
+    const auto [stop, error] = std::from_chars(text->data(), end, value);
+    if (error == std::errc() && stop == end && value >= least && value <= most) return value;
+    return Error{
+        Errc::invalid,
+        std::string(name) + " must be a whole number from " + std::to_string(least) + " to " +
+            std::to_string(most),
+        std::string(name)};
+}
+
+Result<std::string> project_of(const http::Exchange& exchange) {
+    const std::string& project = exchange.principal().project;
+    if (!project.empty()) return project;
+    return Error{Errc::unprocessable, "no project: name it in the header Annal-Project"};
+}
+
+json::value text_or_null(const std::string& text) {
+    return text.empty() ? json::value(nullptr) : json::value(text);
 }
 
 Result<std::string> string_member(

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/event/action.h"
 #include "runtime/event/host_event.h"
 #include "runtime/http/exchange.h"
 #include "runtime/store/event_store.h"
@@ -24,19 +25,51 @@ using Action = std::function<Task<Result<void>>(std::shared_ptr<http::Exchange>)
 [[nodiscard]] Task<Result<boost::json::object>> read_object(
     http::Exchange& exchange, std::vector<std::string_view> known
 );
+/// The same, or an empty object when there is no body.
+[[nodiscard]] Task<Result<boost::json::object>> read_object_if_any(
+    http::Exchange& exchange, std::vector<std::string_view> known
+);
+/// @error Errc::unprocessable  A key that is not in `known`; `pointer` is the object's.
+[[nodiscard]] Result<void> check_fields(
+    const boost::json::object& object,
+    const std::vector<std::string_view>& known,
+    const std::string& pointer
+);
+/// A list of 1 to 100 patterns. @error Errc::unprocessable
+[[nodiscard]] Result<std::vector<ActionPattern>> patterns_of(
+    const boost::json::value& value, const std::string& pointer
+);
+/// A whole number in [least, most]. @error Errc::unprocessable
+[[nodiscard]] Result<std::int64_t> integer_of(
+    const boost::json::value& value,
+    std::int64_t least,
+    std::int64_t most,
+    const std::string& pointer
+);
+/// A query parameter that is one. @error Errc::invalid
+[[nodiscard]] Result<std::int64_t> query_integer(
+    const http::Request& request,
+    std::string_view name,
+    std::int64_t fallback,
+    std::int64_t least,
+    std::int64_t most
+);
+/// The project that a call is about. @error Errc::unprocessable  It names none.
+[[nodiscard]] Result<std::string> project_of(const http::Exchange& exchange);
 /// A string member. @error Errc::unprocessable  Missing, empty, too long, or not a string.
 [[nodiscard]] Result<std::string> string_member(
     const boost::json::object& object, std::string_view key, std::size_t size_max
 );
 
+/// Null for empty text, as answers show what is not there.
+[[nodiscard]] boost::json::value text_or_null(const std::string& text);
+
 [[nodiscard]] Task<Result<void>> respond_json(
     http::Exchange& exchange, int status, const boost::json::value& body
 );
 
+using annal::Actor;
 /// Who did it, for the event that records a change.
-struct Actor {
-    std::string type, id;
-};
 [[nodiscard]] Actor actor_of(const http::Principal& principal);
 
 }  // namespace annal::control

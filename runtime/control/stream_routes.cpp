@@ -2,18 +2,17 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
-#include <charconv>
 
 #include "runtime/control/body.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
+#include "runtime/delivery/pattern_list.h"
 
 namespace annal::control {
 namespace json = boost::json;
 namespace {
 
 constexpr std::size_t kNameBytesMax = 128;
-constexpr std::size_t kPatternsMax = 100;
 constexpr std::size_t kSeqsMax = 1'000;
 constexpr std::int64_t kBatchBytesMin = 1'024, kBatchBytesMax = 64LL << 20;
 constexpr double kRateMax = 10'000;
@@ -27,54 +26,18 @@ Error wrong(std::string detail, std::string pointer) {
 
 // --- what a body says
 
-Result<std::vector<ActionPattern>> patterns_of(const json::value& value) {
-    const Error error =
-        wrong("events must list 1 to 100 patterns: an action, \"user.*\" or \"*\"", "/events");
-    const json::array* list = value.if_array();
-    if (list == nullptr || list->empty() || list->size() > kPatternsMax) return error;
-    std::vector<ActionPattern> patterns;
-    for (std::size_t i = 0; i < list->size(); ++i) {
-        const json::string* text = (*list)[i].if_string();
-        if (text == nullptr) return error;
-        auto pattern = parse_pattern({text->data(), text->size()});
-        if (!pattern) return wrong(pattern.error().detail, "/events/" + std::to_string(i));
-        patterns.push_back(std::move(pattern.value()));
-    }
-    return patterns;
-}
-
 Result<OnPoison> on_poison_of(const json::value& value) {
     for (const OnPoison choice : {OnPoison::dead_letter, OnPoison::block})
         if (value.is_string() && value.get_string() == word(choice)) return choice;
     return wrong("on_poison must be dead_letter or block", "/on_poison");
 }
 
-Result<std::int64_t> integer_of(
-    const json::value& value, std::int64_t least, std::int64_t most, const std::string& pointer
-) {
-    if (value.is_int64() && value.get_int64() >= least && value.get_int64() <= most)
-        return value.get_int64();
-    return wrong(
-        "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most),
-        pointer
-    );
-}
-
 Result<const json::object*> object_of(
-    const json::value& value,
-    std::initializer_list<std::string_view> known,
-    const std::string& pointer
+    const json::value& value, const std::vector<std::string_view>& known, const std::string& pointer
 ) {
     const json::object* object = value.if_object();
     if (object == nullptr) return wrong("must be an object", pointer);
-    for (const auto& member : *object) {
-        const std::string_view key = member.key();
-        if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-        std::string list;
-        for (const std::string_view name : known)
-            list += (list.empty() ? "" : ", ") + std::string(name);
-        return wrong("unknown field; known are: " + list, pointer + "/" + std::string(key));
-    }
+    BOOST_OUTCOME_TRYV(check_fields(*object, known, pointer));
     return object;
 }
 
@@ -125,7 +88,7 @@ Result<Streams::Change> read_change(const json::object& body) {
         change.config = config->get_object();
     }
     if (const json::value* events = body.if_contains("events")) {
-        BOOST_OUTCOME_TRY(change.patterns, patterns_of(*events));
+        BOOST_OUTCOME_TRY(change.patterns, patterns_of(*events, "/events"));
     }
     if (const json::value* poison = body.if_contains("on_poison")) {
         BOOST_OUTCOME_TRY(change.on_poison, on_poison_of(*poison));
@@ -205,31 +168,7 @@ Result<std::vector<Seq>> seqs_of(const json::object& body) {
     return seqs;
 }
 
-Result<std::int64_t> query_integer(
-    const http::Request& request,
-    std::string_view name,
-    std::int64_t fallback,
-    std::int64_t least,
-    std::int64_t most
-) {
-    const auto text = request.parameter(name);
-    if (!text) return fallback;
-    std::int64_t value = 0;
-    const char* end = text->data() + text->size();
-    const auto [stop, error] = std::from_chars(text->data(), end, value);
-    if (error == std::errc() && stop == end && value >= least && value <= most) return value;
-    return Error{
-        Errc::invalid,
-        std::string(name) + " must be a whole number from " + std::to_string(least) + " to " +
-            std::to_string(most),
-        std::string(name)};
-}
-
 // --- what an answer says
-
-json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value(nullptr) : json::value(text);
-}
 
 json::object to_json(const DeadLetter& letter) {
     json::object object;
@@ -251,9 +190,7 @@ json::object to_json(const AuditStream& stream, const std::vector<std::string>& 
     // Named, so that one sees that they are there; shown never again.
     object["secrets"] =
         stream.sealed.empty() ? json::array() : json::array(secrets.begin(), secrets.end());
-    json::array events;
-    for (const ActionPattern& pattern : stream.patterns) events.emplace_back(pattern.source());
-    object["events"] = std::move(events);
+    object["events"] = annal::to_json(stream.patterns);
     object["on_poison"] = word(stream.on_poison);
     json::object batch;
     batch["max_events"] = stream.batch_events_max;
@@ -293,7 +230,7 @@ public:
         BOOST_OUTCOME_CO_TRY(std::string project, project_of(*exchange));
         BOOST_OUTCOME_CO_TRY(Streams::Request request, read_request(body));
         BOOST_OUTCOME_CO_TRYV(may_use(*exchange, request.destination));
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         auto made = co_await streams_.create(std::move(project), std::move(request), actor);
         if (!made) co_return made.error();
         co_return co_await answer(*exchange, 201, std::move(made.value()));
@@ -331,7 +268,7 @@ public:
         if (change.config) {
             BOOST_OUTCOME_CO_TRYV(may_use(*exchange, before.destination));
         }
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         auto changed =
             co_await streams_.change(std::move(project), before.id, std::move(change), actor);
         if (!changed) co_return changed.error();
@@ -351,7 +288,7 @@ public:
     Task<Result<void>> revoke(std::shared_ptr<http::Exchange> exchange) {
         BOOST_OUTCOME_CO_TRY(std::string project, project_of(*exchange));
         std::string id(exchange->request().param("id"));
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         BOOST_OUTCOME_CO_TRYV(co_await streams_.revoke(std::move(project), std::move(id), actor));
         http::Pairs none;
         BOOST_OUTCOME_CO_TRYV(exchange->start(204, none));
@@ -374,7 +311,7 @@ public:
             const Seq last, integer_of(to != nullptr ? *to : none, 0, kSeqMax, "/to_seq")
         );
         std::string id(exchange->request().param("id"));
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         auto replay =
             co_await streams_.replay(std::move(project), std::move(id), first, last, actor);
         if (!replay) co_return replay.error();
@@ -423,7 +360,7 @@ public:
         BOOST_OUTCOME_CO_TRY(std::string project, project_of(*exchange));
         BOOST_OUTCOME_CO_TRY(std::vector<Seq> seqs, seqs_of(body));
         std::string id(exchange->request().param("id"));
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         BOOST_OUTCOME_CO_TRY(
             const std::size_t count,
             co_await streams_.redrive(std::move(project), std::move(id), std::move(seqs), actor)
@@ -435,35 +372,22 @@ public:
     }
 
 private:
-    using Steer = Task<Result<AuditStream>> (Streams::*)(std::string, std::string, Streams::Actor);
+    using Steer = Task<Result<AuditStream>> (Streams::*)(std::string, std::string, Actor);
 
     Task<Result<void>> steer(std::shared_ptr<http::Exchange> exchange, Steer what) {
         BOOST_OUTCOME_CO_TRY(std::string project, project_of(*exchange));
         std::string id(exchange->request().param("id"));
-        Streams::Actor actor = actor_in(*exchange);
+        Actor actor = actor_of(exchange->principal());
         auto done = co_await (streams_.*what)(std::move(project), std::move(id), actor);
         if (!done) co_return done.error();
         co_return co_await answer(*exchange, 200, std::move(done.value()));
     }
 
-    static Result<std::string> project_of(const http::Exchange& exchange) {
-        const std::string& project = exchange.principal().project;
-        if (project.empty())
-            return Error{Errc::unprocessable, "no project: name it in the header Annal-Project"};
-        return project;
-    }
-    static Streams::Actor actor_in(const http::Exchange& exchange) {
-        Actor actor = actor_of(exchange.principal());
-        return {std::move(actor.type), std::move(actor.id)};
-    }
     [[nodiscard]] Result<void> may_use(const http::Exchange& exchange, const std::string& name)
         const {
         const SinkOffer* destination = destinations_.find(name);
         if (destination == nullptr) {
-            std::string list;
-            for (const std::string& each : destinations_.names())
-                list += (list.empty() ? "" : ", ") + each;
-            return wrong("unknown destination; there are: " + list, "/destination");
+            return wrong("unknown destination; there are: " + destinations_.list(), "/destination");
         }
         if (destination->scope.empty() || exchange.principal().may(destination->scope)) return ok();
         return Error{

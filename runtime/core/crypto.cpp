@@ -205,6 +205,12 @@ std::optional<std::string> from_base64url(std::string_view text) {
     return decode_base64(text, kBase64Url);
 }
 
+std::string to_base64(std::string_view bytes) {
+    std::string text = encode_digits(bytes, kBase64, 6);
+    text.append((4 - text.size() % 4) % 4, '=');
+    return text;
+}
+
 std::optional<std::string> from_base64(std::string_view text) {
     if (text.size() % 4 == 0 && text.ends_with('=')) {
         text.remove_suffix(text.ends_with("==") ? 2 : 1);

@@ -40,6 +40,8 @@ void random_bytes(std::span<std::uint8_t> out);
 /// base64url without padding.
 [[nodiscard]] std::string to_base64url(std::string_view bytes);
 [[nodiscard]] std::optional<std::string> from_base64url(std::string_view text);
+/// Standard base64, padded.
+[[nodiscard]] std::string to_base64(std::string_view bytes);
 /// Standard base64, padded or not.
 [[nodiscard]] std::optional<std::string> from_base64(std::string_view text);
 /// `prefix` and `bytes` random bytes in Crockford base 32, lower case: "apikey_01k…".

@@ -4,6 +4,9 @@
 #include <boost/json.hpp>
 #include <optional>
 
+#include "runtime/core/json_row.h"
+#include "runtime/delivery/pattern_list.h"
+
 namespace annal {
 namespace json = boost::json;
 namespace {
@@ -12,35 +15,6 @@ using Status = AuditStream::Status;
 using OnPoison = StreamDefinition::OnPoison;
 
 constexpr std::array kStatuses{Status::active, Status::paused, Status::failed, Status::revoked};
-
-std::string text(const json::object& row, const char* key) {
-    const json::value* value = row.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string(value->get_string().c_str())
-                                                  : std::string();
-}
-
-std::int64_t integer(const json::object& row, const char* key, std::int64_t fallback) {
-    const json::value* value = row.if_contains(key);
-    return value != nullptr && value->is_int64() ? value->get_int64() : fallback;
-}
-
-json::array to_json(const std::vector<ActionPattern>& patterns) {
-    json::array list;
-    for (const ActionPattern& pattern : patterns) list.emplace_back(pattern.source());
-    return list;
-}
-
-Result<std::vector<ActionPattern>> patterns_of(const json::object& row) {
-    std::vector<ActionPattern> patterns;
-    const json::value* list = row.if_contains("events");
-    if (list == nullptr || !list->is_array()) return Error{Errc::internal, "no events"};
-    for (const json::value& item : list->get_array()) {
-        if (!item.is_string()) return Error{Errc::internal, "an event that is no text"};
-        BOOST_OUTCOME_TRY(ActionPattern pattern, parse_pattern(item.get_string().c_str()));
-        patterns.push_back(std::move(pattern));
-    }
-    return patterns;
-}
 
 std::optional<Status> status_of(const std::string& name) {
     for (const Status status : kStatuses)
@@ -113,38 +87,38 @@ std::string AuditStream::to_row() const {
 
 Result<AuditStream> AuditStream::from_row(const KvRow& given) {
     const Error damaged{Errc::internal, "the row of stream " + given.key + " is damaged"};
-    boost::system::error_code error;
-    const json::value value = json::parse(given.value, error);
-    if (error || !value.is_object()) return damaged;
-    const json::object& row = value.get_object();
+    const auto parsed = parse_row(given.value);
+    if (!parsed) return damaged;
+    const json::object& row = *parsed;
     AuditStream stream;
     stream.id = given.key;
     stream.project = given.project;
-    stream.name = text(row, "name");
-    stream.destination = text(row, "destination");
-    stream.sealed = text(row, "sealed");
-    stream.reason = text(row, "reason");
-    stream.parent = text(row, "parent");
+    stream.name = text_in(row, "name");
+    stream.destination = text_in(row, "destination");
+    stream.sealed = text_in(row, "sealed");
+    stream.reason = text_in(row, "reason");
+    stream.parent = text_in(row, "parent");
     const json::value* config = row.if_contains("config");
-    auto patterns = patterns_of(row);
-    const auto status = status_of(text(row, "status"));
+    auto patterns = patterns_in(row, "events");
+    const auto status = status_of(text_in(row, "status"));
     if (config == nullptr || !config->is_object() || !patterns || !status) return damaged;
     stream.config = config->get_object();
     stream.patterns = std::move(patterns.value());
     stream.status = *status;
     stream.batch_events_max =
-        static_cast<std::uint32_t>(integer(row, "batch_events_max", stream.batch_events_max));
-    stream.batch_bytes_max = static_cast<std::uint64_t>(integer(row, "batch_bytes_max", 1U << 20));
+        static_cast<std::uint32_t>(integer_in(row, "batch_events_max", stream.batch_events_max));
+    stream.batch_bytes_max =
+        static_cast<std::uint64_t>(integer_in(row, "batch_bytes_max", 1U << 20));
     const json::value* rate = row.if_contains("requests_per_second");
     if (rate != nullptr && rate->is_number())
         stream.requests_per_second = rate->to_number<double>();
-    stream.on_poison =
-        text(row, "on_poison") == word(OnPoison::block) ? OnPoison::block : OnPoison::dead_letter;
-    stream.revision = integer(row, "revision", 1);
-    stream.starts = integer(row, "starts", 0);
-    stream.created_at = integer(row, "created_at", kNoTime);
-    stream.updated_at = integer(row, "updated_at", kNoTime);
-    stream.until = integer(row, "until", kNoSeq);
+    stream.on_poison = text_in(row, "on_poison") == word(OnPoison::block) ? OnPoison::block
+                                                                          : OnPoison::dead_letter;
+    stream.revision = integer_in(row, "revision", 1);
+    stream.starts = integer_in(row, "starts", 0);
+    stream.created_at = integer_in(row, "created_at", kNoTime);
+    stream.updated_at = integer_in(row, "updated_at", kNoTime);
+    stream.until = integer_in(row, "until", kNoSeq);
     return stream;
 }
 
@@ -154,11 +128,9 @@ Result<json::object> AuditStream::whole_config(const SecretBox& box) const {
     BOOST_OUTCOME_TRY(
         const std::string secrets, box.open(project, is_replay() ? parent : id, sealed)
     );
-    boost::system::error_code error;
-    const json::value value = json::parse(secrets, error);
-    if (error || !value.is_object())
-        return Error{Errc::internal, "the secrets of stream " + id + " are damaged"};
-    for (const auto& member : value.get_object()) whole[member.key()] = member.value();
+    const auto parsed = parse_row(secrets);
+    if (!parsed) return Error{Errc::internal, "the secrets of stream " + id + " are damaged"};
+    for (const auto& member : *parsed) whole[member.key()] = member.value();
     return whole;
 }
 

@@ -3,23 +3,10 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "runtime/core/json_row.h"
+
 namespace annal {
 namespace json = boost::json;
-namespace {
-
-std::optional<std::int64_t> integer(const json::object& object, const char* key) {
-    const json::value* value = object.if_contains(key);
-    if (value == nullptr || !value->is_int64() || value->get_int64() < 0) return std::nullopt;
-    return value->get_int64();
-}
-
-std::string text(const json::object& object, const char* key) {
-    const json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string(value->get_string().c_str())
-                                                  : std::string();
-}
-
-}  // namespace
 
 std::string BatchPlan::to_text() const {
     json::object object;
@@ -32,21 +19,18 @@ std::string BatchPlan::to_text() const {
 }
 
 std::optional<BatchPlan> BatchPlan::from_text(std::string_view given) {
-    boost::system::error_code error;
-    const json::value value = json::parse({given.data(), given.size()}, error);
-    if (error || !value.is_object()) return std::nullopt;
-    const json::object& object = value.get_object();
-    const auto first = integer(object, "first"), last = integer(object, "last"),
-               events = integer(object, "events");
-    const auto digest = from_hex(text(object, "digest"));
+    const auto row = parse_row(given);
+    if (!row) return std::nullopt;
+    const auto events = integer_in(*row, "events", 0);
+    const auto digest = from_hex(text_in(*row, "digest"));
     BatchPlan plan;
-    if (!first || !last || !events || !digest || digest->size() != plan.digest.size())
-        return std::nullopt;
-    if (*events < 1 || *last < *first || *events > *last - *first + 1) return std::nullopt;
-    plan.first = *first;
-    plan.last = *last;
-    plan.events = static_cast<std::uint32_t>(*events);
-    plan.encoder = text(object, "encoder");
+    plan.first = integer_in(*row, "first", -1);
+    plan.last = integer_in(*row, "last", -1);
+    if (!digest || digest->size() != plan.digest.size()) return std::nullopt;
+    if (plan.first < 0 || plan.last < plan.first) return std::nullopt;
+    if (events < 1 || events > plan.last - plan.first + 1) return std::nullopt;
+    plan.events = static_cast<std::uint32_t>(events);
+    plan.encoder = text_in(*row, "encoder");
     std::copy(digest->begin(), digest->end(), plan.digest.begin());
     return plan;
 }

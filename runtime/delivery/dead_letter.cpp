@@ -4,22 +4,10 @@
 #include <charconv>
 #include <cstdio>
 
+#include "runtime/core/json_row.h"
+
 namespace annal {
 namespace json = boost::json;
-namespace {
-
-std::string text(const json::object& object, const char* key) {
-    const json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string(value->get_string().c_str())
-                                                  : std::string();
-}
-
-std::int64_t number(const json::object& object, const char* key) {
-    const json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_int64() ? value->get_int64() : 0;
-}
-
-}  // namespace
 
 std::string DeadLetter::prefix(std::string_view stream) {
     return std::string(stream) + "/";
@@ -44,19 +32,17 @@ std::string DeadLetter::to_text() const {
 std::optional<DeadLetter> DeadLetter::from_row(const KvRow& row) {
     DeadLetter letter;
     const auto slash = row.key.rfind('/');
-    boost::system::error_code error;
-    const json::value value = json::parse(row.value, error);
-    if (slash == std::string::npos || error || !value.is_object()) return std::nullopt;
+    const auto stored = parse_row(row.value);
+    if (slash == std::string::npos || !stored) return std::nullopt;
     const char* end = row.key.data() + row.key.size();
     const auto [stop, bad] = std::from_chars(row.key.data() + slash + 1, end, letter.seq);
     if (bad != std::errc() || stop != end) return std::nullopt;
-    const json::object& object = value.get_object();
-    const json::value* redriving = object.if_contains("redriving");
+    const json::value* redriving = stored->if_contains("redriving");
     letter.stream = row.key.substr(0, slash);
-    letter.event_id = text(object, "event_id");
-    letter.reason = text(object, "reason");
-    letter.at = number(object, "at");
-    letter.attempts = static_cast<std::uint32_t>(number(object, "attempts"));
+    letter.event_id = text_in(*stored, "event_id");
+    letter.reason = text_in(*stored, "reason");
+    letter.at = integer_in(*stored, "at", 0);
+    letter.attempts = static_cast<std::uint32_t>(integer_in(*stored, "attempts", 0));
     letter.redriving = redriving != nullptr && redriving->is_bool() && redriving->get_bool();
     return letter;
 }

@@ -84,10 +84,10 @@ const SinkOffer* Destinations::find(const std::string& name) const {
     return found == all_.end() ? nullptr : &found->second;
 }
 
-std::vector<std::string> Destinations::names() const {
-    std::vector<std::string> names;
-    for (const auto& [name, destination] : all_) names.push_back(name);
-    return names;
+std::string Destinations::list() const {
+    std::string list;
+    for (const auto& [name, destination] : all_) list += (list.empty() ? "" : ", ") + name;
+    return list.empty() ? "none: no manifest offers one" : list;
 }
 
 Result<std::string> Destinations::merged(const SinkOffer& destination, const json::object& config)

@@ -37,7 +37,8 @@ public:
     [[nodiscard]] Result<void> add(const Manifest& manifest, const Module& module);
     void clear() { all_.clear(); }
     [[nodiscard]] const SinkOffer* find(const std::string& name) const;
-    [[nodiscard]] std::vector<std::string> names() const;
+    /// For people: "a, b, c".
+    [[nodiscard]] std::string list() const;
 
     /// Whether `config`, the owner's part, gives a whole configuration.
     /// @error Errc::unprocessable  It does not; every error is in the detail.

@@ -9,13 +9,12 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/json.hpp>
-#include <deque>
 
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/batch_plan.h"
+#include "runtime/delivery/change_events.h"
 #include "runtime/delivery/sink_calls.h"
-#include "runtime/event/host_event.h"
 #include "runtime/store/read_space.h"
 
 namespace annal {
@@ -31,27 +30,9 @@ constexpr std::size_t kReplaysMax = 8;  // of one stream at a time
 constexpr int kLooksBeforeRetry = 300;
 constexpr auto kLook = std::chrono::milliseconds(200);
 
-/// The events of one change, with their text.
-class Events {
-public:
-    Events(const Streams::Actor& actor, std::string stream)
-        : actor_(actor), id_(std::move(stream)) {}
-
-    Events& add(const char* action, json::object metadata = {}) {
-        events_->push_back(HostEvent{
-            action, actor_.type, actor_.id, "audit_stream", id_, json::serialize(metadata)});
-        return *this;
-    }
-    void put_into(AppendUnit& unit) const {
-        for (const HostEvent& event : *events_) unit.events.push_back(event.draft());
-        unit.memory = events_;
-    }
-
-private:
-    Streams::Actor actor_;
-    std::string id_;
-    std::shared_ptr<std::deque<HostEvent>> events_ = std::make_shared<std::deque<HostEvent>>();
-};
+ChangeEvents events_of(const Actor& actor, const std::string& stream) {
+    return {actor, "audit_stream", stream};
+}
 
 json::object because(std::string reason) {
     json::object metadata;
@@ -92,12 +73,6 @@ bool keeps_position(const SinkOffer& destination) {
     const auto& table = *static_cast<const annal_sink_v1*>(destination.component->vtable);
     return ANNAL_HAS(&table, annal_sink_v1, position) ||
            ANNAL_HAS(&table, annal_sink_v1, find_position);
-}
-
-std::string list_of(const std::vector<std::string>& names) {
-    std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-    return list.empty() ? "none: no manifest offers one" : list;
 }
 
 }  // namespace
@@ -348,7 +323,7 @@ Result<std::shared_ptr<Instance>> Streams::make_sink(const AuditStream& stream) 
         return Error{
             Errc::unprocessable,
             "no manifest of this node offers the destination " + stream.destination +
-                "; there are: " + list_of(environment_.destinations.names()),
+                "; there are: " + environment_.destinations.list(),
             "/destination"};
     BOOST_OUTCOME_TRY(const json::object config, stream.whole_config(environment_.secrets));
     return environment_.destinations.create(*destination, stream.id, config);
@@ -407,14 +382,6 @@ Task<Result<AuditStream>> Streams::commit(AuditStream stream, std::string before
     }
     take_row(stream, std::move(row));
     co_return stream;
-}
-
-/// A node that has not heard of a change stops working when it has heard nothing for so long.
-Task<void> Streams::wait_for_other_nodes() {
-    if (!environment_.board.has_other_nodes()) co_return;
-    asio::steady_timer timer(co_await asio::this_coro::executor);
-    timer.expires_after(Noticeboard::kFresh);
-    co_await timer.async_wait(asio::use_awaitable);
 }
 
 /// The seq behind which a new stream begins.
@@ -478,7 +445,7 @@ Task<Result<AuditStream>> Streams::create(std::string project, Request request, 
     }
     BOOST_OUTCOME_CO_TRY(const Seq behind, co_await cursor_before(project, request));
     AppendUnit unit;
-    Events(actor, stream.id).add("audit_stream.created", about(stream)).put_into(unit);
+    events_of(actor, stream.id).add("audit_stream.created", about(stream)).put_into(unit);
     if (behind != kNoSeq) unit.cursors.push_back({stream.subscription(), behind, 0});
     co_return co_await commit(std::move(stream), {}, std::move(unit));
 }
@@ -530,7 +497,7 @@ Task<Result<AuditStream>> Streams::change(
     ++stream.starts;
     json::object metadata = about(stream);
     metadata["fields"] = std::move(fields);
-    Events events(actor, id);
+    ChangeEvents events = events_of(actor, id);
     events.add("audit_stream.updated", std::move(metadata));
     if (stream.status == Status::failed) {
         stream.status = Status::active;
@@ -549,7 +516,7 @@ Task<Result<AuditStream>> Streams::set_status(
     if (stream.status == status) co_return stream;
     if (stream.status == Status::revoked)
         co_return Error{Errc::conflict, "stream " + stream.id + " is revoked"};
-    Events events(actor, stream.id);
+    ChangeEvents events = events_of(actor, stream.id);
     if (status == Status::active) {
         events.add("audit_stream.resumed", because(reason));
         ++stream.starts;
@@ -574,7 +541,7 @@ Task<Result<AuditStream>> Streams::set_status(
 Task<Result<AuditStream>> Streams::pause(std::string project, std::string id, Actor actor) {
     BOOST_OUTCOME_CO_TRY(Known known, co_await find(project, id));
     auto paused = co_await set_status(std::move(known), Status::paused, "paused", actor);
-    co_await wait_for_other_nodes();
+    co_await environment_.board.wait_for_others();
     co_return paused;
 }
 
@@ -587,7 +554,7 @@ Task<Result<void>> Streams::revoke(std::string project, std::string id, Actor ac
     BOOST_OUTCOME_CO_TRY(Known known, co_await find(project, id));
     const auto revoked = co_await set_status(std::move(known), Status::revoked, "removed", actor);
     if (!revoked) co_return revoked.error();
-    co_await wait_for_other_nodes();
+    co_await environment_.board.wait_for_others();
     co_return co_await drop_dead_letters(std::move(project), std::move(id));
 }
 
@@ -661,7 +628,7 @@ Task<Result<std::string>> Streams::replay(
     metadata["to_seq"] = to;
     metadata["replay_id"] = replay.id;
     AppendUnit unit;
-    Events(actor, id).add("audit_stream.replayed", std::move(metadata)).put_into(unit);
+    events_of(actor, id).add("audit_stream.replayed", std::move(metadata)).put_into(unit);
     if (from > 0) unit.cursors.push_back({replay.subscription(), from - 1, 0});
     std::string replay_id = replay.id;
     auto made = co_await commit(std::move(replay), {}, std::move(unit));
@@ -726,7 +693,7 @@ Task<Result<std::size_t>> Streams::redrive(
         if (count == 0) continue;
         json::object metadata = about(known.stream);
         metadata["events"] = count;
-        Events(actor, id).add("audit_stream.redriven", std::move(metadata)).put_into(unit);
+        events_of(actor, id).add("audit_stream.redriven", std::move(metadata)).put_into(unit);
         environment_.board.put_up(unit, project);
         auto done = co_await environment_.host.appender->append(std::move(unit));
         if (!done) co_return done.error();
@@ -765,7 +732,7 @@ Task<Result<void>> Streams::stream_failed(
     metadata["error"] = why;
     metadata["cursor_seq"] = cursor;
     AppendUnit unit;
-    Events(engine, stream.id)
+    events_of(engine, stream.id)
         .add("audit_stream.revoked", because("failed: " + why))
         .add("audit_stream.failed", std::move(metadata))
         .put_into(unit);
@@ -789,7 +756,7 @@ Task<Result<void>> Streams::replay_done(StreamDefinition stream, std::int64_t fe
     metadata["to_seq"] = *stream.until;
     AppendUnit unit;
     unit.project = stream.project;
-    Events(engine, stream.known_as)
+    events_of(engine, stream.known_as)
         .add("audit_stream.replay_completed", std::move(metadata))
         .put_into(unit);
     unit.cursors.push_back({stream.subscription, cursor, fence});

@@ -13,6 +13,7 @@
 #include "runtime/delivery/dead_letter.h"
 #include "runtime/delivery/destinations.h"
 #include "runtime/delivery/stream.h"
+#include "runtime/event/host_event.h"
 
 namespace annal {
 
@@ -51,10 +52,6 @@ public:
     /// Lets go of the sinks of manifests; after `stop`, or instead of `start`.
     void clear() { declared_.clear(); }
 
-    /// Who changes something, for the event that records it.
-    struct Actor {
-        std::string type, id;
-    };
     enum class Start { latest, earliest, at_seq, at_time };
     /// What POST /v1/audit/streams asks for.
     struct Request {
@@ -165,7 +162,6 @@ private:
     );
     [[nodiscard]] Task<Result<Seq>> cursor_before(std::string project, Request request);
     [[nodiscard]] Task<Result<void>> drop_dead_letters(std::string project, std::string id);
-    Task<void> wait_for_other_nodes();
 
     Environment environment_;
     mutable std::mutex mutex_;

@@ -51,33 +51,8 @@ void append_metadata(std::string& out, const Text& metadata) {
     }
 }
 
-void append_actor(std::string& out, const Event& event) {
-    out += R"(,"actor":{"type":)";
-    append_nullable(out, event[Column::actor_type]);
-    out += R"(,"id":)";
-    append_nullable(out, event[Column::actor_id]);
-    if (!event[Column::actor_email].is_null()) {
-        out += R"(,"email":)";
-        append_nullable(out, event[Column::actor_email]);
-    }
-    out += '}';
-}
-
-void append_tombstone(std::string& out, const Event& event) {
-    out += R"({"id":")";
-    out += event.id.text();
-    out += R"(","seq":)";
-    append_int(out, event.seq);
-    out += R"(,"deleted":true})";
-}
-
-}  // namespace
-
-void append_canonical_json(std::string& out, const Event& event) {
-    if (event.deleted) {
-        append_tombstone(out, event);
-        return;
-    }
+/// All but the actor's and the object's end.
+void append_beginning(std::string& out, const Event& event) {
     out += R"({"id":")";
     out += event.id.text();
     out += '"';
@@ -92,7 +67,42 @@ void append_canonical_json(std::string& out, const Event& event) {
     append_column(out, event, Column::target_id);
     append_key(out, name(Column::metadata));
     append_metadata(out, event[Column::metadata]);
-    append_actor(out, event);
+    out += R"(,"actor":{"type":)";
+    append_nullable(out, event[Column::actor_type]);
+    out += R"(,"id":)";
+    append_nullable(out, event[Column::actor_id]);
+}
+
+void append_email(std::string& out, const Event& event) {
+    if (!event[Column::actor_email].is_null()) {
+        out += R"(,"email":)";
+        append_nullable(out, event[Column::actor_email]);
+    }
+}
+
+void append_tombstone(std::string& out, const Event& event) {
+    out += R"({"id":")";
+    out += event.id.text();
+    out += R"(","seq":)";
+    append_int(out, event.seq);
+    out += R"(,"deleted":true})";
+}
+
+}  // namespace
+
+void append_envelope_json(std::string& out, const Event& event) {
+    append_beginning(out, event);
+    out += "}}";
+}
+
+void append_canonical_json(std::string& out, const Event& event) {
+    if (event.deleted) {
+        append_tombstone(out, event);
+        return;
+    }
+    append_beginning(out, event);
+    append_email(out, event);
+    out += '}';
     append_key(out, "seq");
     append_int(out, event.seq);
     if (event.occurred_at != kNoTime) {

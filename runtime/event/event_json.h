@@ -68,6 +68,11 @@ struct ParsedEvents {
 /// (the string metadata.description, cut to the column's length). New text lives in `arena`.
 void apply_defaults(EventDraft& draft, Arena& arena);
 
+/// Appends the envelope of `event`, without newline: id, action, created_at, project_id,
+/// organization_id, user_id, target_type, target_id, metadata, actor with type and id, and nothing
+/// else. For events that are not deleted. Source: seeds 001
+void append_envelope_json(std::string& out, const Event& event);
+
 /// Appends the canonical JSON of `event`, one line without newline: the ten keys of the envelope
 /// always (id, action, created_at, project_id, organization_id, user_id, target_type, target_id,
 /// metadata, actor with its email when there is one), then seq and the other columns that are set.

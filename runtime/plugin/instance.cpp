@@ -112,7 +112,11 @@ Result<AddressPolicy> outbound_policy(const HostEnvironment& environment) {
 
 // With the first instance that may call out, so that a node without one has no threads for it.
 Result<void> provide_http_client(const Manifest& manifest, HostEnvironment& environment) {
-    if (manifest.permissions.http.empty() || environment.http_client) return ok();
+    return manifest.permissions.http.empty() ? ok() : provide_http_client(environment);
+}
+
+Result<void> provide_http_client(HostEnvironment& environment) {
+    if (environment.http_client) return ok();
     BOOST_OUTCOME_TRY(AddressPolicy policy, outbound_policy(environment));
     HttpClient::Options options;
     options.connections_max = environment.outbound_connections;

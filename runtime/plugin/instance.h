@@ -95,6 +95,8 @@ private:
 [[nodiscard]] Result<void> provide_http_client(
     const Manifest& manifest, HostEnvironment& environment
 );
+/// Likewise, for what the host itself sends.
+[[nodiscard]] Result<void> provide_http_client(HostEnvironment& environment);
 
 /// What the node's settings say of outbound addresses. @error  As `AddressPolicy::create`.
 [[nodiscard]] Result<AddressPolicy> outbound_policy(const HostEnvironment& environment);

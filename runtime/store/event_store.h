@@ -29,6 +29,8 @@ struct KvRow {
     std::string project, key, value;
 };
 
+enum class KvOrder { ascending, descending };
+
 /// Progress of a subscription: the highest seq that its destination has acknowledged. Subscriptions
 /// belong to the project of the unit: one name in two projects is two subscriptions.
 struct CursorMove {
@@ -215,13 +217,15 @@ public:
     ) = 0;
     /// Rows whose key begins with `prefix` and is greater than `after`, ascending by (project,
     /// key). `project` empty: of all projects (host spaces); `after` then applies to the pair
-    /// (project, key) encoded as project + '\0' + key.
+    /// (project, key) encoded as project + '\0' + key. Descending, of one project only: from the
+    /// last key on, or from the one before `after` when that is not empty.
     [[nodiscard]] virtual Task<Result<std::vector<KvRow>>> kv_scan(
         std::string space,
         std::string project,
         std::string prefix,
         std::string after,
-        std::uint32_t limit
+        std::uint32_t limit,
+        KvOrder order = KvOrder::ascending
     ) = 0;
     /// kNoSeq when the subscription of this project has not moved yet.
     [[nodiscard]] virtual Task<Result<Seq>> cursor(

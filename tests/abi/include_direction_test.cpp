@@ -34,9 +34,10 @@ const std::map<std::string, int, std::less<>> kRanks = {
     {"plugin", 4},
     {"http", 5},
     {"delivery", 5},
-    {"control", 6},
-    {"app", 7},
-    {"cli", 8}};
+    {"webhooks", 6},
+    {"control", 7},
+    {"app", 8},
+    {"cli", 9}};
 
 struct Include {
     int line = 0;

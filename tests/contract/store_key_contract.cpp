@@ -258,9 +258,10 @@ TEST_P(StoreContract, KvScanIsOrderedPrefixedAndPaged) {
         receipts(Unit("p").put("plugin.x", key, std::string("v") + key));
     }
     receipts(Unit("q").put("plugin.x", "b/0", "other project"));
+    auto order = KvOrder::ascending;
     const auto keys = [&](std::string prefix, std::string after, std::uint32_t limit) {
         std::vector<std::string> found;
-        const auto rows = run(store_->kv_scan("plugin.x", "p", prefix, after, limit));
+        const auto rows = run(store_->kv_scan("plugin.x", "p", prefix, after, limit, order));
         for (const KvRow& row : rows.value()) {
             EXPECT_EQ(row.project, "p");
             EXPECT_EQ(row.value, "v" + row.key);
@@ -274,6 +275,13 @@ TEST_P(StoreContract, KvScanIsOrderedPrefixedAndPaged) {
     EXPECT_EQ(keys("b_", "", 100), (Keys{"b_1"}));
     EXPECT_EQ(keys("", "b_1", 100), (Keys{"c"}));
     EXPECT_EQ(keys("", "", 100).size(), 9U);
+    EXPECT_EQ(keys("z", "", 100), Keys{});
+    order = KvOrder::descending;
+    EXPECT_EQ(keys("b/", "", 100), (Keys{"b/\xc3\xbc", "b/2", "b/10", "b/1"}));
+    EXPECT_EQ(keys("b/", "b/2", 1), (Keys{"b/10"}));
+    EXPECT_EQ(keys("b/", "b/1", 100), Keys{});
+    EXPECT_EQ(keys("b/\xc3", "", 100), (Keys{"b/\xc3\xbc"}));
+    EXPECT_EQ(keys("", "", 2), (Keys{"c", "b_1"}));
     EXPECT_EQ(keys("z", "", 100), Keys{});
 }
 

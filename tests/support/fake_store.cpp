@@ -374,12 +374,24 @@ Task<Result<std::vector<KvRow>>> FakeStore::kv_scan(
     std::string project,
     std::string prefix,
     std::string after,
-    std::uint32_t limit
+    std::uint32_t limit,
+    KvOrder order
 ) {
     co_await enter();
     if (auto error = fault(read_fault_)) co_return *error;
     const std::lock_guard lock(mutex_);
     std::vector<KvRow> rows;
+    if (order == KvOrder::descending) {
+        const auto [first, end] = std::pair(kv_.begin(), kv_.end());
+        for (auto it = end; it != first && rows.size() < limit;) {
+            const auto& [where, value] = *--it;
+            if (where.first != std::pair(space, project)) continue;
+            const bool behind = !after.empty() && where.second >= after;
+            if (!behind && where.second.starts_with(prefix))
+                rows.push_back({project, where.second, value});
+        }
+        co_return rows;
+    }
     for (const auto& [where, value] : kv_) {
         const auto& [row_space, row_project] = where.first;
         if (row_space != space || (!project.empty() && row_project != project)) continue;

@@ -68,7 +68,8 @@ public:
         std::string project,
         std::string prefix,
         std::string after,
-        std::uint32_t limit
+        std::uint32_t limit,
+        KvOrder order
     ) override;
     [[nodiscard]] Task<Result<Seq>> cursor(std::string project, std::string subscription) override;
     [[nodiscard]] Task<Result<Lease>> lease(LeaseRequest request) override;

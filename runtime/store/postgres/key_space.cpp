@@ -9,7 +9,12 @@ constexpr const char* kGet =
     "SELECT value FROM kv WHERE project_id = $1::text AND space = $2::text AND key = $3::text";
 constexpr const char* kScanOne =
     "SELECT project_id, key, value FROM kv WHERE project_id = $1::text AND space = $2::text AND "
-    "key > $4::text AND starts_with(key, $3::text) ORDER BY key LIMIT $5::bigint";
+    "key >= $3::text AND key > $4::text AND starts_with(key, $3::text) AND ($6::text = '' OR key < "
+    "$6::text) ORDER BY key LIMIT $5::bigint";
+constexpr const char* kScanBack =
+    "SELECT project_id, key, value FROM kv WHERE project_id = $1::text AND space = $2::text AND "
+    "key >= $3::text AND ($4::text = '' OR key < $4::text) AND starts_with(key, $3::text) AND "
+    "($6::text = '' OR key < $6::text) ORDER BY key DESC LIMIT $5::bigint";
 constexpr const char* kScanFirst =
     "SELECT project_id, key, value FROM kv WHERE space = $1::text AND starts_with(key, $2::text) "
     "ORDER BY project_id, key LIMIT $3::bigint";
@@ -37,6 +42,15 @@ bool are_storable(std::initializer_list<std::string_view> texts) {
     return std::all_of(texts.begin(), texts.end(), is_storable);
 }
 
+/// Where the keys that begin with `prefix` end: none of them is at or behind it. Empty: not known,
+/// for the next byte might be none of UTF-8.
+std::string end_of_prefix(std::string_view prefix) {
+    if (prefix.empty() || static_cast<unsigned char>(prefix.back()) >= 0x7e) return {};
+    std::string end(prefix);
+    ++end.back();
+    return end;
+}
+
 }  // namespace
 
 Result<std::optional<std::string>> kv_get(
@@ -56,13 +70,15 @@ Result<std::vector<KvRow>> kv_scan(
     const std::string& project,
     const std::string& prefix,
     const std::string& after,
-    std::uint32_t limit
+    std::uint32_t limit,
+    KvOrder order
 ) {
     Params params;
-    const char* statement = kScanOne;
+    const char* statement = order == KvOrder::descending ? kScanBack : kScanOne;
+    const std::string behind = end_of_prefix(prefix);
     if (!project.empty()) {
         if (!are_storable({space, project, prefix, after})) return std::vector<KvRow>{};
-        params.text(project).text(space).text(prefix).text(after).number(limit);
+        params.text(project).text(space).text(prefix).text(after).number(limit).text(behind);
     } else {
         const auto end = after.find('\0');
         const std::string last_project = after.substr(0, end);

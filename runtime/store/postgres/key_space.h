@@ -16,7 +16,8 @@ namespace annal::postgres {
     const std::string& project,
     const std::string& prefix,
     const std::string& after,
-    std::uint32_t limit
+    std::uint32_t limit,
+    KvOrder order = KvOrder::ascending
 );
 [[nodiscard]] Result<Seq> read_cursor(
     Connection& db, const std::string& project, const std::string& subscription

@@ -184,10 +184,11 @@ public:
         std::string project,
         std::string prefix,
         std::string after,
-        std::uint32_t limit
+        std::uint32_t limit,
+        KvOrder order
     ) override {
         Work<std::vector<KvRow>> work = [&](Connection& db) {
-            return postgres::kv_scan(db, space, project, prefix, after, limit);
+            return postgres::kv_scan(db, space, project, prefix, after, limit, order);
         };
         co_return co_await on(*deliveries_, work);
     }

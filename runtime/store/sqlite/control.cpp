@@ -14,6 +14,9 @@ constexpr const char* kKvErase = "DELETE FROM kv WHERE space = ? AND project = ?
 constexpr const char* kKvScan =
     "SELECT project, key, value FROM kv WHERE space = ? AND project = ? AND key >= ? AND key > ? "
     "ORDER BY key LIMIT ?";
+constexpr const char* kKvScanBack =
+    "SELECT project, key, value FROM kv WHERE space = ?1 AND project = ?2 AND key < ?3 AND key < "
+    "?4 ORDER BY key DESC LIMIT ?5";
 constexpr const char* kKvScanAll =
     "SELECT project, key, value FROM kv WHERE space = ?1 AND (project, key) > (?2, ?3) "
     "AND substr(CAST(key AS BLOB), 1, length(CAST(?4 AS BLOB))) = CAST(?4 AS BLOB) "
@@ -332,15 +335,44 @@ Result<std::optional<std::string>> read_kv(
     return row ? std::optional<std::string>(rows.blob(0)) : std::nullopt;
 }
 
+namespace {
+
+/// Keys with the prefix are neighbours.
+Result<void> collect(Query& rows, std::string_view prefix, std::vector<KvRow>& found) {
+    while (true) {
+        BOOST_OUTCOME_TRY(const bool row, rows.next());
+        if (!row || !rows.text(1).view().starts_with(prefix)) return ok();
+        found.push_back(
+            {std::string(rows.text(0).view()),
+             std::string(rows.text(1).view()),
+             std::string(rows.blob(2))}
+        );
+    }
+}
+
+}  // namespace
+
 Result<std::vector<KvRow>> scan_kv(
     Connection& db,
     std::string_view space,
     const std::string& project,
     std::string_view prefix,
     std::string_view after,
-    std::uint32_t limit
+    std::uint32_t limit,
+    KvOrder order
 ) {
     std::vector<KvRow> found;
+    if (order == KvOrder::descending) {
+        BOOST_OUTCOME_TRY(auto rows, db.query(kKvScanBack));
+        // No byte of UTF-8 is as great.
+        const std::string end = std::string(prefix) + '\xff';
+        const std::string_view behind = after.empty() ? std::string_view(end) : after;
+        rows.bind_all(
+            space, std::string_view(project), std::string_view(end), behind, std::int64_t{limit}
+        );
+        BOOST_OUTCOME_TRYV(collect(rows, prefix, found));
+        return found;
+    }
     const bool all = project.empty();
     const std::size_t split = after.find('\0');
     const std::string_view after_project = after.substr(0, split);
@@ -352,18 +384,8 @@ Result<std::vector<KvRow>> scan_kv(
     } else {
         rows.bind_all(space, std::string_view(project), prefix, after, std::int64_t{limit});
     }
-    while (true) {
-        BOOST_OUTCOME_TRY(const bool row, rows.next());
-        // Keys with the prefix are neighbours.
-        if (!row || !rows.text(1).view().starts_with(prefix)) {
-            return found;
-        }
-        found.push_back(
-            {std::string(rows.text(0).view()),
-             std::string(rows.text(1).view()),
-             std::string(rows.blob(2))}
-        );
-    }
+    BOOST_OUTCOME_TRYV(collect(rows, prefix, found));
+    return found;
 }
 
 std::string cursor_row(const std::string& project, const std::string& subscription) {

@@ -103,7 +103,8 @@ private:
     const std::string& project,
     std::string_view prefix,
     std::string_view after,
-    std::uint32_t limit
+    std::uint32_t limit,
+    KvOrder order = KvOrder::ascending
 );
 /// @param name  Made by `cursor_row`.
 [[nodiscard]] Result<Seq> read_cursor(Connection& db, std::string_view name);

@@ -134,10 +134,11 @@ public:
         std::string project,
         std::string prefix,
         std::string after,
-        std::uint32_t limit
+        std::uint32_t limit,
+        KvOrder order
     ) override {
         ReadControl<std::vector<KvRow>> work = [&](Connection& db) {
-            return scan_kv(db, space, project, prefix, after, limit);
+            return scan_kv(db, space, project, prefix, after, limit, order);
         };
         co_return co_await read_control(work);
     }

@@ -1,12 +1,10 @@
 #pragma once
 
 #include <annal/sdk/owned.hpp>
+#include <annal/sdk/retry_after.hpp>
 #include <annal/sdk/sink.hpp>
 
-#include <charconv>
 #include <cstdint>
-#include <cstdlib>
-#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,29 +28,8 @@ namespace annal::inline sdk_v1 {
 [[nodiscard]] inline std::uint32_t retry_after_ms(
     const ClientResponse& answer, std::int64_t now_us
 ) {
-    constexpr std::int64_t kMaxMs = 24LL * 60 * 60 * 1000;
     const auto text = header_of(answer, "retry-after");
-    if (!text || text->empty()) {
-        return 0;
-    }
-    std::int64_t seconds = 0;
-    const char* end = text->data() + text->size();
-    const auto [stop, error] = std::from_chars(text->data(), end, seconds);
-    std::int64_t ms = 0;
-    if (stop == end && error == std::errc()) {
-        ms = seconds > kMaxMs / 1000 ? kMaxMs : seconds * 1000;
-    } else if (stop == end && error == std::errc::result_out_of_range && (*text)[0] != '-') {
-        ms = kMaxMs;
-    } else {
-        std::tm at{};
-        const std::string date(*text);
-        const char* rest = ::strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &at);
-        if (rest == nullptr || *rest != '\0') {
-            return 0;
-        }
-        ms = static_cast<std::int64_t>(::timegm(&at)) * 1000 - now_us / 1000;
-    }
-    return static_cast<std::uint32_t>(ms < 0 ? 0 : ms > kMaxMs ? kMaxMs : ms);
+    return text ? read_retry_after(*text, now_us) : 0;
 }
 
 /// "401 Unauthorized: <the first 200 bytes of the body, in one line>": what goes into logs and dead
