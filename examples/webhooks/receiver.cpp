@@ -4,6 +4,7 @@
 // the other.
 //
 //     g++ -std=c++20 -I../../sdk/webhooks/cpp receiver.cpp -lboost_json -lcrypto -pthread
+#include <annal_webhook.hpp>
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -24,8 +25,6 @@
 #include <unordered_set>
 #include <utility>
 #include <vector>
-
-#include "annal_webhook.hpp"
 
 namespace {
 
