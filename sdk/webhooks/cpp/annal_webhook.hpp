@@ -90,6 +90,7 @@ namespace detail {
 inline constexpr std::string_view kPrefix = "whsec_";
 inline constexpr std::size_t kHeaderBytesMax = 4096;
 inline constexpr std::size_t kSecondsDigitsMax = 12;
+inline constexpr std::string_view kBlanks = " \t\r\n";
 inline constexpr std::string_view kDigits = "0123456789";
 inline constexpr std::string_view kHex = "0123456789abcdefABCDEF";
 inline constexpr std::string_view kBase64 =
@@ -287,7 +288,6 @@ inline bool has(const Headers& headers, std::string_view name) {
 
 inline Fault check_secrets(const std::vector<std::string>& secrets) {
     if (secrets.empty()) return fault(Code::invalid_secret, "no secret is given");
-    constexpr std::string_view kBlanks = " \t\r\n";
     for (std::size_t i = 0; i < secrets.size(); ++i) {
         const std::string& secret = secrets[i];
         if (secret.empty() || secret == kPrefix) {

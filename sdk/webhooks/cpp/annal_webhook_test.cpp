@@ -148,6 +148,8 @@ TEST(AnnalWebhook, ExtremeTolerances) {
     EXPECT_TRUE(verdict_of(vector));
 }
 
+constexpr std::size_t kCounts[] = {0, 1, 1, 5};
+
 class Damage {
 public:
     explicit Damage(std::uint32_t seed) : random_(seed) {}
@@ -155,7 +157,6 @@ public:
         return std::uniform_int_distribution<std::size_t>(0, end - 1)(random_);
     }
     void apply(std::string& text, std::string_view alphabet) {
-        constexpr std::size_t kCounts[] = {0, 1, 1, 5};
         std::string put;
         for (std::size_t i = kCounts[below(4)]; i > 0; --i) {
             put += alphabet[below(alphabet.size())];

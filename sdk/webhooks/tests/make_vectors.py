@@ -159,6 +159,7 @@ def vectors():
 
     yield "standard: truncated signature", standard(published[:-1]), NO_STANDARD
     yield "standard: signature and more", standard(published + "A"), NO_STANDARD
+    yield "standard: signature too long", standard(published[:-1] + "A="), NO_STANDARD
     yield "standard: signature with other last bits", standard(published.replace("1OE=", "1OF=")), STANDARD_MISS
     yield "standard: signature in base64url", standard(published.translate(str.maketrans("+/", "-_"))), NO_STANDARD
     yield "standard: signatures divided by commas", standard(f"{foreign},{published}"), NO_STANDARD
@@ -173,6 +174,7 @@ def vectors():
         yield f"standard: {name} with CRLF", changed(name, value + "\r\nX: y"), not_printable(name)
         yield f"standard: {name} ends in LF", changed(name, value + "\n"), not_printable(name)
         yield f"standard: {name} with NUL", changed(name, value + "\0"), not_printable(name)
+        yield f"standard: {name} with DEL", changed(name, value + "\x7f"), not_printable(name)
         yield f"standard: {name} outside ASCII", changed(name, value + "\u00e9"), not_printable(name)
         yield f"standard: {name} oversized", changed(name, value + "1" * 4096), malformed(f"{name}: is longer than 4096 bytes")
     yield "standard: id of 4096 bytes", standard(message_id="i" * 4096), good(message_id="i" * 4096)
@@ -195,7 +197,8 @@ def vectors():
     padded_mac = standard_mac(key=decoded(PADDED))
     yield "standard: secret with padding", standard(padded_mac), good(), {"secrets": [PADDED]}
     yield "standard: secret without its padding", standard(padded_mac), good(), {"secrets": [UNPADDED]}
-    for name, secret in {"not base64": "whsec_%%%", "too much padding": PADDED + "=", "one character too many": SECRET + "A",
+    for name, secret in {"not base64": "whsec_%%%", "too much padding": PADDED + "=", "padding without need": SECRET + "=",
+                         "padding too short": UNPADDED + "=", "one character too many": SECRET + "A",
                          "padding within": "whsec_AA==AAAA", "only padding": "whsec_==", "base64url": "whsec_-_-_"}.items():
         yield f"standard: secret is {name}", standard(), NOT_BASE64, {"secrets": [secret]}
     yield ("standard: second secret is not base64", standard(), bad("invalid_secret", "secret 2 of 2: is not base64 behind whsec_"),
@@ -239,6 +242,7 @@ def vectors():
     for written in ("", "-1", "1614265330.0", "x", "9" * 13):
         yield f"timestamped: t={written}", authio(f"t={written},{timed_mac()}"), NO_AUTHIO_TIME
     yield "timestamped: space behind the comma", authio(timed().replace(",", ", ")), NO_LIST
+    yield "timestamped: space in a value", authio(timed() + ",note=a b"), NO_LIST
     yield "timestamped: comma at the end", authio(timed() + ","), NO_LIST
     yield "timestamped: semicolons", authio(timed().replace(",", ";")), NO_AUTHIO_TIME
     yield "timestamped: opted in to the body alone", authio(timed()), TIMED, {"accept_body_only": True}
