@@ -200,6 +200,13 @@ const std::map<std::string, std::string, std::less<>> kSdkOnRequest = {
     {"annal/sdk/record.hpp", "annal/sdk/gzip.hpp"}};
 
 std::optional<std::string> sdk_fault(const Source& source, const Include& include) {
+    if (source.part(1) == "webhooks" && source.is_header()) {
+        const bool third = include.path.starts_with("openssl/");
+        if (third || (!include.quoted && include.path.find('/') == std::string::npos)) {
+            return std::nullopt;
+        }
+        return "receivers copy this file alone: the standard library and OpenSSL only";
+    }
     const auto name = source.path.lexically_relative("sdk/include").generic_string();
     const auto own = kSdkOnRequest.find(name);
     if (own != kSdkOnRequest.end() && include.path.starts_with(own->second)) return std::nullopt;
@@ -394,6 +401,22 @@ TEST_F(PlantedViolation, LibrariesThatEveryPluginWouldHaveToBring) {
             HasSubstr("sdk/include/annal/sdk/digest.hpp:2: "),
             HasSubstr("sdk/include/annal/sdk/x.hpp:1: "),
             HasSubstr("sdk/include/annal/sdk.hpp:1: ")
+        )
+    );
+}
+
+TEST_F(PlantedViolation, AVerifierThatCannotBeCopiedAlone) {
+    plant(
+        "sdk/webhooks/cpp/x.hpp",
+        "#include <openssl/hmac.h>\n#include <string>\n#include <annal/sdk/digest.hpp>\n"
+        "#include <boost/json.hpp>\n#include \"hex.hpp\"\n"
+    );
+    EXPECT_THAT(
+        violations(),
+        UnorderedElementsAre(
+            HasSubstr("sdk/webhooks/cpp/x.hpp:3: "),
+            HasSubstr("sdk/webhooks/cpp/x.hpp:4: "),
+            HasSubstr("sdk/webhooks/cpp/x.hpp:5: ")
         )
     );
 }
