@@ -28,8 +28,8 @@ std::int64_t Pace::next_us(std::int64_t now_us) const {
 
 void Pace::began(std::int64_t now_us) {
     ++under_way_;
+    if (rate_ > 0) grow(now_us);
     if (rate_ <= 0) return;
-    grow(now_us);
     const auto interval = static_cast<std::int64_t>(kSecondUs / rate_);
     // Turns that were not used are gone, but for one.
     turn_us_ = std::max(turn_us_, now_us - interval) + interval;

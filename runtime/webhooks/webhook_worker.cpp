@@ -89,7 +89,12 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     struct Batch {
         std::vector<KvOp> ops;
         Seq cursor = kNoSeq;
-        std::vector<std::pair<LanePtr, Seq>> settled;
+        struct Settled {
+            LanePtr lane;
+            Seq seq = kNoSeq;
+            TimeUs next_at = INT64_MAX;  ///< its new place in the queue
+        };
+        std::vector<Settled> settled;
         std::vector<std::function<void()>> after;
         bool urgent = false;
 
@@ -159,8 +164,11 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     [[nodiscard]] std::int64_t now() const { return host.clock->monotonic_us(); }
 
     void wake_all() {
-        for (WakeUp* each :
-             {&main_wake, &fan_wake, &shared_wake, &commit_wake, &house_wake, &swept_wake})
+        main_wake.wake();
+        wake_tasks();
+    }
+    void wake_tasks() {
+        for (WakeUp* each : {&fan_wake, &shared_wake, &commit_wake, &house_wake, &swept_wake})
             each->wake();
         for (const auto& [id, lane] : lanes) lane->wake.wake();
     }
@@ -266,12 +274,11 @@ Task<void> WebhookWorker::State::serve() {
     spawn(keep_house());
     sync_lanes();
     while (!over()) co_await main_wake.wait_for(kPoll);
-    wake_all();
     const std::int64_t patience = now() + microseconds(options.drain).count();
     while (tasks > 0 || flights > 0 || committing) {
         if (lease.is_lost() || now() >= patience)
             for (const auto& [id, lane] : lanes) lane->given_up->store(true);
-        wake_all();
+        wake_tasks();
         co_await main_wake.wait_for(milliseconds(5));
     }
     lanes.clear();
@@ -654,6 +661,7 @@ Task<void> WebhookWorker::State::step(LanePtr lane) {
     if (body.value() == nullptr) {
         WebhookDelivery gone = std::move(place.delivery);
         gone.status = WebhookDelivery::Status::failed;
+        gone.next_at = kNoTime;
         gone.ended_at = wall();
         gone.reason = "the event is not in the log any more";
         settle(lane, place, gone);
@@ -758,6 +766,7 @@ void WebhookWorker::State::record(Flight& flight, WebhookAttempt attempt, std::i
     WebhookDelivery delivery = std::move(flight.place.delivery);
     delivery.attempts = attempt.number;
     ++delivery.tries;
+    delivery.next_at = kNoTime;
     if (!succeeded)
         put(WebhookDelivery::kAttempts,
             attempt_key(delivery.id, attempt.number),
@@ -793,7 +802,6 @@ void WebhookWorker::State::settle(
             const QueuePlace next{delivery.next_at, delivery.id.seq};
             put(WebhookDelivery::kRetrying, key, delivery.to_text());
             put(WebhookDelivery::kQueue, next.key(lane->endpoint.id), {});
-            lane->next_due = std::min(lane->next_due, delivery.next_at);
             break;
         }
         case WebhookDelivery::Status::delivered:
@@ -805,7 +813,8 @@ void WebhookWorker::State::settle(
     }
     if (place.at.due > 0 && delivery.status != WebhookDelivery::Status::pending)
         erase(WebhookDelivery::kRetrying, key);
-    batch.settled.emplace_back(lane, delivery.id.seq);
+    const bool again = delivery.status == WebhookDelivery::Status::pending;
+    batch.settled.push_back({lane, delivery.id.seq, again ? delivery.next_at : INT64_MAX});
     if (batch.settled.size() == 1 || batch.settled.size() >= kGroup) commit_wake.wake();
 }
 
@@ -868,7 +877,11 @@ Task<void> WebhookWorker::State::keep_committing() {
         batch = Batch();
         const bool done = co_await commit(next);
         if (!done) break;
-        for (const auto& [lane, seq] : next.settled) lane->held.erase(seq);
+        for (const auto& [lane, seq, next_at] : next.settled) {
+            lane->held.erase(seq);
+            lane->next_due = std::min(lane->next_due, next_at);
+            lane->wake.wake();
+        }
         for (const auto& then : next.after) then();
     }
     committing = false;

@@ -262,11 +262,11 @@ def test_a_range_is_sent_once_more(project, receiver):
 # --- credentials
 
 
-def dump(server):
+def dump(server, expected=b"host.streams"):
     """Everything that the store holds, as bytes."""
     if STORE == "postgres":
         found = subprocess.run([programs() / "pg_dump", server.database], capture_output=True, check=True).stdout
-        assert b"host.streams" in found
+        assert expected in found
         return found
     files = [path for path in server.data_dir.rglob("*") if path.is_file()]
     found = b"".join(path.read_bytes() for path in files)
