@@ -25,6 +25,7 @@
 #include "runtime/control/api_keys.h"
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
+#include "runtime/control/secret_routes.h"
 #include "runtime/control/setting_routes.h"
 #include "runtime/control/stream_routes.h"
 #include "runtime/core/crypto.h"
@@ -111,7 +112,8 @@ struct Runtime::State {
     std::uint32_t store_files = SqliteOptions{}.open_files_max;
     DirectoryLock directory;  // where the store does not hold it itself
     std::unique_ptr<EventStore> store;
-    std::string ring_fingerprint;
+    std::string first_key;  // of the key ring, by its fingerprint
+    std::unique_ptr<control::CommonRing> common_ring;
     std::unique_ptr<Appender> appender;
     std::unique_ptr<CursorCodec> cursors;
     std::unique_ptr<Noticeboard> board;
@@ -130,6 +132,7 @@ struct Runtime::State {
     std::optional<SecretBox> secret_box;
     std::unique_ptr<Destinations> destinations;
     std::unique_ptr<Streams> streams;
+    std::unique_ptr<control::Rekeying> rekeying;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -174,7 +177,7 @@ struct Runtime::State {
 
     Result<void> open_sqlite();
     Result<void> open_postgres();
-    Result<std::string> common_ring();
+    void use_ring(const KeyRing& ring);
     void tell_address();
     http::Problem not_yet();
     std::vector<std::string> reasons_not_to_append();
@@ -294,21 +297,26 @@ Result<void> Runtime::State::open_sqlite() {
     options.open_files_max = store_files;
     BOOST_OUTCOME_TRY(store, open_sqlite_store(options, clock, metrics));
     BOOST_OUTCOME_TRY(const KeyRing ring, KeyRing::open(settings.master_key_file, true));
-    cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
-    secret_box = ring.secret_box();
+    use_ring(ring);
+    common_ring = std::make_unique<control::CommonRing>(*store, std::vector<std::string>());
     return ok();
+}
+
+void Runtime::State::use_ring(const KeyRing& ring) {
+    cursors = std::make_unique<CursorCodec>(ring.derive_all("page cursor"));
+    secret_box = ring.secret_box();
+    first_key = ring.fingerprints().front();
 }
 
 /// Does not wait for the database: a later step does, when the server can say so.
 Result<void> Runtime::State::open_postgres() {
     BOOST_OUTCOME_TRY(directory, DirectoryLock::take(settings.data_dir));
     BOOST_OUTCOME_TRY(const KeyRing ring, open_common_ring(settings.master_key_file));
-    cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
-    secret_box = ring.secret_box();
-    ring_fingerprint = ring.fingerprint();
+    use_ring(ring);
     PostgresOptions options = settings.postgres;
     options.start_patience = std::chrono::milliseconds(0);
     BOOST_OUTCOME_TRY(store, open_postgres_store(options, metrics));
+    common_ring = std::make_unique<control::CommonRing>(*store, ring.fingerprints());
     return ok();
 }
 
@@ -369,28 +377,11 @@ Result<void> Runtime::State::await_store() {
 
 /// Cursors and secrets of one node are those of all: a ring of its own would break them.
 Result<void> Runtime::State::compare_key_rings() {
-    if (!settings.shares_store()) return ok();
-    BOOST_OUTCOME_TRY(const std::string common, common_ring());
-    if (common == ring_fingerprint) return ok();
+    const auto compared = run(common_ring->compare());
+    if (compared || compared.error().code != Errc::conflict) return compared;
     return Error{
         Errc::conflict,
-        "the key ring " + settings.master_key_file.string() +
-            " is not the one that this database's other nodes have: copy theirs here"};
-}
-
-/// The fingerprint that the database holds; the first node's becomes it.
-Result<std::string> Runtime::State::common_ring() {
-    const std::string space = "host.key_ring", key = "fingerprint";
-    for (;;) {
-        BOOST_OUTCOME_TRY(const auto stored, run(store->kv_get(space, "", key)));
-        if (stored) return *stored;
-        AppendUnit unit;
-        unit.kv.push_back({KvOp::Kind::require_absent, space, "", key, ""});
-        unit.kv.push_back({KvOp::Kind::put, space, "", key, ring_fingerprint});
-        const auto outcomes = run(store->append({&unit, 1}));
-        const AppendOutcome& outcome = outcomes.front();
-        if (!outcome && outcome.error().code != Errc::conflict) return outcome.error();
-    }
+        "the key ring " + settings.master_key_file.string() + " " + compared.error().detail};
 }
 
 Result<void> Runtime::State::start_append_path() {
@@ -430,6 +421,8 @@ Result<void> Runtime::State::load_control() {
     destinations = std::make_unique<Destinations>(environment);
     streams = std::make_unique<Streams>(Streams::Environment{
         environment, sink_pool, *destinations, *secret_box, *board});
+    rekeying = std::make_unique<control::Rekeying>(control::Rekeying::Environment{
+        *store, *appender, *board, *secret_box, *common_ring});
     board->add_reader([this](std::string project) { return keys->reload(project); });
     board->add_reader([this](std::string project) { return streams->reload(project); });
     BOOST_OUTCOME_TRYV(run(board->begin()));
@@ -605,6 +598,7 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(projects->add_routes(router));
     BOOST_OUTCOME_TRYV(control::add_key_routes(router, *keys, *projects));
     BOOST_OUTCOME_TRYV(control::add_setting_routes(router, *project_settings, *appender));
+    BOOST_OUTCOME_TRYV(control::add_secret_routes(router, *rekeying, first_key));
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     return add_plugin_routes();
 }
