@@ -114,6 +114,7 @@ struct Runtime::State {
     std::unique_ptr<EventStore> store;
     std::string first_key;  // of the key ring, by its fingerprint
     std::unique_ptr<control::CommonRing> common_ring;
+    std::atomic<bool> ring_outdated{false};
     std::unique_ptr<Appender> appender;
     std::unique_ptr<CursorCodec> cursors;
     std::unique_ptr<Noticeboard> board;
@@ -181,8 +182,10 @@ struct Runtime::State {
     void tell_address();
     http::Problem not_yet();
     std::vector<std::string> reasons_not_to_append();
+    std::vector<std::string> reasons_not_to_serve();
     Task<void> keep_house();
     Task<void> keep_looking();
+    Task<void> look_at_ring();
     Result<void> make_bootstrap_project();
     Result<void> add_instances();
     Result<void> add_instance(const Manifest& manifest);
@@ -460,7 +463,16 @@ Task<void> Runtime::State::keep_looking() {
         boost::system::error_code cancelled;
         co_await looking.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
         if (!cancelled) (void)co_await board->catch_up();  // its age tells of failures
+        if (!cancelled) co_await look_at_ring();
     }
+}
+
+/// A node that was left out when keys were exchanged would seal what others soon can't open.
+Task<void> Runtime::State::look_at_ring() {
+    const auto looked = co_await common_ring->look_again();
+    const bool outdated = !looked && looked.error().code == Errc::conflict;
+    if (!outdated || ring_outdated.exchange(true)) co_return;
+    log::error("runtime.key_ring_outdated", {{"detail", looked.error().detail}});
 }
 
 Result<void> Runtime::State::bootstrap() {
@@ -586,11 +598,18 @@ std::vector<std::string> Runtime::State::reasons_not_to_append() {
     return reasons;
 }
 
+std::vector<std::string> Runtime::State::reasons_not_to_serve() {
+    std::vector<std::string> reasons = reasons_not_to_append();
+    if (ring_outdated)
+        reasons.emplace_back("the node's key ring is out of date: copy that of the other nodes");
+    return reasons;
+}
+
 Result<void> Runtime::State::add_routes() {
     control::NodeView view;
     view.appender = appender.get();
     view.metrics = &metrics;
-    view.not_ready = [this] { return reasons_not_to_append(); };
+    view.not_ready = [this] { return reasons_not_to_serve(); };
     view.degraded = [this] { return store->health().damaged; };
     view.instances = [this] { return instances; };
     view.streams = [this] { return streams->statuses(); };

@@ -121,16 +121,16 @@ TEST_F(NoticeboardTest, ANodeAloneNeitherPutsUpNorLooks) {
 TEST_F(NoticeboardTest, WhatWasChangedPastItsKeeperIsReadAnewByOneNodeAndByMany) {
     for (const auto nodes : {Noticeboard::Nodes::one, Noticeboard::Nodes::many}) {
         Noticeboard board(store, clock, nodes, threads.executor());
-        std::vector<std::string> read;
-        board.add_reader([&read](std::string project) -> Task<Result<void>> {
-            read.push_back(std::move(project));
+        std::vector<std::string> told;
+        board.add_reader([&told](std::string project) -> Task<Result<void>> {
+            told.push_back(std::move(project));
             co_return ok();
         });
         ASSERT_TRUE(threads.run(board.begin()).has_value());
         change(board, "p");
         std::vector<std::string> projects{"p"};
         ASSERT_TRUE(threads.run(board.read_anew(std::move(projects))).has_value());
-        EXPECT_EQ(read, (std::vector<std::string>{"p"}));
+        EXPECT_EQ(told, (std::vector<std::string>{"p"}));
     }
 }
 

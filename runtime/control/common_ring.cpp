@@ -9,12 +9,23 @@ namespace annal::control {
 Task<Result<void>> CommonRing::compare() {
     if (fingerprints_.empty()) co_return ok();
     BOOST_OUTCOME_CO_TRY(const std::string common, co_await stored());
+    compared_with_ = common;
     if (std::find(fingerprints_.begin(), fingerprints_.end(), common) != fingerprints_.end())
         co_return ok();
     co_return Error{
         Errc::conflict,
         "is not the one that this database's other nodes have: copy theirs here, and keep a key "
         "that was replaced until `annal secrets rekey` has done its work"};
+}
+
+Task<Result<void>> CommonRing::look_again() {
+    if (fingerprints_.empty()) co_return ok();
+    BOOST_OUTCOME_CO_TRY(const std::string common, co_await stored());
+    if (common == compared_with_ || common == fingerprints_.front()) co_return ok();
+    co_return Error{
+        Errc::conflict,
+        "secrets are sealed under another key than this node's first: copy the other nodes' key "
+        "ring and start it anew"};
 }
 
 Task<Result<void>> CommonRing::move_on() {

@@ -21,6 +21,9 @@ public:
 
     /// Whether this ring holds the key. @error Errc::conflict  It does not.
     [[nodiscard]] Task<Result<void>> compare();
+    /// Whether the node may go on with the ring that it compared: not when secrets have come to be
+    /// sealed under a key that it does not seal with. @error Errc::conflict  It may not.
+    [[nodiscard]] Task<Result<void>> look_again();
     /// From now on every ring has to hold this ring's first key, and needs no other.
     [[nodiscard]] Task<Result<void>> move_on();
 
@@ -32,6 +35,7 @@ private:
 
     EventStore& store_;
     std::vector<std::string> fingerprints_;
+    std::string compared_with_;
 };
 
 }  // namespace annal::control
