@@ -38,14 +38,15 @@ Task<Result<Rekeying::Page>> Rekeying::walk(Position from, Mode mode) {
     Page page;
     if (from.space >= kSealedSpaces.size()) co_return page;
     const SealedSpace& space = kSealedSpaces[from.space];
+    const bool first = from.project.empty() && from.key.empty();
+    const std::string after = first ? std::string() : from.project + '\0' + from.key;
     BOOST_OUTCOME_CO_TRY(
-        auto rows,
-        co_await environment_.store.kv_scan(space.space, "", "", from.after, kRowsPerPage)
+        auto rows, co_await environment_.store.kv_scan(space.space, "", "", after, kRowsPerPage)
     );
     std::set<std::string> changed;
     Result<void> taken = ok();
     const bool last = rows.size() < kRowsPerPage;
-    if (!last) from.after = rows.back().project + '\0' + rows.back().key;
+    if (!last) from = {from.space, rows.back().project, rows.back().key};
     for (KvRow& row : rows) {
         taken = co_await take(space, std::move(row), mode, page, changed);
         if (!taken) break;
@@ -59,7 +60,7 @@ Task<Result<Rekeying::Page>> Rekeying::walk(Position from, Mode mode) {
     if (!last) {
         page.next = std::move(from);
     } else if (from.space + 1 < kSealedSpaces.size()) {
-        page.next = Position{from.space + 1, {}};
+        page.next = Position{from.space + 1, {}, {}};
     }
     co_return page;
 }

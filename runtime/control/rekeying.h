@@ -35,8 +35,8 @@ public:
 
     /// Where a page begins.
     struct Position {
-        std::size_t space = 0;  ///< of kSealedSpaces
-        std::string after;      ///< as `EventStore::kv_scan`
+        std::size_t space = 0;     ///< of kSealedSpaces
+        std::string project, key;  ///< of the row before it; both empty: there is none
     };
     /// A row whose secrets stay as they are.
     struct Unopened {

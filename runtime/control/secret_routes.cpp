@@ -9,7 +9,7 @@ namespace annal::control {
 namespace json = boost::json;
 namespace {
 
-constexpr std::size_t kFingerprintBytesMax = 64, kCursorBytesMax = 1024;
+constexpr std::size_t kFingerprintBytesMax = 64, kKeyBytesMax = 512;
 
 json::object to_json(const Rekeying::Page& page) {
     json::array unopened;
@@ -29,10 +29,19 @@ json::object to_json(const Rekeying::Page& page) {
     if (page.next) {
         json::object next;
         next["space"] = static_cast<std::int64_t>(page.next->space);
-        next["after"] = page.next->after;
+        next["project_id"] = page.next->project;
+        next["id"] = page.next->key;
         object["next"] = std::move(next);
     }
     return object;
+}
+
+bool take_text(const json::object& from, const char* member, std::string& text) {
+    const json::value* value = from.if_contains(member);
+    const json::string* found = value != nullptr ? value->if_string() : nullptr;
+    if (found == nullptr || found->size() > kKeyBytesMax) return false;
+    text.assign(found->data(), found->size());
+    return true;
 }
 
 Result<Rekeying::Position> position_of(const json::object& body) {
@@ -40,14 +49,12 @@ Result<Rekeying::Position> position_of(const json::object& body) {
     const json::value* from = body.if_contains("from");
     if (from == nullptr) return position;
     const json::object* object = from->if_object();
-    const json::value* space = object ? object->if_contains("space") : nullptr;
-    const json::value* after = object ? object->if_contains("after") : nullptr;
+    const json::value* space = object != nullptr ? object->if_contains("space") : nullptr;
     const bool right = space != nullptr && space->is_int64() && space->get_int64() >= 0 &&
-                       after != nullptr && after->is_string() &&
-                       after->get_string().size() <= kCursorBytesMax;
+                       take_text(*object, "project_id", position.project) &&
+                       take_text(*object, "id", position.key);
     if (!right) return Error{Errc::unprocessable, "from must be an answer's next", "/from"};
     position.space = static_cast<std::size_t>(space->get_int64());
-    position.after.assign(after->get_string().data(), after->get_string().size());
     return position;
 }
 
