@@ -199,7 +199,7 @@ def test_a_replay_under_way_goes_on_with_its_secret(make_node, receiver):
 
 
 def test_killed_at_any_moment_it_goes_on_when_it_is_run_again(make_node, receiver):
-    total, kills, caught = 130, 5, set()
+    total, kills, caught = 110, 5, set()
     server = make_node().start()
     project = server.client().new_project()
     streams = [with_secret(project, receiver) for _ in range(total)]
