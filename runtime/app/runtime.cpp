@@ -51,6 +51,7 @@ constexpr std::size_t kIoThreads = 2;
 constexpr std::size_t kSinkThreads = 4;
 constexpr auto kUsageFlushInterval = std::chrono::seconds(60);
 constexpr auto kLookInterval = std::chrono::milliseconds(900);  // within Noticeboard::kFresh
+constexpr auto kCompareInterval = std::chrono::seconds(2);      // of key rings
 constexpr auto kSilenceMax = std::chrono::seconds(3);           // of a store shared with others
 
 // Of waiting for the store at start.
@@ -106,7 +107,7 @@ struct Runtime::State {
     std::vector<std::thread> threads;
     asio::thread_pool sink_pool{kSinkThreads};
     asio::signal_set signals{io};
-    asio::steady_timer housekeeping{io}, looking{io};
+    asio::steady_timer housekeeping{io}, looking{io}, comparing{io};
     std::function<void(const std::string&)> listening;
 
     std::uint32_t store_files = SqliteOptions{}.open_files_max;
@@ -185,7 +186,7 @@ struct Runtime::State {
     std::vector<std::string> reasons_not_to_serve();
     Task<void> keep_house();
     Task<void> keep_looking();
-    Task<void> look_at_ring();
+    Task<void> keep_comparing();
     Result<void> make_bootstrap_project();
     Result<void> add_instances();
     Result<void> add_instance(const Manifest& manifest);
@@ -434,7 +435,9 @@ Result<void> Runtime::State::load_control() {
     BOOST_OUTCOME_TRYV(run(keys->load()));
     BOOST_OUTCOME_TRYV(run(streams->load()));
     asio::co_spawn(io, keep_house(), asio::detached);
-    if (board->has_other_nodes()) asio::co_spawn(io, keep_looking(), asio::detached);
+    if (!board->has_other_nodes()) return ok();
+    asio::co_spawn(io, keep_looking(), asio::detached);
+    asio::co_spawn(io, keep_comparing(), asio::detached);
     return ok();
 }
 
@@ -443,6 +446,7 @@ void Runtime::State::save_control() {
     asio::post(io, [this] {
         housekeeping.cancel();
         looking.cancel();
+        comparing.cancel();
     });
     if (reasons_not_to_append().empty()) run(keys->flush_usage());
 }
@@ -463,16 +467,22 @@ Task<void> Runtime::State::keep_looking() {
         boost::system::error_code cancelled;
         co_await looking.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
         if (!cancelled) (void)co_await board->catch_up();  // its age tells of failures
-        if (!cancelled) co_await look_at_ring();
     }
 }
 
-/// A node that was left out when keys were exchanged would seal what others soon can't open.
-Task<void> Runtime::State::look_at_ring() {
-    const auto looked = co_await common_ring->look_again();
-    const bool outdated = !looked && looked.error().code == Errc::conflict;
-    if (!outdated || ring_outdated.exchange(true)) co_return;
-    log::error("runtime.key_ring_outdated", {{"detail", looked.error().detail}});
+/// A node that was left out when keys were exchanged would seal what others soon can't open. Beside
+/// the looks at the board, which must not wait for it.
+Task<void> Runtime::State::keep_comparing() {
+    while (!stopping && !ring_outdated) {
+        comparing.expires_after(kCompareInterval);
+        boost::system::error_code cancelled;
+        co_await comparing.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        if (cancelled) continue;
+        const auto looked = co_await common_ring->look_again();
+        if (looked || looked.error().code != Errc::conflict) continue;
+        ring_outdated = true;
+        log::error("runtime.key_ring_outdated", {{"detail", looked.error().detail}});
+    }
 }
 
 Result<void> Runtime::State::bootstrap() {
