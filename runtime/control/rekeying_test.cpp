@@ -142,7 +142,8 @@ TEST_F(RekeyingTest, AWebhookMayHaveTwoSecrets) {
     EXPECT_EQ(done.resealed, 2);
     EXPECT_EQ(done.current, 1);
     const json::value row = json::parse(get("host.webhooks", "p", "we_1"));
-    for (const auto& [member, secret] : {std::pair{"sealed", "now"}, {"sealed_before", "before"}}) {
+    for (const auto& [member, secret] :
+         {std::pair{"sealed", "now"}, std::pair{"sealed_before", "before"}}) {
         const auto opened = new_box.open("p", "we_1", row.at(member).as_string().c_str());
         ASSERT_TRUE(opened.has_value()) << opened.error().detail;
         EXPECT_EQ(opened.value(), secret);
