@@ -14,7 +14,12 @@
 namespace annal {
 namespace {
 
-constexpr std::size_t kKeyBytes = 32;
+constexpr std::size_t kKeyBytes = 32, kIdBytesMax = 32;
+
+std::string derived(const std::string& key, std::string_view purpose) {
+    const Digest digest = hmac_sha256(key, purpose);
+    return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
 
 Error failed(const char* what, const std::filesystem::path& file) {
     return Error{
@@ -73,45 +78,66 @@ Result<KeyRing> KeyRing::open(const std::filesystem::path& file, bool create) {
     KeyRing ring;
     for (int number = 1; std::getline(in, line); ++number) {
         if (line.empty() || line.front() == '#') continue;
+        const std::string where = file.string() + ":" + std::to_string(number) + ": ";
         const std::size_t colon = line.find(':');
         const auto key =
             colon == std::string::npos ? std::nullopt : from_hex(line.substr(colon + 1));
         const bool named = colon > 0 && line.find('.') == std::string::npos;
         if (!key || key->size() != kKeyBytes || !named)
-            return Error{
-                Errc::invalid,
-                file.string() + ":" + std::to_string(number) +
-                    ": a key ring line is `kid:` and 64 hex digits"};
-        if (ring.current_.empty()) ring.current_ = *key;
-        // A key of its own for each use, so that no two ever meet.
-        const Digest sealing = hmac_sha256(*key, "secrets");
-        ring.keys_.push_back(
-            {line.substr(0, colon),
-             std::string(reinterpret_cast<const char*>(sealing.data()), sealing.size())}
-        );
+            return Error{Errc::invalid, where + "a key ring line is `kid:` and 64 hex digits"};
+        const std::string id = line.substr(0, colon);
+        // What is sealed names its key by the id alone.
+        for (const Key& other : ring.keys_)
+            if (other.id == id)
+                return Error{Errc::invalid, where + "another key of the ring is called " + id};
+        ring.keys_.push_back({id, *key});
     }
-    if (ring.current_.empty())
+    if (ring.keys_.empty())
         return Error{Errc::invalid, "the key ring " + file.string() + " holds no key"};
     return ring;
 }
 
-std::string KeyRing::new_line() {
+std::string KeyRing::new_line(std::string_view id) {
     std::array<std::uint8_t, kKeyBytes> key{};
     random_bytes(key);
-    return "k1:" + to_hex(key) + "\n";
+    return std::string(id) + ":" + to_hex(key) + "\n";
+}
+
+bool KeyRing::is_id(std::string_view id) {
+    constexpr std::string_view kLetters =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+    return !id.empty() && id.size() <= kIdBytesMax &&
+           id.find_first_not_of(kLetters) == std::string_view::npos;
 }
 
 SecretBox KeyRing::secret_box() const {
-    return SecretBox(keys_);
+    // A key of its own for each use, so that no two ever meet.
+    std::vector<SecretBox::MasterKey> sealing;
+    for (const Key& key : keys_) sealing.push_back({key.id, derived(key.bytes, "secrets")});
+    return SecretBox(std::move(sealing));
 }
 
-std::string KeyRing::fingerprint() const {
-    return to_hex(hmac_sha256(current_, "fingerprint of the ring")).substr(0, 32);
+std::vector<std::string> KeyRing::fingerprints() const {
+    std::vector<std::string> all;
+    for (const Key& key : keys_)
+        all.push_back(to_hex(hmac_sha256(key.bytes, "fingerprint of the ring")).substr(0, 32));
+    return all;
+}
+
+std::vector<std::string> KeyRing::ids() const {
+    std::vector<std::string> all;
+    for (const Key& key : keys_) all.push_back(key.id);
+    return all;
 }
 
 std::string KeyRing::derive(std::string_view purpose) const {
-    const Digest key = hmac_sha256(current_, purpose);
-    return {reinterpret_cast<const char*>(key.data()), key.size()};
+    return derived(keys_.front().bytes, purpose);
+}
+
+std::vector<std::string> KeyRing::derive_all(std::string_view purpose) const {
+    std::vector<std::string> all;
+    for (const Key& key : keys_) all.push_back(derived(key.bytes, purpose));
+    return all;
 }
 
 }  // namespace annal

@@ -69,6 +69,47 @@ TEST_F(KeyRingTest, RefusesAnEmptyRing) {
     EXPECT_EQ(KeyRing::open(file, false).error().code, Errc::invalid);
 }
 
+TEST_F(KeyRingTest, RefusesTwoKeysOfOneName) {
+    write("k1:" + std::string(64, 'b') + "\nk1:" + std::string(64, 'a') + "\n");
+    const auto opened = KeyRing::open(file, false);
+    ASSERT_FALSE(opened.has_value());
+    EXPECT_NE(opened.error().detail.find("keyring:2: another key"), std::string::npos)
+        << opened.error().detail;
+}
+
+TEST_F(KeyRingTest, ANewFirstKeySealsAndTheOldOneStillOpens) {
+    const std::string old_line = KeyRing::new_line(), new_line = KeyRing::new_line("k2");
+    EXPECT_EQ(new_line.rfind("k2:", 0), 0U);
+    write(old_line);
+    const KeyRing before = KeyRing::open(file, false).value();
+    write(new_line + old_line);
+    const KeyRing both = KeyRing::open(file, false).value();
+    write(new_line);
+    const KeyRing after = KeyRing::open(file, false).value();
+    EXPECT_EQ(both.ids(), (std::vector<std::string>{"k2", "k1"}));
+    EXPECT_EQ(
+        both.fingerprints(),
+        (std::vector<std::string>{after.fingerprints().at(0), before.fingerprints().at(0)})
+    );
+    EXPECT_EQ(both.derive_all("x"), (std::vector{after.derive("x"), before.derive("x")}));
+    const std::string sealed = before.secret_box().seal("p", "o", "sesame");
+    EXPECT_EQ(both.secret_box().open("p", "o", sealed).value(), "sesame");
+    EXPECT_FALSE(both.secret_box().is_current(sealed));
+    EXPECT_EQ(after.secret_box().open("p", "o", sealed).error().code, Errc::unavailable);
+}
+
+TEST_F(KeyRingTest, KnowsWhatAKeyMayBeCalled) {
+    for (const char* good : {"k1", "2026-05_a", "K"}) EXPECT_TRUE(KeyRing::is_id(good)) << good;
+    for (const std::string& bad :
+         {std::string(),
+          std::string("a.b"),
+          std::string("a:b"),
+          std::string("a b"),
+          std::string("\"k\""),
+          std::string(33, 'k')})
+        EXPECT_FALSE(KeyRing::is_id(bad)) << bad;
+}
+
 TEST_F(KeyRingTest, TakesTheFirstKeyForTheCurrentOne) {
     write("k2:" + std::string(64, 'b') + "\nk1:" + std::string(64, 'a') + "\n");
     const std::string two = KeyRing::open(file, false).value().derive("x");

@@ -25,6 +25,7 @@
 #include "runtime/control/api_keys.h"
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
+#include "runtime/control/secret_routes.h"
 #include "runtime/control/setting_routes.h"
 #include "runtime/control/stream_routes.h"
 #include "runtime/control/webhook_routes.h"
@@ -52,6 +53,7 @@ constexpr std::size_t kIoThreads = 2;
 constexpr std::size_t kSinkThreads = 4;
 constexpr auto kUsageFlushInterval = std::chrono::seconds(60);
 constexpr auto kLookInterval = std::chrono::milliseconds(900);  // within Noticeboard::kFresh
+constexpr auto kCompareInterval = std::chrono::seconds(2);      // of key rings
 constexpr auto kSilenceMax = std::chrono::seconds(3);           // of a store shared with others
 
 // Of waiting for the store at start.
@@ -107,13 +109,15 @@ struct Runtime::State {
     std::vector<std::thread> threads;
     asio::thread_pool sink_pool{kSinkThreads};
     asio::signal_set signals{io};
-    asio::steady_timer housekeeping{io}, looking{io};
+    asio::steady_timer housekeeping{io}, looking{io}, comparing{io};
     std::function<void(const std::string&)> listening;
 
     std::uint32_t store_files = SqliteOptions{}.open_files_max;
     DirectoryLock directory;  // where the store does not hold it itself
     std::unique_ptr<EventStore> store;
-    std::string ring_fingerprint;
+    std::string first_key;  // of the key ring, by its fingerprint
+    std::unique_ptr<control::CommonRing> common_ring;
+    std::atomic<bool> ring_outdated{false};
     std::unique_ptr<Appender> appender;
     std::unique_ptr<CursorCodec> cursors;
     std::unique_ptr<Noticeboard> board;
@@ -133,6 +137,7 @@ struct Runtime::State {
     std::unique_ptr<Destinations> destinations;
     std::unique_ptr<Streams> streams;
     std::unique_ptr<Webhooks> webhooks;
+    std::unique_ptr<control::Rekeying> rekeying;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -177,12 +182,14 @@ struct Runtime::State {
 
     Result<void> open_sqlite();
     Result<void> open_postgres();
-    Result<std::string> common_ring();
+    void use_ring(const KeyRing& ring);
     void tell_address();
     http::Problem not_yet();
     std::vector<std::string> reasons_not_to_append();
+    std::vector<std::string> reasons_not_to_serve();
     Task<void> keep_house();
     Task<void> keep_looking();
+    Task<void> keep_comparing();
     Result<void> make_bootstrap_project();
     Result<void> add_instances();
     Result<void> add_instance(const Manifest& manifest);
@@ -297,21 +304,26 @@ Result<void> Runtime::State::open_sqlite() {
     options.open_files_max = store_files;
     BOOST_OUTCOME_TRY(store, open_sqlite_store(options, clock, metrics));
     BOOST_OUTCOME_TRY(const KeyRing ring, KeyRing::open(settings.master_key_file, true));
-    cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
-    secret_box = ring.secret_box();
+    use_ring(ring);
+    common_ring = std::make_unique<control::CommonRing>(*store, std::vector<std::string>());
     return ok();
+}
+
+void Runtime::State::use_ring(const KeyRing& ring) {
+    cursors = std::make_unique<CursorCodec>(ring.derive_all("page cursor"));
+    secret_box = ring.secret_box();
+    first_key = ring.fingerprints().front();
 }
 
 /// Does not wait for the database: a later step does, when the server can say so.
 Result<void> Runtime::State::open_postgres() {
     BOOST_OUTCOME_TRY(directory, DirectoryLock::take(settings.data_dir));
     BOOST_OUTCOME_TRY(const KeyRing ring, open_common_ring(settings.master_key_file));
-    cursors = std::make_unique<CursorCodec>(ring.derive("page cursor"));
-    secret_box = ring.secret_box();
-    ring_fingerprint = ring.fingerprint();
+    use_ring(ring);
     PostgresOptions options = settings.postgres;
     options.start_patience = std::chrono::milliseconds(0);
     BOOST_OUTCOME_TRY(store, open_postgres_store(options, metrics));
+    common_ring = std::make_unique<control::CommonRing>(*store, ring.fingerprints());
     return ok();
 }
 
@@ -372,28 +384,11 @@ Result<void> Runtime::State::await_store() {
 
 /// Cursors and secrets of one node are those of all: a ring of its own would break them.
 Result<void> Runtime::State::compare_key_rings() {
-    if (!settings.shares_store()) return ok();
-    BOOST_OUTCOME_TRY(const std::string common, common_ring());
-    if (common == ring_fingerprint) return ok();
+    const auto compared = run(common_ring->compare());
+    if (compared || compared.error().code != Errc::conflict) return compared;
     return Error{
         Errc::conflict,
-        "the key ring " + settings.master_key_file.string() +
-            " is not the one that this database's other nodes have: copy theirs here"};
-}
-
-/// The fingerprint that the database holds; the first node's becomes it.
-Result<std::string> Runtime::State::common_ring() {
-    const std::string space = "host.key_ring", key = "fingerprint";
-    for (;;) {
-        BOOST_OUTCOME_TRY(const auto stored, run(store->kv_get(space, "", key)));
-        if (stored) return *stored;
-        AppendUnit unit;
-        unit.kv.push_back({KvOp::Kind::require_absent, space, "", key, ""});
-        unit.kv.push_back({KvOp::Kind::put, space, "", key, ring_fingerprint});
-        const auto outcomes = run(store->append({&unit, 1}));
-        const AppendOutcome& outcome = outcomes.front();
-        if (!outcome && outcome.error().code != Errc::conflict) return outcome.error();
-    }
+        "the key ring " + settings.master_key_file.string() + " " + compared.error().detail};
 }
 
 Result<void> Runtime::State::start_append_path() {
@@ -433,6 +428,8 @@ Result<void> Runtime::State::load_control() {
     destinations = std::make_unique<Destinations>(environment);
     streams = std::make_unique<Streams>(Streams::Environment{
         environment, sink_pool, *destinations, *secret_box, *board});
+    rekeying = std::make_unique<control::Rekeying>(control::Rekeying::Environment{
+        *store, *appender, *board, *secret_box, *common_ring});
     board->add_reader([this](std::string project) { return keys->reload(project); });
     board->add_reader([this](std::string project) { return streams->reload(project); });
     webhooks = std::make_unique<Webhooks>(Webhooks::Environment{environment, *secret_box, *board});
@@ -444,7 +441,9 @@ Result<void> Runtime::State::load_control() {
     BOOST_OUTCOME_TRYV(run(streams->load()));
     BOOST_OUTCOME_TRYV(run(webhooks->load()));
     asio::co_spawn(io, keep_house(), asio::detached);
-    if (board->has_other_nodes()) asio::co_spawn(io, keep_looking(), asio::detached);
+    if (!board->has_other_nodes()) return ok();
+    asio::co_spawn(io, keep_looking(), asio::detached);
+    asio::co_spawn(io, keep_comparing(), asio::detached);
     return ok();
 }
 
@@ -453,6 +452,7 @@ void Runtime::State::save_control() {
     asio::post(io, [this] {
         housekeeping.cancel();
         looking.cancel();
+        comparing.cancel();
     });
     if (reasons_not_to_append().empty()) run(keys->flush_usage());
 }
@@ -473,6 +473,21 @@ Task<void> Runtime::State::keep_looking() {
         boost::system::error_code cancelled;
         co_await looking.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
         if (!cancelled) (void)co_await board->catch_up();  // its age tells of failures
+    }
+}
+
+/// A node that was left out when keys were exchanged would seal what others soon can't open. Beside
+/// the looks at the board, which must not wait for it.
+Task<void> Runtime::State::keep_comparing() {
+    while (!stopping && !ring_outdated) {
+        comparing.expires_after(kCompareInterval);
+        boost::system::error_code cancelled;
+        co_await comparing.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        if (cancelled) continue;
+        const auto looked = co_await common_ring->look_again();
+        if (looked || looked.error().code != Errc::conflict) continue;
+        ring_outdated = true;
+        log::error("runtime.key_ring_outdated", {{"detail", looked.error().detail}});
     }
 }
 
@@ -599,11 +614,18 @@ std::vector<std::string> Runtime::State::reasons_not_to_append() {
     return reasons;
 }
 
+std::vector<std::string> Runtime::State::reasons_not_to_serve() {
+    std::vector<std::string> reasons = reasons_not_to_append();
+    if (ring_outdated)
+        reasons.emplace_back("the node's key ring is out of date: copy that of the other nodes");
+    return reasons;
+}
+
 Result<void> Runtime::State::add_routes() {
     control::NodeView view;
     view.appender = appender.get();
     view.metrics = &metrics;
-    view.not_ready = [this] { return reasons_not_to_append(); };
+    view.not_ready = [this] { return reasons_not_to_serve(); };
     view.degraded = [this] { return store->health().damaged; };
     view.instances = [this] { return instances; };
     view.streams = [this] { return streams->statuses(); };
@@ -611,6 +633,7 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(projects->add_routes(router));
     BOOST_OUTCOME_TRYV(control::add_key_routes(router, *keys, *projects));
     BOOST_OUTCOME_TRYV(control::add_setting_routes(router, *project_settings, *appender));
+    BOOST_OUTCOME_TRYV(control::add_secret_routes(router, *rekeying, first_key));
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
     return add_plugin_routes();

@@ -220,4 +220,13 @@ Task<Result<void>> Noticeboard::catch_up() {
     co_return result;
 }
 
+Task<Result<void>> Noticeboard::read_anew(std::vector<std::string> projects) {
+    if (has_other_nodes()) co_return co_await catch_up();
+    for (const std::string& project : projects) {
+        std::string name = project;
+        BOOST_OUTCOME_CO_TRYV(co_await state_->read_anew(std::move(name)));
+    }
+    co_return ok();
+}
+
 }  // namespace annal

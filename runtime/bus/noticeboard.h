@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/core/clock.h"
 #include "runtime/store/event_store.h"
@@ -49,6 +50,10 @@ public:
     /// Returns when everything that was committed before the call, by any node, has been read.
     /// @error of the store: Errc::unavailable, Errc::timeout.
     [[nodiscard]] Task<Result<void>> catch_up();
+    /// For who has changed rows of `projects` past those who keep them in memory, with a notice in
+    /// each commit: returns when this node has read them anew, also one that has the store for
+    /// itself. One call at a time. @error of the store.
+    [[nodiscard]] Task<Result<void>> read_anew(std::vector<std::string> projects);
 
     static constexpr std::chrono::milliseconds kFresh{1'000}, kSpacing{20};
 

@@ -118,5 +118,21 @@ TEST_F(NoticeboardTest, ANodeAloneNeitherPutsUpNorLooks) {
     EXPECT_FALSE(alone.is_stale());
 }
 
+TEST_F(NoticeboardTest, WhatWasChangedPastItsKeeperIsReadAnewByOneNodeAndByMany) {
+    for (const auto nodes : {Noticeboard::Nodes::one, Noticeboard::Nodes::many}) {
+        Noticeboard board(store, clock, nodes, threads.executor());
+        std::vector<std::string> told;
+        board.add_reader([&told](std::string project) -> Task<Result<void>> {
+            told.push_back(std::move(project));
+            co_return ok();
+        });
+        ASSERT_TRUE(threads.run(board.begin()).has_value());
+        change(board, "p");
+        std::vector<std::string> projects{"p"};
+        ASSERT_TRUE(threads.run(board.read_anew(std::move(projects))).has_value());
+        EXPECT_EQ(told, (std::vector<std::string>{"p"}));
+    }
+}
+
 }  // namespace
 }  // namespace annal

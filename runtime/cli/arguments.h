@@ -25,6 +25,8 @@ struct Arguments {
     std::vector<std::int64_t> seqs;
     std::int64_t from_seq = 0, to_seq = 0;
     bool probe = false;
+    std::string key_id = "k1";  ///< of a new master key
+    bool dry_run = false;
 };
 
 }  // namespace annal::cli

@@ -118,7 +118,15 @@ void Grammar::define(CLI::App& app) {
     CLI::App* new_key = secrets->add_subcommand(
         "new-key", "Make a master key and show it: the line of a key ring file"
     );
+    new_key->add_option("--id", a.key_id, "Its name, another one than the ring's other keys have")
+        ->capture_default_str();
     new_key->callback([this] { chosen = secrets_new_key; });
+    CLI::App* rekey =
+        add(*secrets,
+            "rekey",
+            "Seal every stored secret anew under the first key of the ring",
+            secrets_rekey);
+    rekey->add_flag("--dry-run", a.dry_run, "Only count");
 
     CLI::App* plugins = group(app, "plugins", "Plugins and their manifests");
     add(*plugins, "list", "List the instances of the node", plugins_list);

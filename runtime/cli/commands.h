@@ -15,6 +15,7 @@ int keys_revoke(const Arguments& arguments);
 int config_get(const Arguments& arguments);
 int config_set(const Arguments& arguments);
 int secrets_new_key(const Arguments& arguments);
+int secrets_rekey(const Arguments& arguments);
 int plugins_list(const Arguments& arguments);
 int plugins_validate(const Arguments& arguments);
 int streams_create(const Arguments& arguments);

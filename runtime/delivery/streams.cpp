@@ -75,6 +75,29 @@ bool keeps_position(const SinkOffer& destination) {
            ANNAL_HAS(&table, annal_sink_v1, find_position);
 }
 
+/// `unit`, and the row from what it was, empty where there was none, to what it is to be.
+AppendUnit with_row(
+    AppendUnit unit, const AuditStream& stream, const std::string& before, const std::string& row
+) {
+    const auto guard = before.empty() ? KvOp::Kind::require_absent : KvOp::Kind::require_equals;
+    const char* space = AuditStream::kSpace;
+    unit.kv.insert(unit.kv.begin(), {guard, space, stream.project, stream.id, before});
+    unit.kv.push_back({KvOp::Kind::put, space, stream.project, stream.id, row});
+    return unit;
+}
+
+/// Whether `now` is `was` with its secrets sealed anew; then `stream`, which was to replace it, has
+/// them so, too, unless it has others.
+bool take_resealed(AuditStream& stream, const KvRow& was, const std::string& now) {
+    const auto old = AuditStream::from_row(was);
+    auto found = AuditStream::from_row({was.project, was.key, now});
+    if (!old || !found || found.value().sealed == old.value().sealed) return false;
+    const std::string sealed = std::exchange(found.value().sealed, old.value().sealed);
+    if (found.value().to_row() != old.value().to_row()) return false;
+    if (stream.sealed == old.value().sealed) stream.sealed = sealed;
+    return true;
+}
+
 }  // namespace
 
 /// A stream that this node knows, and what it does about it.
@@ -122,23 +145,21 @@ Task<Result<void>> Streams::reload(std::string project) {
             found[row.key] = Known{std::move(stream), row.value};
         }
         std::vector<std::shared_ptr<Slot>> here;
+        std::vector<std::shared_ptr<Stream>> running;
         {
             const std::lock_guard lock(mutex_);
             if (edits_ != before) continue;  // what was read may be older than that
-            for (const auto& [id, slot] : slots_)
-                if (id.first == project) here.push_back(slot);
-        }
-        for (auto& [id, known] : found) take_row(std::move(known.stream), std::move(known.row));
-        for (const auto& slot : here) {
-            std::shared_ptr<Stream> running;
-            {
-                const std::lock_guard lock(mutex_);
-                slot->gone = !found.contains(slot->stream.id);
-                running = slot->running;
+            for (auto& [id, known] : found) place(std::move(known.stream), std::move(known.row));
+            for (const auto& [id, slot] : slots_) {
+                if (id.first != project) continue;
+                slot->gone = !found.contains(id.second);
+                here.push_back(slot);
+                if (slot->running) running.push_back(slot->running);
             }
-            if (running) running->redrive();  // what was changed may have been its dead letters
-            settle(slot);
         }
+        // What was changed may have been its dead letters.
+        for (const auto& stream : running) stream->redrive();
+        for (const auto& slot : here) settle(slot);
         co_return ok();
     }
 }
@@ -148,19 +169,24 @@ void Streams::take_row(AuditStream stream, std::string row) {
     std::shared_ptr<Slot> slot;
     {
         const std::lock_guard lock(mutex_);
-        auto& place = slots_[id];
-        if (!place) place = std::make_shared<Slot>();
-        slot = place;
-        slot->stream = std::move(stream);
-        slot->row = std::move(row);
-        slot->gone = false;
-        // From this moment on nothing begins that the row does not want.
-        const bool other = slot->running_start != slot->stream.starts;
-        if (slot->running && (other || slot->stream.status != Status::active))
-            slot->running->begin_stop();
+        slot = place(std::move(stream), std::move(row));
     }
     settle(slot);
     settle_replays(id);
+}
+
+/// With the mutex held.
+std::shared_ptr<Streams::Slot> Streams::place(AuditStream stream, std::string row) {
+    auto& slot = slots_[Id{stream.project, stream.id}];
+    if (!slot) slot = std::make_shared<Slot>();
+    slot->stream = std::move(stream);
+    slot->row = std::move(row);
+    slot->gone = false;
+    // From this moment on nothing begins that the row does not want.
+    const bool other = slot->running_start != slot->stream.starts;
+    if (slot->running && (other || slot->stream.status != Status::active))
+        slot->running->begin_stop();
+    return slot;
 }
 
 // --- what runs
@@ -353,34 +379,41 @@ Task<Result<void>> Streams::check_sink(AuditStream stream, bool probe) {
 
 // --- changes
 
-/// Writes the row with what `unit` holds besides, if it is still as it was.
+/// Writes the row with what `unit` holds besides, if it is still as it was but for the key that its
+/// secrets are sealed under.
 Task<Result<AuditStream>> Streams::commit(AuditStream stream, std::string before, AppendUnit unit) {
     stream.updated_at = environment_.host.clock->wall_us();
     if (stream.created_at == kNoTime) stream.created_at = stream.updated_at;
-    std::string row = stream.to_row();
     unit.project = stream.project;
-    const auto guard = before.empty() ? KvOp::Kind::require_absent : KvOp::Kind::require_equals;
-    unit.kv.insert(
-        unit.kv.begin(), {guard, AuditStream::kSpace, stream.project, stream.id, std::move(before)}
-    );
-    unit.kv.push_back({KvOp::Kind::put, AuditStream::kSpace, stream.project, stream.id, row});
     environment_.board.put_up(unit, stream.project);
-    auto done = co_await environment_.host.appender->append(std::move(unit));
-    if (!done) {
-        Error error = done.error();
-        if (error.code == Errc::conflict)
-            error = Error{
+    std::string row;
+    for (;;) {
+        row = stream.to_row();
+        AppendUnit attempt = with_row(unit, stream, before, row);
+        const auto done = co_await environment_.host.appender->append(std::move(attempt));
+        if (done) break;
+        if (done.error().code != Errc::conflict) co_return done.error();
+        const KvRow was{stream.project, stream.id, before};
+        BOOST_OUTCOME_CO_TRY(
+            const auto now,
+            co_await environment_.host.store->kv_get(AuditStream::kSpace, stream.project, stream.id)
+        );
+        if (!now || !take_resealed(stream, was, *now))
+            co_return Error{
                 Errc::conflict,
                 "stream " + stream.id +
                     " was changed by somebody else at the same time; look at it "
                     "and try again"};
-        co_return error;
+        before = *now;
     }
+    std::shared_ptr<Slot> slot;
     {
         const std::lock_guard lock(mutex_);
         ++edits_;
+        slot = place(stream, std::move(row));
     }
-    take_row(stream, std::move(row));
+    settle(slot);
+    settle_replays({stream.project, stream.id});
     co_return stream;
 }
 

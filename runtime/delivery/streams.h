@@ -145,6 +145,7 @@ private:
         std::string row;  ///< as it is stored
     };
     void take_row(AuditStream stream, std::string row);
+    std::shared_ptr<Slot> place(AuditStream stream, std::string row);
     void settle(const std::shared_ptr<Slot>& slot);
     void settle_replays(const Id& parent);
     [[nodiscard]] bool is_wanted(const Slot& slot) const;

@@ -1,5 +1,7 @@
 #include "runtime/store/page_cursor.h"
 
+#include <algorithm>
+
 namespace annal {
 namespace {
 
@@ -53,7 +55,15 @@ std::string CursorCodec::seal(
     std::string payload(1, kVersion);
     payload += encode_seq(after);
     payload += filter_tag(filter, newest_first);
-    return to_base64url(payload + mac(key_, payload, project));
+    return to_base64url(payload + mac(keys_.front(), payload, project));
+}
+
+bool CursorCodec::is_ours(
+    std::string_view payload, std::string_view sent_mac, std::string_view project
+) const {
+    return std::any_of(keys_.begin(), keys_.end(), [&](const std::string& key) {
+        return equal_constant_time(sent_mac, mac(key, payload, project));
+    });
 }
 
 Result<Seq> CursorCodec::open(
@@ -63,9 +73,7 @@ Result<Seq> CursorCodec::open(
         cursor.size() == kTextSize ? from_base64url(cursor) : std::optional<std::string>();
     const std::string_view payload = bytes ? std::string_view(*bytes).substr(0, kPayloadBytes) : "";
     if (!bytes || payload[0] != kVersion ||
-        !equal_constant_time(
-            std::string_view(*bytes).substr(kPayloadBytes), mac(key_, payload, project)
-        )) {
+        !is_ours(payload, std::string_view(*bytes).substr(kPayloadBytes), project)) {
         return Error{
             Errc::invalid,
             "the cursor is not one that this project's lists gave out, or it was altered; pass "

@@ -2,6 +2,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "runtime/core/result.h"
 #include "runtime/store/filter.h"
@@ -12,7 +14,9 @@ namespace annal {
 /// order, authenticated with a key derived from the node's key ring. Thread-safe.
 class CursorCodec {
 public:
-    explicit CursorCodec(std::string_view key) : key_(key) {}
+    explicit CursorCodec(std::string_view key) : keys_{std::string(key)} {}
+    /// @param keys  at least one; the first seals, all open
+    explicit CursorCodec(std::vector<std::string> keys) : keys_(std::move(keys)) {}
     [[nodiscard]] std::string seal(
         std::string_view project, const Filter& filter, bool newest_first, Seq after
     ) const;
@@ -22,7 +26,10 @@ public:
     ) const;
 
 private:
-    std::string key_;
+    [[nodiscard]] bool is_ours(
+        std::string_view payload, std::string_view sent_mac, std::string_view project
+    ) const;
+    std::vector<std::string> keys_;
 };
 
 }  // namespace annal

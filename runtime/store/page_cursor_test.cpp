@@ -26,6 +26,16 @@ TEST(PageCursorTest, OpensWhatItSealed) {
     }
 }
 
+TEST(PageCursorTest, AReplacedKeyOpensAsLongAsItIsKept) {
+    const auto old = CursorCodec("one").seal("proj_a", {}, true, 41);
+    const CursorCodec both(std::vector<std::string>{"two", "one"});
+    EXPECT_EQ(both.open(old, "proj_a", {}, true).value(), 41);
+    const auto fresh = both.seal("proj_a", {}, true, 42);
+    EXPECT_EQ(CursorCodec("two").open(fresh, "proj_a", {}, true).value(), 42);
+    expect_refused(CursorCodec("two").open(old, "proj_a", {}, true), "altered");
+    expect_refused(both.open(old, "proj_b", {}, true), "altered");
+}
+
 TEST(PageCursorTest, IsTextThatNeedsNoEscaping) {
     const auto cursor = CursorCodec("key").seal("proj_a", {}, false, 1'000'000);
     EXPECT_EQ(cursor.size(), 44U);

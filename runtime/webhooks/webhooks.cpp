@@ -29,6 +29,38 @@ json::object about(const WebhookEndpoint& endpoint) {
     return metadata;
 }
 
+/// `unit`, and the row from what it was, empty where there was none, to what it is to be.
+AppendUnit with_row(
+    AppendUnit unit,
+    const WebhookEndpoint& endpoint,
+    const std::string& before,
+    const std::string& row
+) {
+    const auto guard = before.empty() ? KvOp::Kind::require_absent : KvOp::Kind::require_equals;
+    const char* space = WebhookEndpoint::kSpace;
+    unit.kv.insert(unit.kv.begin(), {guard, space, endpoint.project, endpoint.id, before});
+    unit.kv.push_back({KvOp::Kind::put, space, endpoint.project, endpoint.id, row});
+    return unit;
+}
+
+/// Whether `now` is `was` with its secrets sealed anew; then `endpoint`, which was to replace it,
+/// has them so, too, unless it has others.
+bool take_resealed(WebhookEndpoint& endpoint, const std::string& was, const std::string& now) {
+    const auto old = WebhookEndpoint::from_row({endpoint.project, endpoint.id, was});
+    const auto found = WebhookEndpoint::from_row({endpoint.project, endpoint.id, now});
+    if (!old || !found || was == now) return false;
+    const WebhookEndpoint &before = old.value(), &after = found.value();
+    WebhookEndpoint same = after;
+    same.sealed = before.sealed;
+    same.sealed_before = before.sealed_before;
+    if (same.to_row() != before.to_row()) return false;
+    if (endpoint.sealed == before.sealed) endpoint.sealed = after.sealed;
+    if (endpoint.sealed_before == before.sealed_before)
+        endpoint.sealed_before = after.sealed_before;
+    if (endpoint.sealed_before == before.sealed) endpoint.sealed_before = after.sealed;
+    return true;
+}
+
 }  // namespace
 
 Webhooks::Webhooks(Environment environment)
@@ -204,16 +236,22 @@ Task<Result<std::vector<Receipt>>> Webhooks::commit(
     if (endpoint.created_at == kNoTime) endpoint.created_at = endpoint.updated_at;
     std::string row = endpoint.to_row();
     unit.project = endpoint.project;
-    const auto guard = before.empty() ? KvOp::Kind::require_absent : KvOp::Kind::require_equals;
-    unit.kv.insert(
-        unit.kv.begin(),
-        {guard, WebhookEndpoint::kSpace, endpoint.project, endpoint.id, std::move(before)}
-    );
-    unit.kv.push_back(
-        {KvOp::Kind::put, WebhookEndpoint::kSpace, endpoint.project, endpoint.id, row}
-    );
     environment_.board.put_up(unit, endpoint.project);
-    auto done = co_await environment_.host.appender->append(std::move(unit));
+    auto done = co_await environment_.host.appender->append(with_row(unit, endpoint, before, row));
+    if (!done && done.error().code == Errc::conflict && !before.empty()) {
+        BOOST_OUTCOME_CO_TRY(
+            const auto now,
+            co_await environment_.host.store->kv_get(
+                WebhookEndpoint::kSpace, endpoint.project, endpoint.id
+            )
+        );
+        if (now && take_resealed(endpoint, before, *now)) {
+            row = endpoint.to_row();
+            done = co_await environment_.host.appender->append(
+                with_row(std::move(unit), endpoint, *now, row)
+            );
+        }
+    }
     if (!done) {
         Error error = done.error();
         if (error.code == Errc::conflict)

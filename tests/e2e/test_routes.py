@@ -18,6 +18,8 @@ ROUTES = [
     ("GET", "/metrics", "", "/metrics", None, 200),
     ("GET", "/v1/plugins", "admin", "/v1/plugins", None, 200),
     ("POST", "/v1/clock/confirm", "platform", "/v1/clock/confirm", None, 200),
+    # What it answers to the right key's fingerprint is test_secrets_rekey's.
+    ("POST", "/v1/secrets/rekey", "platform", "/v1/secrets/rekey", {"first_key": "another", "action": "count"}, 409),
     ("POST", "/v1/projects", "platform", "/v1/projects", {"name": "Made"}, 201),
     ("GET", "/v1/projects", "platform", "/v1/projects", None, 200),
     ("POST", "/v1/api-keys", "keys:write", "/v1/api-keys", {"name": "n", "scopes": ["audit:read"]}, 201),
@@ -37,7 +39,7 @@ ROUTES = [
 ]
 GUARDED = [route for route in ROUTES if route[2]]
 OPEN = [route for route in ROUTES if not route[2]]
-HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/v1/plugins", "/v1/clock/confirm", "/v1/projects", "/v1/api-keys",
+HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/v1/plugins", "/v1/clock/confirm", "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys",
                "/v1/api-keys/{id}", "/v1/config/{key}"}
 
 
