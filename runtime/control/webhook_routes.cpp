@@ -105,8 +105,11 @@ json::object to_json(const WebhookDelivery& delivery) {
     object["ended_at"] = time_or_null(delivery.ended_at);
     const auto& last = delivery.last;
     object["last_http_status"] = last && last->status != 0 ? json::value(last->status) : nullptr;
-    object["last_error"] =
-        text_or_null(!delivery.reason.empty() ? delivery.reason : last ? last->error : "");
+    object["last_error"] = text_or_null(
+        !delivery.reason.empty() ? delivery.reason
+        : last                   ? last->error
+                                 : ""
+    );
     return object;
 }
 
@@ -214,8 +217,7 @@ public:
         std::string id(exchange->request().param("id"));
         Actor actor = actor_of(exchange->principal());
         BOOST_OUTCOME_CO_TRY(
-            const DeliveryId made,
-            co_await webhooks_.test(std::move(project), std::move(id), actor)
+            const DeliveryId made, co_await webhooks_.test(std::move(project), std::move(id), actor)
         );
         json::object object;
         object["delivery_id"] = made.text();
@@ -307,8 +309,7 @@ public:
         BOOST_OUTCOME_CO_TRY(DeliveryId id, delivery_in(*exchange));
         Actor actor = actor_of(exchange->principal());
         BOOST_OUTCOME_CO_TRY(
-            const auto replayed,
-            co_await webhooks_.replay(std::move(project), std::move(id), actor)
+            const auto replayed, co_await webhooks_.replay(std::move(project), std::move(id), actor)
         );
         co_return co_await answer(*exchange, 202, to_json(replayed));
     }
@@ -383,10 +384,7 @@ constexpr Entry kEntries[] = {
     {"GET", "/v1/webhooks/endpoints/{id}", kRead, &WebhookRoutes::get},
     {"PATCH", "/v1/webhooks/endpoints/{id}", kWrite, &WebhookRoutes::patch},
     {"DELETE", "/v1/webhooks/endpoints/{id}", kWrite, &WebhookRoutes::revoke},
-    {"POST",
-     "/v1/webhooks/endpoints/{id}/rotate-secret",
-     kWrite,
-     &WebhookRoutes::rotate_secret},
+    {"POST", "/v1/webhooks/endpoints/{id}/rotate-secret", kWrite, &WebhookRoutes::rotate_secret},
     {"POST", "/v1/webhooks/endpoints/{id}/test", kWrite, &WebhookRoutes::test},
     {"POST", "/v1/webhooks/endpoints/{id}/recover", kWrite, &WebhookRoutes::recover},
     {"GET", "/v1/webhooks/deliveries", kRead, &WebhookRoutes::deliveries},

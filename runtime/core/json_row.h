@@ -8,8 +8,8 @@
 
 namespace annal {
 
-// Reading small JSON documents that the runtime has stored itself: what is absent or of another type
-// reads as nothing.
+// Reading small JSON documents that the runtime has stored itself: what is absent or of another
+// type reads as nothing.
 
 /// The object that `row` is. Nothing: it is damaged.
 [[nodiscard]] std::optional<boost::json::object> parse_row(std::string_view row);

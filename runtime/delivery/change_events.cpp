@@ -12,12 +12,8 @@ ChangeEvents::ChangeEvents(Actor actor, std::string target_type, std::string tar
 
 ChangeEvents& ChangeEvents::add(const char* action, const boost::json::object& metadata) {
     events_->push_back(HostEvent{
-        action,
-        actor_.type,
-        actor_.id,
-        target_type_,
-        target_id_,
-        boost::json::serialize(metadata)});
+        action, actor_.type, actor_.id, target_type_, target_id_, boost::json::serialize(metadata)}
+    );
     return *this;
 }
 

@@ -21,9 +21,9 @@ constexpr std::array kTried{
     Space{WebhookDelivery::kFailed, Status::failed}};
 
 const char* space_of(Status status) {
-    return std::find_if(kTried.begin(), kTried.end(), [&](const Space& s) {
-               return s.status == status;
-           })->name;
+    return std::find_if(
+               kTried.begin(), kTried.end(), [&](const Space& s) { return s.status == status; }
+    )->name;
 }
 
 bool comes_first(const WebhookDelivery& a, const WebhookDelivery& b) {
@@ -80,8 +80,8 @@ Task<Result<void>> DeliveryLog::read(
         )
     );
     for (KvRow& row : rows) {
-        auto found = fresh ? fresh_of(source.endpoint, row)
-                           : WebhookDelivery::from_row(row, source.status);
+        auto found =
+            fresh ? fresh_of(source.endpoint, row) : WebhookDelivery::from_row(row, source.status);
         if (!found) co_return found.error();
         into.push_back(std::move(found.value()));
     }

@@ -23,9 +23,8 @@ public:
     };
     /// The newest event's first, and of one event by endpoint. Each endpoint's rows are found by
     /// key, whatever there is of others.
-    [[nodiscard]] Task<Result<std::vector<WebhookDelivery>>> list(
-        std::string project, Query query
-    ) const;
+    [[nodiscard]] Task<Result<std::vector<WebhookDelivery>>> list(std::string project, Query query)
+        const;
     /// @error Errc::not_found
     [[nodiscard]] Task<Result<WebhookDelivery>> get(std::string project, DeliveryId id) const;
     /// Oldest first; the one that succeeded is the last.
@@ -38,9 +37,8 @@ public:
         AppendUnit& unit, const WebhookDelivery& delivery, const std::string& stored, TimeUs now
     );
     /// The row that `get` read. Empty: it has none but its place in the queue.
-    [[nodiscard]] Task<Result<std::string>> stored(
-        std::string project, WebhookDelivery delivery
-    ) const;
+    [[nodiscard]] Task<Result<std::string>> stored(std::string project, WebhookDelivery delivery)
+        const;
 
 private:
     struct Source;

@@ -60,11 +60,11 @@ struct Lane {
     std::optional<SigningSecrets> secrets;  ///< of `endpoint`; empty: not opened yet
     Pace pace;
     std::deque<Place> fresh, due;
-    std::set<Seq> held;        ///< in memory: in a deque, under way, or done and not committed
-    std::string fresh_after;   ///< how far the fresh ones have been read
-    bool fresh_more = true;    ///< there may be others behind that
+    std::set<Seq> held;       ///< in memory: in a deque, under way, or done and not committed
+    std::string fresh_after;  ///< how far the fresh ones have been read
+    bool fresh_more = true;   ///< there may be others behind that
     bool reading = false;
-    TimeUs next_due = 0;       ///< when the rest of the queue is to be looked at again
+    TimeUs next_due = 0;  ///< when the rest of the queue is to be looked at again
     bool due_turn = false;
     bool runs = false;
     std::shared_ptr<std::atomic<bool>> given_up = std::make_shared<std::atomic<bool>>(false);

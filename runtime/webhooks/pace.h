@@ -47,10 +47,10 @@ private:
 
     int under_way_ = 0;
     double window_ = 1;
-    std::uint32_t failures_ = 0;       // in a row
+    std::uint32_t failures_ = 0;  // in a row
     std::int64_t rest_until_us_ = 0;
     double rate_ = 0;
-    std::int64_t turn_us_ = 0;         // with a rate: not before
+    std::int64_t turn_us_ = 0;  // with a rate: not before
     std::int64_t slowed_us_ = 0, grown_us_ = 0;
     std::deque<std::int64_t> successes_;  // of the last second
 };

@@ -26,7 +26,10 @@ std::string standard(const std::string& secret, std::string_view signed_text) {
 }
 
 std::string authio(
-    const std::string& secret, SignatureScheme scheme, const std::string& time, std::string_view body
+    const std::string& secret,
+    SignatureScheme scheme,
+    const std::string& time,
+    std::string_view body
 ) {
     if (scheme == SignatureScheme::body) return "v1=" + to_hex(hmac_sha256(secret, body));
     std::string text = time + ".";

@@ -158,8 +158,8 @@ std::string WebhookDelivery::to_text() const {
 Result<WebhookDelivery> WebhookDelivery::from_row(const KvRow& given, Status status) {
     const auto slash = given.key.find('/');
     const auto row = parse_row(given.value);
-    const auto seq = slash == std::string::npos ? std::nullopt
-                                                : number_of(given.key.substr(slash + 1), 16);
+    const auto seq =
+        slash == std::string::npos ? std::nullopt : number_of(given.key.substr(slash + 1), 16);
     if (!row || !seq)
         return Error{Errc::internal, "the row of webhook delivery " + given.key + " is damaged"};
     WebhookDelivery delivery;

@@ -36,8 +36,10 @@ struct WebhookAttempt {
 /// What is known of one delivery.
 ///
 /// Rows of the key space, in the project; none holds anything of the event's content.
-///   host.webhook_queue      endpoint/due/seq      what is to be sent, in this order; due 0: as soon
-///                                                 as can be, never tried. The value: the event's id
+///   host.webhook_queue      endpoint/due/seq      what is to be sent, in this order; due 0: as
+///   soon
+///                                                 as can be, never tried. The value: the event's
+///                                                 id
 ///   host.webhook_retrying   endpoint/seq          tried, and to be tried again
 ///   host.webhook_delivered  endpoint/seq          done
 ///   host.webhook_failed     endpoint/seq          given up
@@ -49,12 +51,12 @@ struct WebhookDelivery {
     DeliveryId id;
     Status status = Status::pending;
     std::string event_id;
-    std::int64_t attempts = 0;       ///< over all replays
-    std::int64_t tries = 0;          ///< since the schedule began, or began anew
+    std::int64_t attempts = 0;  ///< over all replays
+    std::int64_t tries = 0;     ///< since the schedule began, or began anew
     std::int64_t replays = 0;
-    TimeUs next_at = kNoTime;        ///< of a pending one that was tried
+    TimeUs next_at = kNoTime;  ///< of a pending one that was tried
     TimeUs ended_at = kNoTime;
-    std::string reason;              ///< why it failed without an attempt
+    std::string reason;  ///< why it failed without an attempt
     std::optional<WebhookAttempt> last;
 
     [[nodiscard]] std::string to_text() const;

@@ -26,8 +26,8 @@ struct WebhookEndpoint {
     std::vector<ActionPattern> patterns;
     SignatureScheme scheme = SignatureScheme::body;
     Status status = Status::active;
-    std::string reason;  ///< why it is disabled, in words
-    std::string sealed;  ///< the signing secret; empty once revoked
+    std::string reason;         ///< why it is disabled, in words
+    std::string sealed;         ///< the signing secret; empty once revoked
     std::string sealed_before;  ///< the one before, until `before_until`
     TimeUs before_until = kNoTime;
     std::string fingerprint;    ///< of the secret, to tell one from another

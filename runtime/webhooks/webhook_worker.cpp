@@ -252,8 +252,7 @@ Task<void> WebhookWorker::State::run() {
         }
         metrics.stands_by(false);
         co_await serve();
-        if (!stopping)
-            log::warn("webhook.lease_lost", {{"project", project}});
+        if (!stopping) log::warn("webhook.lease_lost", {{"project", project}});
     }
     running = false;
     lease.leave();
@@ -317,7 +316,9 @@ Task<Result<void>> WebhookWorker::State::begin_tenure() {
         std::string id = endpoint.id;
         lanes.emplace(std::move(id), std::make_shared<Lane>(strand, std::move(endpoint)));
     }
-    BOOST_OUTCOME_CO_TRY(const auto rows, co_await read_space(store, EndpointState::kSpace, project));
+    BOOST_OUTCOME_CO_TRY(
+        const auto rows, co_await read_space(store, EndpointState::kSpace, project)
+    );
     for (const KvRow& row : rows) {
         const auto lane = lanes.find(row.key);
         if (lane != lanes.end()) lane->second->state = EndpointState::from_text(row.value);
@@ -523,9 +524,9 @@ Task<Result<void>> WebhookWorker::State::read_fresh(LanePtr lane) {
 Task<Result<void>> WebhookWorker::State::read_due(LanePtr lane) {
     const std::string id = lane->endpoint.id;
     const TimeUs at = wall();
-    const auto limit = static_cast<std::uint32_t>(
-        std::min<std::size_t>(kDuePerRead + lane->held.size(), kPageMax)
-    );
+    const auto limit =
+        static_cast<std::uint32_t>(std::min<std::size_t>(kDuePerRead + lane->held.size(), kPageMax)
+        );
     lane->next_due = INT64_MAX;
     BOOST_OUTCOME_CO_TRY(
         const auto rows,
@@ -544,9 +545,7 @@ Task<Result<void>> WebhookWorker::State::read_due(LanePtr lane) {
         const DeliveryId wanted{id, place->seq};
         BOOST_OUTCOME_CO_TRY(
             const auto stored,
-            co_await host.store->kv_get(
-                WebhookDelivery::kRetrying, project, delivery_key(wanted)
-            )
+            co_await host.store->kv_get(WebhookDelivery::kRetrying, project, delivery_key(wanted))
         );
         std::optional<WebhookDelivery> delivery;
         if (stored) {
@@ -576,7 +575,8 @@ Task<Result<void>> WebhookWorker::State::read_queue(LanePtr lane) {
         done = co_await read_due(lane);
         if (!done) lane->next_due = wall() + kSecondUs;
     }
-    if (done && lane->fresh_more && lane->fresh.size() < kFreshLow) done = co_await read_fresh(lane);
+    if (done && lane->fresh_more && lane->fresh.size() < kFreshLow)
+        done = co_await read_fresh(lane);
     lane->reading = false;
     co_return done;
 }
@@ -635,9 +635,8 @@ Task<void> WebhookWorker::State::step(LanePtr lane) {
         if (!read) tell("webhook.queue_unreadable", read.error().detail);
     }
     if (lane->fresh.empty() && lane->due.empty()) {
-        const auto until = std::clamp<std::int64_t>(
-            lane->next_due - wall(), 1'000, microseconds(kPoll).count()
-        );
+        const auto until =
+            std::clamp<std::int64_t>(lane->next_due - wall(), 1'000, microseconds(kPoll).count());
         if (!lane->fresh_more || lane->next_due > wall())
             co_await lane->wake.wait_for(microseconds(until));
         co_return;
@@ -768,9 +767,8 @@ void WebhookWorker::State::record(Flight& flight, WebhookAttempt attempt, std::i
     ++delivery.tries;
     delivery.next_at = kNoTime;
     if (!succeeded)
-        put(WebhookDelivery::kAttempts,
-            attempt_key(delivery.id, attempt.number),
-            attempt.to_text());
+        put(WebhookDelivery::kAttempts, attempt_key(delivery.id, attempt.number), attempt.to_text()
+        );
     delivery.last = std::move(attempt);
     if (succeeded) {
         note_success(lane);
@@ -842,7 +840,7 @@ void WebhookWorker::State::note_failure(const LanePtr& lane) {
 void WebhookWorker::State::disable(const LanePtr& lane, std::string why) {
     if (!lane->is_active()) return;
     lane->endpoint.status = WebhookEndpoint::Status::disabled;  // at once, here
-    lane->endpoint.revision = 0;  // until the keeper has its own
+    lane->endpoint.revision = 0;                                // until the keeper has its own
     lane->state.failing_since = kNoTime;
     put(EndpointState::kSpace, lane->endpoint.id, lane->state.to_text());
     metrics.disabled();
@@ -1041,8 +1039,7 @@ Task<Result<void>> WebhookWorker::State::recover(LanePtr lane, Recovery recovery
         delivery.event_id = event_id;
         const std::string key = delivery_key(delivery.id);
         BOOST_OUTCOME_CO_TRY(
-            const auto failed,
-            co_await host.store->kv_get(WebhookDelivery::kFailed, project, key)
+            const auto failed, co_await host.store->kv_get(WebhookDelivery::kFailed, project, key)
         );
         if (failed) {
             const KvRow row{project, key, *failed};

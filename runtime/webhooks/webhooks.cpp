@@ -402,10 +402,7 @@ Task<Result<Webhooks::Issued>> Webhooks::rotate_secret(
     issued.endpoint = known.endpoint;
     issued.secret = make_signing_secret();
     issued.endpoint.take_secret(
-        environment_.secrets,
-        issued.secret,
-        environment_.host.clock->wall_us(),
-        grace_s * kSecondUs
+        environment_.secrets, issued.secret, environment_.host.clock->wall_us(), grace_s * kSecondUs
     );
     ++issued.endpoint.revision;
     AppendUnit unit;
@@ -433,8 +430,7 @@ Task<Result<Recovery>> Webhooks::recover(
 ) {
     BOOST_OUTCOME_CO_TRY(const Known known, co_await find_live(project, id));
     if (known.endpoint.status != Status::active)
-        co_return Error{
-            Errc::conflict, "webhook endpoint " + id + " is disabled; enable it first"};
+        co_return Error{Errc::conflict, "webhook endpoint " + id + " is disabled; enable it first"};
     EventStore& store = *environment_.host.store;
     BOOST_OUTCOME_CO_TRY(const LogState log, co_await store.log_state(project));
     Recovery recovery;
@@ -535,9 +531,7 @@ Task<Result<Webhooks::Progress>> Webhooks::progress(std::string project, std::st
     BOOST_OUTCOME_CO_TRY(
         const auto state, co_await store.kv_get(EndpointState::kSpace, project, id)
     );
-    BOOST_OUTCOME_CO_TRY(
-        const auto recovery, co_await store.kv_get(Recovery::kSpace, project, id)
-    );
+    BOOST_OUTCOME_CO_TRY(const auto recovery, co_await store.kv_get(Recovery::kSpace, project, id));
     Progress progress;
     if (state) progress.state = EndpointState::from_text(*state);
     if (recovery) progress.recovery = Recovery::from_text(*recovery);

@@ -99,9 +99,8 @@ public:
     [[nodiscard]] bool may_send(const WebhookEndpoint& endpoint) const override;
     [[nodiscard]] bool is_out_of_date() const override { return environment_.board.is_stale(); }
     [[nodiscard]] Result<SigningSecrets> secrets_of(const WebhookEndpoint& endpoint) const override;
-    [[nodiscard]] Task<Result<void>> disable(
-        std::string project, std::string id, std::string why
-    ) override;
+    [[nodiscard]] Task<Result<void>> disable(std::string project, std::string id, std::string why)
+        override;
 
 private:
     struct Known {
@@ -119,7 +118,9 @@ private:
     [[nodiscard]] Task<Result<std::vector<Receipt>>> commit(
         WebhookEndpoint& endpoint, std::string before, AppendUnit unit
     );
-    [[nodiscard]] Task<Result<WebhookEndpoint>> set_enabled(Known known, bool on, std::string why, Actor actor);
+    [[nodiscard]] Task<Result<WebhookEndpoint>> set_enabled(
+        Known known, bool on, std::string why, Actor actor
+    );
     void take_in(const std::string& project, std::vector<Known> found, bool all);
     /// With the mutex held.
     void look_after(const std::string& name, Project& project);

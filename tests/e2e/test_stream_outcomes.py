@@ -270,7 +270,7 @@ def dump(server, expected=b"host.streams"):
         return found
     files = [path for path in server.data_dir.rglob("*") if path.is_file()]
     found = b"".join(path.read_bytes() for path in files)
-    assert b"host.streams" in found
+    assert expected in found
     return found
 
 

@@ -69,7 +69,7 @@ public:
         std::string prefix,
         std::string after,
         std::uint32_t limit,
-        KvOrder order
+        KvOrder order = KvOrder::ascending
     ) override;
     [[nodiscard]] Task<Result<Seq>> cursor(std::string project, std::string subscription) override;
     [[nodiscard]] Task<Result<Lease>> lease(LeaseRequest request) override;
