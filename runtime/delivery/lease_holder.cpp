@@ -1,4 +1,4 @@
-#include "runtime/delivery/lease_holder.h"
+#include "runtime/delivery/lease_holder_impl.h"
 
 #include <boost/asio/redirect_error.hpp>
 #include <tuple>

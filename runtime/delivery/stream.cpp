@@ -18,7 +18,7 @@
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/backoff.h"
 #include "runtime/delivery/dead_letter.h"
-#include "runtime/delivery/lease_holder.h"
+#include "runtime/delivery/lease_holder_impl.h"
 #include "runtime/delivery/sink_calls.h"
 #include "runtime/delivery/stream_metrics.h"
 #include "runtime/event/host_event.h"

@@ -172,6 +172,12 @@ bool DeliveryLog::requeue(
     } else {
         add(KvOp::Kind::erase, space, key, {});
     }
+    // Of an attempt that succeeded the delivery's own row was the record.
+    if (delivery.last && delivery.last->succeeded())
+        add(KvOp::Kind::put,
+            WebhookDelivery::kAttempts,
+            attempt_key(delivery.id, delivery.last->number),
+            delivery.last->to_text());
     WebhookDelivery again = delivery;
     again.status = Status::pending;
     again.tries = 0;

@@ -38,7 +38,8 @@ WebhookMetrics::WebhookMetrics(Metrics& metrics, const std::string& project)
       disabled_(metrics.define(
           MetricKind::counter,
           "annal_webhook_endpoints_disabled_total",
-          "Endpoints that were disabled because they failed for too long.",
+          "Endpoints that were disabled because they failed for too long or said that they are "
+          "gone.",
           {{"project", project}}
       )),
       under_way_(metrics.define(

@@ -15,7 +15,7 @@
 #include "runtime/core/version.h"
 #include "runtime/delivery/backoff.h"
 #include "runtime/delivery/change_events.h"
-#include "runtime/delivery/lease_holder.h"
+#include "runtime/delivery/lease_holder_impl.h"
 #include "runtime/plugin/http_client.h"
 #include "runtime/store/read_space.h"
 #include "runtime/webhooks/event_bodies.h"
@@ -282,6 +282,7 @@ Task<void> WebhookWorker::State::serve() {
     }
     lanes.clear();
     metrics.under_way(0);
+    metrics.lags(0);  // is the next one's to say
 }
 
 void WebhookWorker::State::spawn(Task<void> task) {

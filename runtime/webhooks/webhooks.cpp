@@ -332,7 +332,10 @@ Task<Result<WebhookEndpoint>> Webhooks::set_enabled(
         .add(on ? "webhook.endpoint.enabled" : "webhook.endpoint.disabled", metadata)
         .put_into(unit);
     if (!on)
-        log::warn("webhook.disabled", {{"endpoint", endpoint.id}, {"reason", endpoint.reason}});
+        log::warn(
+            "webhook.disabled",
+            {{"project", endpoint.project}, {"endpoint", endpoint.id}, {"reason", endpoint.reason}}
+        );
     auto done = co_await commit(endpoint, std::move(known.row), std::move(unit));
     if (!done) co_return done.error();
     co_return endpoint;
@@ -486,7 +489,7 @@ Task<Result<WebhookDelivery>> Webhooks::replay(std::string project, DeliveryId i
         .add("webhook.delivery.replayed", metadata)
         .put_into(unit);
     const TimeUs now = environment_.host.clock->wall_us();
-    (void)DeliveryLog::requeue(unit, delivery, stored, now);  // one that waits is sent anyway
+    const bool anew = DeliveryLog::requeue(unit, delivery, stored, now);
     environment_.board.put_up(unit, project);
     auto done = co_await environment_.host.appender->append(std::move(unit));
     if (!done) {
@@ -497,7 +500,8 @@ Task<Result<WebhookDelivery>> Webhooks::replay(std::string project, DeliveryId i
     }
     look(project);
     delivery.status = WebhookDelivery::Status::pending;
-    delivery.next_at = now;
+    if (anew) ++delivery.replays;
+    if (anew) delivery.next_at = now;
     delivery.ended_at = kNoTime;
     co_return delivery;
 }

@@ -280,7 +280,7 @@ TEST_P(StoreContract, KvScanIsOrderedPrefixedAndPaged) {
     EXPECT_EQ(keys("b/", "", 100), (Keys{"b/\xc3\xbc", "b/2", "b/10", "b/1"}));
     EXPECT_EQ(keys("b/", "b/2", 1), (Keys{"b/10"}));
     EXPECT_EQ(keys("b/", "b/1", 100), Keys{});
-    EXPECT_EQ(keys("b/\xc3", "", 100), (Keys{"b/\xc3\xbc"}));
+    EXPECT_EQ(keys("b/\xc3\xbc", "", 100), (Keys{"b/\xc3\xbc"}));
     EXPECT_EQ(keys("", "", 2), (Keys{"c", "b_1"}));
     EXPECT_EQ(keys("z", "", 100), Keys{});
 }

@@ -31,7 +31,7 @@ ONLY_ON = {"sqlite": "on SQLite: ", "postgres": "on PostgreSQL: "}
 METRIC = r"(?:annal|process)_[a-z_]+[a-z]"
 EVENT = r"[a-z_]+\.[a-z_]+"
 # The first argument of these is an event's name.
-LOGS = re.compile(r"(?:\blog::(?:debug|info|warn|error|write)|\bfatal|\bgive_up|\bhost(?:\(\)|_)?\.(?:debug|info|warn|error))\(")
+LOGS = re.compile(r"(?:\blog::(?:debug|info|warn|error|write)|\btell|\bfatal|\bgive_up|\bhost(?:\(\)|_)?\.(?:debug|info|warn|error))\(")
 
 
 def sources():
@@ -100,6 +100,8 @@ def scrape(server_with_stream):
     client.ingest(event(), event())
     client.post("/v1/audit/events", {"action": "Not An Action"})
     client.get("/v1/audit/events")
+    made = client.post("/v1/webhooks/endpoints", {"url": "https://example.com/", "events": ["never.happens"]})
+    assert made.status == 201, made
     head = client.count() - 1
     wait_until(lambda: client.metric("annal_stream_cursor_seq", project=PROJECT) == head
                and client.metric("annal_stream_lag_events", project=PROJECT) == 0, what="the stream")

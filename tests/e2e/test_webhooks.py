@@ -425,7 +425,8 @@ def test_one_delivery_is_replayed_and_recorded_as_sampled(project, receiver):
     again = receiver.requests[2]
     assert again.body == original.body and again.headers["webhook-id"] == original.headers["webhook-id"]
     done = until(lambda: (lambda d: d if d["status"] == "delivered" else None)(delivery(project, chosen["id"])))
-    assert done["attempts"] == 2 and done["replays"] == 1
+    assert done["attempts"] == 2 and done["replays"] == 1 and answer.json()["replays"] == 1
+    assert [(a["attempt"], a["status"]) for a in done["attempt_log"]] == [(1, "succeeded"), (2, "succeeded")]
     entry = project.page("?type=webhook.delivery.replayed")["data"][0]
     assert (entry["target_type"], entry["target_id"]) == ("webhook_delivery", made["id"])
     assert entry["metadata"] == {"delivery_id": chosen["id"], "original_attempts": 1}
