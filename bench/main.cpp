@@ -44,7 +44,7 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
         return chosen.empty() || std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     };
     machine(setting);
-    {
+    if (chosen.size() != 1 || chosen.front() != "webhooks") {
         const bool filled = setting.store->has_events();
         const ServerProcess server(
             setting.program, setting.data_dir(), setting.store->environment()
@@ -58,6 +58,7 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
         (void)settle(server);
     }
     if (wanted("stream")) stream(setting);
+    if (wanted("webhooks")) webhooks(setting);
     return 0;
 }
 
@@ -85,7 +86,7 @@ int main(int argc, char** argv) {
     app.add_option(
         "scenarios",
         scenarios,
-        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream; "
+        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream, webhooks; "
         "default: all"
     );
     CLI11_PARSE(app, argc, argv);

@@ -42,5 +42,7 @@ void two_nodes(const Setting& setting, const ServerProcess& server);
 void held_snapshot(const Setting& setting, const ServerProcess& server);
 /// Starts a server of its own, with a stream.
 void stream(const Setting& setting);
+/// Starts a server of its own, on a store of its own where it is embedded; needs nothing of `fill`.
+void webhooks(const Setting& setting);
 
 }  // namespace annal::bench
