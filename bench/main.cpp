@@ -86,7 +86,8 @@ int main(int argc, char** argv) {
     app.add_option(
         "scenarios",
         scenarios,
-        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream, webhooks; "
+        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream, "
+        "webhooks; "
         "default: all"
     );
     CLI11_PARSE(app, argc, argv);

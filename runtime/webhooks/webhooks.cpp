@@ -78,7 +78,7 @@ Task<Result<void>> Webhooks::load() {
         BOOST_OUTCOME_CO_TRY(WebhookEndpoint endpoint, WebhookEndpoint::from_row(row));
         std::vector<Known> one;
         one.push_back({std::move(endpoint), row.value});
-        take_in(row.project, std::move(one), false);
+        take_in(row.project, std::move(one));
     }
     co_return ok();
 }
@@ -99,29 +99,40 @@ Task<Result<void>> Webhooks::reload(std::string project) {
             BOOST_OUTCOME_CO_TRY(WebhookEndpoint endpoint, WebhookEndpoint::from_row(row));
             found.push_back({std::move(endpoint), row.value});
         }
-        {
-            const std::lock_guard lock(mutex_);
-            if (edits_ != before) continue;  // what was read may be older than that
-        }
-        take_in(project, std::move(found), true);
-        co_return ok();
+        if (take_all(project, std::move(found), before)) co_return ok();
     }
 }
 
-/// @param all  there are no others of the project
-void Webhooks::take_in(const std::string& project, std::vector<Known> found, bool all) {
+/// All of the project. False: there was an edit since the one that is named, so what was found may
+/// be older than that.
+bool Webhooks::take_all(const std::string& project, std::vector<Known> found, std::uint64_t as_of) {
     {
         const std::lock_guard lock(mutex_);
-        if (found.empty() && !projects_.contains(project)) return;
-        Project& place = projects_[project];
-        if (all) place.endpoints.clear();
-        for (Known& known : found) {
-            std::string id = known.endpoint.id;
-            place.endpoints.insert_or_assign(std::move(id), std::move(known));
-        }
-        look_after(project, place);
+        if (edits_ != as_of) return false;
+        const auto place = projects_.find(project);
+        if (place != projects_.end()) place->second.endpoints.clear();
+        place_in(project, std::move(found));
     }
     look(project);
+    return true;
+}
+
+void Webhooks::take_in(const std::string& project, std::vector<Known> found) {
+    {
+        const std::lock_guard lock(mutex_);
+        place_in(project, std::move(found));
+    }
+    look(project);
+}
+
+void Webhooks::place_in(const std::string& project, std::vector<Known> found) {
+    if (found.empty() && !projects_.contains(project)) return;
+    Project& place = projects_[project];
+    for (Known& known : found) {
+        std::string id = known.endpoint.id;
+        place.endpoints.insert_or_assign(std::move(id), std::move(known));
+    }
+    look_after(project, place);
 }
 
 void Webhooks::look_after(const std::string& name, Project& project) {
@@ -266,7 +277,7 @@ Task<Result<std::vector<Receipt>>> Webhooks::commit(
     }
     std::vector<Known> one;
     one.push_back({endpoint, std::move(row)});
-    take_in(endpoint.project, std::move(one), false);
+    take_in(endpoint.project, std::move(one));
     co_return std::move(done.value());
 }
 

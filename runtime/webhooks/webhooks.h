@@ -121,8 +121,10 @@ private:
     [[nodiscard]] Task<Result<WebhookEndpoint>> set_enabled(
         Known known, bool on, std::string why, Actor actor
     );
-    void take_in(const std::string& project, std::vector<Known> found, bool all);
-    /// With the mutex held.
+    bool take_all(const std::string& project, std::vector<Known> found, std::uint64_t as_of);
+    void take_in(const std::string& project, std::vector<Known> found);
+    // With the mutex held.
+    void place_in(const std::string& project, std::vector<Known> found);
     void look_after(const std::string& name, Project& project);
     void look(const std::string& project);
     [[nodiscard]] WebhookWorker* worker_of(const std::string& project);
