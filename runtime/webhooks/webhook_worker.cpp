@@ -1172,8 +1172,11 @@ void WebhookWorker::start() {
     });
     state_->running = true;
     state_->leasing = true;
-    asio::co_spawn(state_->strand, state_->keep_lease(), asio::detached);
-    asio::co_spawn(state_->strand, state_->run(), asio::detached);
+    // Later: whoever starts this may hold what the tenure's beginning asks for.
+    asio::post(state_->strand, [state = state_] {
+        asio::co_spawn(state->strand, state->keep_lease(), asio::detached);
+        asio::co_spawn(state->strand, state->run(), asio::detached);
+    });
 }
 
 void WebhookWorker::look() {
