@@ -210,6 +210,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     void note_failure(const LanePtr& lane);
     void note_success(const LanePtr& lane);
     void disable(const LanePtr& lane, std::string why);
+    Task<void> tell_disabled(LanePtr lane, std::string why, TimeUs failing_since);
 
     void put(const char* space, std::string key, std::string value) {
         add(KvOp::Kind::put, space, std::move(key), std::move(value));
@@ -841,17 +842,24 @@ void WebhookWorker::State::disable(const LanePtr& lane, std::string why) {
     if (!lane->is_active()) return;
     lane->endpoint.status = WebhookEndpoint::Status::disabled;  // at once, here
     lane->endpoint.revision = 0;                                // until the keeper has its own
-    lane->state.failing_since = kNoTime;
+    const TimeUs since = std::exchange(lane->state.failing_since, kNoTime);
     put(EndpointState::kSpace, lane->endpoint.id, lane->state.to_text());
-    metrics.disabled();
+    spawn(tell_disabled(lane, std::move(why), since));
+}
+
+Task<void> WebhookWorker::State::tell_disabled(LanePtr lane, std::string why, TimeUs since) {
     const auto self = shared_from_this();
-    auto task = [](std::shared_ptr<State> state, std::string id, std::string reason) -> Task<void> {
-        const auto done =
-            co_await state->environment.keeper.disable(state->project, id, std::move(reason));
-        if (!done) state->tell("webhook.not_disabled", id + ": " + done.error().detail);
-        if (!state->over()) state->sync_lanes();
-    };
-    spawn(task(self, lane->endpoint.id, std::move(why)));
+    const std::string id = lane->endpoint.id;
+    const auto done = co_await environment.keeper.disable(project, id, std::move(why));
+    if (done) {
+        metrics.disabled();
+    } else {
+        tell("webhook.not_disabled", id + ": " + done.error().detail);
+        // It has failed for as long as before: the next failure tries again.
+        lane->state.failing_since = since;
+        put(EndpointState::kSpace, id, lane->state.to_text());
+    }
+    if (!over()) sync_lanes();
 }
 
 // --- commits
