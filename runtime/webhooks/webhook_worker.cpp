@@ -230,6 +230,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<Result<void>> recover();
     Task<Result<void>> recover(LanePtr lane, Recovery recovery);
     Task<Result<std::set<Seq>>> known(const char* space, std::string endpoint, Seq from, Seq to);
+    [[nodiscard]] bool let_go(Lane& lane);
     Task<Result<void>> sweep(std::string endpoint);
     Task<Result<void>> purge(std::string endpoint);
     Task<Result<void>> measure();
@@ -485,6 +486,11 @@ Task<Result<bool>> WebhookWorker::State::share_out() {
 
 void WebhookWorker::State::queue_fresh(const LanePtr& lane, Place place) {
     lane->wake.wake();
+    if (!lane->is_active()) {
+        lane->fresh_more = true;
+        swept.erase(lane->endpoint.id);  // revoked while this was being committed
+        return;
+    }
     if (lane->fresh_more || lane->reading || lane->fresh.size() >= kFreshMax) {
         lane->fresh_more = true;
         return;
@@ -1087,8 +1093,20 @@ Task<Result<void>> WebhookWorker::State::recover(LanePtr lane, Recovery recovery
     co_return ok();
 }
 
+/// Of a lane that has ended: whether nothing of its queue is held any more.
+bool WebhookWorker::State::let_go(Lane& lane) {
+    if (lane.runs) return false;
+    for (auto* places : {&lane.fresh, &lane.due}) {
+        for (const Place& place : *places) lane.held.erase(place.at.seq);
+        places->clear();
+    }
+    return lane.held.empty();
+}
+
 /// What a revoked endpoint did not get any more has failed.
 Task<Result<void>> WebhookWorker::State::sweep(std::string endpoint) {
+    // What is under way, or was and is not committed, says itself what became of it.
+    if (!let_go(*lanes.at(endpoint))) co_return ok();
     BOOST_OUTCOME_CO_TRY(
         const auto rows,
         co_await host.store->kv_scan(
