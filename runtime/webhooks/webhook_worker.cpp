@@ -502,6 +502,7 @@ void WebhookWorker::State::queue_fresh(const LanePtr& lane, Place place) {
 
 Task<Result<void>> WebhookWorker::State::read_fresh(LanePtr lane) {
     lane->fresh_more = false;
+    if (std::exchange(lane->fresh_anew, false)) lane->fresh_after.clear();
     auto rows = co_await host.store->kv_scan(
         WebhookDelivery::kQueue,
         project,
@@ -516,7 +517,8 @@ Task<Result<void>> WebhookWorker::State::read_fresh(LanePtr lane) {
     for (KvRow& row : rows.value()) {
         lane->fresh_after = row.key;
         const auto at = QueuePlace::of_key(row.key);
-        if (!at || !lane->held.insert(at->seq).second) continue;
+        if (!at || lane->settled.contains(at->seq)) continue;
+        if (!lane->held.insert(at->seq).second) continue;
         Place place;
         place.at = *at;
         place.delivery.id = {lane->endpoint.id, at->seq};
@@ -577,6 +579,7 @@ Task<Result<void>> WebhookWorker::State::read_due(LanePtr lane) {
 
 Task<Result<void>> WebhookWorker::State::read_queue(LanePtr lane) {
     lane->reading = true;
+    lane->settled.clear();
     Result<void> done = ok();
     if (lane->next_due <= wall() && lane->due.empty()) {
         done = co_await read_due(lane);
@@ -600,8 +603,7 @@ Place WebhookWorker::State::take(Lane& lane) {
 /// It stays in the queue, and is read from there again.
 void WebhookWorker::State::put_back(const LanePtr& lane, Seq seq) {
     lane->held.erase(seq);
-    lane->fresh_more = true;
-    lane->fresh_after.clear();
+    lane->fresh_more = lane->fresh_anew = true;
     lane->next_due = 0;
     lane->wake.wake();
 }
@@ -891,6 +893,7 @@ Task<void> WebhookWorker::State::keep_committing() {
         if (!done) break;
         for (const auto& [lane, seq, next_at] : next.settled) {
             lane->held.erase(seq);
+            if (lane->reading) lane->settled.insert(seq);
             lane->next_due = std::min(lane->next_due, next_at);
             lane->wake.wake();
         }
