@@ -182,6 +182,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<void> serve();
     Task<Result<void>> begin_tenure();
     Task<Result<void>> pass_gap(Seq first_seq);
+    Task<Result<bool>> is_to_come(std::string endpoint, Seq first_seq);
     Task<bool> hold_permission(LanePtr lane);
 
     void spawn(Task<void> task);
@@ -311,9 +312,6 @@ Task<Result<void>> WebhookWorker::State::begin_tenure() {
                 " but the log ends at " + std::to_string(log.head_seq) +
                 ": the store was restored from an older copy"};
     scanned = cursor;
-    if (cursor != kNoSeq && cursor + 1 < log.first_seq) {
-        BOOST_OUTCOME_CO_TRYV(co_await pass_gap(log.first_seq));
-    }
     for (WebhookEndpoint& endpoint : environment.keeper.endpoints_of(project)) {
         std::string id = endpoint.id;
         lanes.emplace(std::move(id), std::make_shared<Lane>(strand, std::move(endpoint)));
@@ -324,6 +322,9 @@ Task<Result<void>> WebhookWorker::State::begin_tenure() {
     for (const KvRow& row : rows) {
         const auto lane = lanes.find(row.key);
         if (lane != lanes.end()) lane->second->state = EndpointState::from_text(row.value);
+    }
+    if (!lanes.empty() && cursor + 1 < log.first_seq) {
+        BOOST_OUTCOME_CO_TRYV(co_await pass_gap(log.first_seq));
     }
     co_return ok();
 }
@@ -341,10 +342,37 @@ Task<Result<void>> WebhookWorker::State::pass_gap(Seq first_seq) {
     const Actor engine{"system", ""};
     ChangeEvents(engine, "project", project).add("webhook.gap", metadata).put_into(unit);
     unit.cursors.push_back({kLease, first_seq - 1, lease.fence()});
+    for (const auto& [id, lane] : lanes) {
+        if (lane->state.start != kNoSeq) continue;
+        BOOST_OUTCOME_CO_TRY(const bool to_come, co_await is_to_come(id, first_seq));
+        if (to_come) continue;
+        EndpointState state = lane->state;
+        state.start = first_seq - 1;
+        unit.kv.push_back({KvOp::Kind::put, EndpointState::kSpace, project, id, state.to_text()});
+        lane->state = state;
+    }
     const auto done = co_await host.appender->append(std::move(unit));
     if (!done) co_return done.error();
     cursor = scanned = first_seq - 1;
     co_return ok();
+}
+
+/// Whether its creation is still in the log, or was dropped with the rest.
+Task<Result<bool>> WebhookWorker::State::is_to_come(std::string endpoint, Seq first_seq) {
+    ScanRequest request;
+    request.project = project;
+    request.filter.actions.push_back({ActionPattern::Kind::exact, kCreatedAction});
+    request.filter.equals[static_cast<std::size_t>(Column::target_id)] = std::move(endpoint);
+    request.newest_first = false;
+    request.limit = 1;
+    request.after = first_seq - 1;
+    for (;;) {
+        ScanRequest step = request;
+        BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await host.store->scan(std::move(step)));
+        if (!page.batch.events.empty()) co_return true;
+        if (page.exhausted) co_return false;
+        request.after = page.scanned;
+    }
 }
 
 /// The lanes become what the keeper says, and those that have something to do run.
