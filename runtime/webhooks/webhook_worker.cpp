@@ -634,6 +634,7 @@ void WebhookWorker::State::put_back(const LanePtr& lane, Seq seq) {
     lane->fresh_more = lane->fresh_anew = true;
     lane->next_due = 0;
     lane->wake.wake();
+    if (!lane->is_active()) house_wake.wake();
 }
 
 /// Endpoints that do not answer get no more than half of what the node has.
@@ -658,6 +659,7 @@ bool WebhookWorker::State::open_secrets(Lane& lane) {
 Task<void> WebhookWorker::State::run_lane(LanePtr lane) {
     while (!over() && lane->is_active()) co_await step(lane);
     lane->runs = false;
+    house_wake.wake();
 }
 
 /// Begins one attempt, or waits until there may be one to begin.
@@ -924,6 +926,7 @@ Task<void> WebhookWorker::State::keep_committing() {
             if (lane->reading) lane->settled.insert(seq);
             lane->next_due = std::min(lane->next_due, next_at);
             lane->wake.wake();
+            if (!lane->is_active()) house_wake.wake();
         }
         for (const auto& then : next.after) then();
     }
