@@ -62,6 +62,8 @@ struct Lane {
     std::deque<Place> fresh, due;
     std::set<Seq> held;       ///< in memory: in a deque, under way, or done and not committed
     std::string fresh_after;  ///< how far the fresh ones have been read
+    bool fresh_anew = false;  ///< they are to be read from the beginning
+    std::set<Seq> settled;    ///< while `reading`: what was committed meanwhile
     bool fresh_more = true;   ///< there may be others behind that
     bool reading = false;
     TimeUs next_due = 0;  ///< when the rest of the queue is to be looked at again

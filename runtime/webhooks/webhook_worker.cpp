@@ -182,6 +182,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<void> serve();
     Task<Result<void>> begin_tenure();
     Task<Result<void>> pass_gap(Seq first_seq);
+    Task<Result<bool>> is_to_come(std::string endpoint, Seq first_seq);
     Task<bool> hold_permission(LanePtr lane);
 
     void spawn(Task<void> task);
@@ -210,6 +211,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     void note_failure(const LanePtr& lane);
     void note_success(const LanePtr& lane);
     void disable(const LanePtr& lane, std::string why);
+    Task<void> tell_disabled(LanePtr lane, std::string why, TimeUs failing_since);
 
     void put(const char* space, std::string key, std::string value) {
         add(KvOp::Kind::put, space, std::move(key), std::move(value));
@@ -229,6 +231,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<Result<void>> recover();
     Task<Result<void>> recover(LanePtr lane, Recovery recovery);
     Task<Result<std::set<Seq>>> known(const char* space, std::string endpoint, Seq from, Seq to);
+    [[nodiscard]] bool let_go(Lane& lane);
     Task<Result<void>> sweep(std::string endpoint);
     Task<Result<void>> purge(std::string endpoint);
     Task<Result<void>> measure();
@@ -310,9 +313,6 @@ Task<Result<void>> WebhookWorker::State::begin_tenure() {
                 " but the log ends at " + std::to_string(log.head_seq) +
                 ": the store was restored from an older copy"};
     scanned = cursor;
-    if (cursor != kNoSeq && cursor + 1 < log.first_seq) {
-        BOOST_OUTCOME_CO_TRYV(co_await pass_gap(log.first_seq));
-    }
     for (WebhookEndpoint& endpoint : environment.keeper.endpoints_of(project)) {
         std::string id = endpoint.id;
         lanes.emplace(std::move(id), std::make_shared<Lane>(strand, std::move(endpoint)));
@@ -323,6 +323,9 @@ Task<Result<void>> WebhookWorker::State::begin_tenure() {
     for (const KvRow& row : rows) {
         const auto lane = lanes.find(row.key);
         if (lane != lanes.end()) lane->second->state = EndpointState::from_text(row.value);
+    }
+    if (!lanes.empty() && cursor + 1 < log.first_seq) {
+        BOOST_OUTCOME_CO_TRYV(co_await pass_gap(log.first_seq));
     }
     co_return ok();
 }
@@ -340,10 +343,37 @@ Task<Result<void>> WebhookWorker::State::pass_gap(Seq first_seq) {
     const Actor engine{"system", ""};
     ChangeEvents(engine, "project", project).add("webhook.gap", metadata).put_into(unit);
     unit.cursors.push_back({kLease, first_seq - 1, lease.fence()});
+    for (const auto& [id, lane] : lanes) {
+        if (lane->state.start != kNoSeq) continue;
+        BOOST_OUTCOME_CO_TRY(const bool to_come, co_await is_to_come(id, first_seq));
+        if (to_come) continue;
+        EndpointState state = lane->state;
+        state.start = first_seq - 1;
+        unit.kv.push_back({KvOp::Kind::put, EndpointState::kSpace, project, id, state.to_text()});
+        lane->state = state;
+    }
     const auto done = co_await host.appender->append(std::move(unit));
     if (!done) co_return done.error();
     cursor = scanned = first_seq - 1;
     co_return ok();
+}
+
+/// Whether its creation is still in the log, or was dropped with the rest.
+Task<Result<bool>> WebhookWorker::State::is_to_come(std::string endpoint, Seq first_seq) {
+    ScanRequest request;
+    request.project = project;
+    request.filter.actions.push_back({ActionPattern::Kind::exact, kCreatedAction});
+    request.filter.equals[static_cast<std::size_t>(Column::target_id)] = std::move(endpoint);
+    request.newest_first = false;
+    request.limit = 1;
+    request.after = first_seq - 1;
+    for (;;) {
+        ScanRequest step = request;
+        BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await host.store->scan(std::move(step)));
+        if (!page.batch.events.empty()) co_return true;
+        if (page.exhausted) co_return false;
+        request.after = page.scanned;
+    }
 }
 
 /// The lanes become what the keeper says, and those that have something to do run.
@@ -485,6 +515,11 @@ Task<Result<bool>> WebhookWorker::State::share_out() {
 
 void WebhookWorker::State::queue_fresh(const LanePtr& lane, Place place) {
     lane->wake.wake();
+    if (!lane->is_active()) {
+        lane->fresh_more = true;
+        swept.erase(lane->endpoint.id);  // revoked while this was being committed
+        return;
+    }
     if (lane->fresh_more || lane->reading || lane->fresh.size() >= kFreshMax) {
         lane->fresh_more = true;
         return;
@@ -496,6 +531,7 @@ void WebhookWorker::State::queue_fresh(const LanePtr& lane, Place place) {
 
 Task<Result<void>> WebhookWorker::State::read_fresh(LanePtr lane) {
     lane->fresh_more = false;
+    if (std::exchange(lane->fresh_anew, false)) lane->fresh_after.clear();
     auto rows = co_await host.store->kv_scan(
         WebhookDelivery::kQueue,
         project,
@@ -510,7 +546,8 @@ Task<Result<void>> WebhookWorker::State::read_fresh(LanePtr lane) {
     for (KvRow& row : rows.value()) {
         lane->fresh_after = row.key;
         const auto at = QueuePlace::of_key(row.key);
-        if (!at || !lane->held.insert(at->seq).second) continue;
+        if (!at || lane->settled.contains(at->seq)) continue;
+        if (!lane->held.insert(at->seq).second) continue;
         Place place;
         place.at = *at;
         place.delivery.id = {lane->endpoint.id, at->seq};
@@ -571,6 +608,7 @@ Task<Result<void>> WebhookWorker::State::read_due(LanePtr lane) {
 
 Task<Result<void>> WebhookWorker::State::read_queue(LanePtr lane) {
     lane->reading = true;
+    lane->settled.clear();
     Result<void> done = ok();
     if (lane->next_due <= wall() && lane->due.empty()) {
         done = co_await read_due(lane);
@@ -594,10 +632,10 @@ Place WebhookWorker::State::take(Lane& lane) {
 /// It stays in the queue, and is read from there again.
 void WebhookWorker::State::put_back(const LanePtr& lane, Seq seq) {
     lane->held.erase(seq);
-    lane->fresh_more = true;
-    lane->fresh_after.clear();
+    lane->fresh_more = lane->fresh_anew = true;
     lane->next_due = 0;
     lane->wake.wake();
+    if (!lane->is_active()) house_wake.wake();
 }
 
 /// Endpoints that do not answer get no more than half of what the node has.
@@ -622,6 +660,7 @@ bool WebhookWorker::State::open_secrets(Lane& lane) {
 Task<void> WebhookWorker::State::run_lane(LanePtr lane) {
     while (!over() && lane->is_active()) co_await step(lane);
     lane->runs = false;
+    house_wake.wake();
 }
 
 /// Begins one attempt, or waits until there may be one to begin.
@@ -842,17 +881,24 @@ void WebhookWorker::State::disable(const LanePtr& lane, std::string why) {
     if (!lane->is_active()) return;
     lane->endpoint.status = WebhookEndpoint::Status::disabled;  // at once, here
     lane->endpoint.revision = 0;                                // until the keeper has its own
-    lane->state.failing_since = kNoTime;
+    const TimeUs since = std::exchange(lane->state.failing_since, kNoTime);
     put(EndpointState::kSpace, lane->endpoint.id, lane->state.to_text());
-    metrics.disabled();
+    spawn(tell_disabled(lane, std::move(why), since));
+}
+
+Task<void> WebhookWorker::State::tell_disabled(LanePtr lane, std::string why, TimeUs since) {
     const auto self = shared_from_this();
-    auto task = [](std::shared_ptr<State> state, std::string id, std::string reason) -> Task<void> {
-        const auto done =
-            co_await state->environment.keeper.disable(state->project, id, std::move(reason));
-        if (!done) state->tell("webhook.not_disabled", id + ": " + done.error().detail);
-        if (!state->over()) state->sync_lanes();
-    };
-    spawn(task(self, lane->endpoint.id, std::move(why)));
+    const std::string id = lane->endpoint.id;
+    const auto done = co_await environment.keeper.disable(project, id, std::move(why));
+    if (done) {
+        metrics.disabled();
+    } else {
+        tell("webhook.not_disabled", id + ": " + done.error().detail);
+        // It has failed for as long as before: the next failure tries again.
+        lane->state.failing_since = since;
+        put(EndpointState::kSpace, id, lane->state.to_text());
+    }
+    if (!over()) sync_lanes();
 }
 
 // --- commits
@@ -878,8 +924,10 @@ Task<void> WebhookWorker::State::keep_committing() {
         if (!done) break;
         for (const auto& [lane, seq, next_at] : next.settled) {
             lane->held.erase(seq);
+            if (lane->reading) lane->settled.insert(seq);
             lane->next_due = std::min(lane->next_due, next_at);
             lane->wake.wake();
+            if (!lane->is_active()) house_wake.wake();
         }
         for (const auto& then : next.after) then();
     }
@@ -1080,8 +1128,20 @@ Task<Result<void>> WebhookWorker::State::recover(LanePtr lane, Recovery recovery
     co_return ok();
 }
 
+/// Of a lane that has ended: whether nothing of its queue is held any more.
+bool WebhookWorker::State::let_go(Lane& lane) {
+    if (lane.runs) return false;
+    for (auto* places : {&lane.fresh, &lane.due}) {
+        for (const Place& place : *places) lane.held.erase(place.at.seq);
+        places->clear();
+    }
+    return lane.held.empty();
+}
+
 /// What a revoked endpoint did not get any more has failed.
 Task<Result<void>> WebhookWorker::State::sweep(std::string endpoint) {
+    // What is under way, or was and is not committed, says itself what became of it.
+    if (!let_go(*lanes.at(endpoint))) co_return ok();
     BOOST_OUTCOME_CO_TRY(
         const auto rows,
         co_await host.store->kv_scan(
@@ -1173,8 +1233,11 @@ void WebhookWorker::start() {
     });
     state_->running = true;
     state_->leasing = true;
-    asio::co_spawn(state_->strand, state_->keep_lease(), asio::detached);
-    asio::co_spawn(state_->strand, state_->run(), asio::detached);
+    // Later: whoever starts this may hold what the tenure's beginning asks for.
+    asio::post(state_->strand, [state = state_] {
+        asio::co_spawn(state->strand, state->keep_lease(), asio::detached);
+        asio::co_spawn(state->strand, state->run(), asio::detached);
+    });
 }
 
 void WebhookWorker::look() {

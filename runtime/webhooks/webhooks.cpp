@@ -17,6 +17,8 @@ namespace {
 
 using Status = WebhookEndpoint::Status;
 constexpr const char* kTarget = "webhook_endpoint";
+/// A row for each project that has had an endpoint.
+constexpr const char *kBegun = "host.webhook_begun", *kFanOut = "fan_out";
 
 Error unknown(const std::string& id) {
     return {Errc::not_found, "there is no webhook endpoint " + id};
@@ -310,16 +312,17 @@ Task<Result<Webhooks::Issued>> Webhooks::create(std::string project, Change want
         );
         bool first = false;
         if (shared_out == kNoSeq) {
-            // The project's first: what is in the log already is nobody's.
+            BOOST_OUTCOME_CO_TRY(const auto begun, co_await store.kv_get(kBegun, project, kFanOut));
+            first = !begun;
+        }
+        if (first) {
+            // What is in the log already is nobody's; what comes from here on is the fan-out's,
+            // which nobody but its worker moves any more.
             BOOST_OUTCOME_CO_TRY(const LogState log, co_await store.log_state(project));
-            first = log.head_seq != kNoSeq;
-            if (first) {
-                unit.kv.push_back(
-                    {KvOp::Kind::require_absent, "host.webhook_begun", project, "fan_out", {}}
-                );
-                unit.kv.push_back({KvOp::Kind::put, "host.webhook_begun", project, "fan_out", "1"});
+            unit.kv.push_back({KvOp::Kind::require_absent, kBegun, project, kFanOut, {}});
+            unit.kv.push_back({KvOp::Kind::put, kBegun, project, kFanOut, "1"});
+            if (log.head_seq != kNoSeq)
                 unit.cursors.push_back({WebhookWorker::kLease, log.head_seq, 0});
-            }
         }
         auto done = co_await commit(endpoint, {}, std::move(unit));
         if (done) co_return issued;
