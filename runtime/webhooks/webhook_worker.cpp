@@ -481,20 +481,24 @@ Task<Result<bool>> WebhookWorker::State::share_out() {
     Seq through = page.scanned;
     Batch rows;
     std::vector<std::pair<LanePtr, Place>> places;
-    bool whole = true;
+    bool whole = true, changed = false;
+    Seq last = kNoSeq;
     for (const Event& event : page.batch.events) {
         const bool changes = event[Column::action].view().starts_with("webhook.endpoint.");
-        if (changes) {
-            // From here on the endpoints may be others, and so may what was asked for.
+        // The endpoints may be others now, and so may what was asked for.
+        if (changed && !changes) break;
+        if (changes && !changed) {
+            changed = true;
             BOOST_OUTCOME_CO_TRYV(co_await environment.keeper.reload(project));
             sync_lanes();
         }
         share(event, rows, places);
-        if (!changes && rows.ops.size() < kRowsPerCommit) continue;
-        through = event.seq;
-        whole = false;
-        break;
+        last = event.seq;
+        whole = rows.ops.size() < kRowsPerCommit;
+        if (!whole) break;
     }
+    whole = whole && !changed;
+    if (!whole) through = last;
     if (over() || through == kNoSeq) co_return false;
     if (rows.ops.empty() && through - cursor < kIdleMoveSeqs) {
         scanned = std::max(scanned, through);
