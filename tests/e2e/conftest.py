@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import postgres_cluster as clusters  # noqa: E402
 from annal_server import STORE, Server  # noqa: E402
+from scripted_receiver import Receiver  # noqa: E402
 
 
 def pytest_configure(config):
@@ -79,3 +80,27 @@ def postgres_cluster():
 def postgres_database(postgres_cluster):
     """The URL of a fresh database."""
     return postgres_cluster.create_database()
+
+
+@pytest.fixture
+def receiver():
+    """A destination that takes everything until its test says otherwise."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def nodes(postgres_database):
+    """Two servers of one database, whose leases end soon after their owner has."""
+    settings = "limits:\n  lease_ms: 1000\n"
+    with Server(database=postgres_database, settings=settings) as a, Server(database=postgres_database, settings=settings) as b:
+        yield a, b
+
+
+@pytest.fixture
+def both(nodes):
+    """A fresh project, as a client of each node."""
+    a, b = nodes
+    here = a.client().new_project()
+    return here, b.client(here.secret, here.project)

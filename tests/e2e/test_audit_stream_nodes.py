@@ -5,31 +5,8 @@ import signal
 import time
 
 import pytest
-from annal_server import Server, event, wait_until
-from scripted_receiver import Receiver
+from annal_server import event, wait_until
 from test_audit_streams import get, seqs, steer, to_hook
-
-SETTINGS = "limits:\n  lease_ms: 1000\n"
-
-
-@pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
-
-
-@pytest.fixture
-def nodes(postgres_database):
-    with Server(database=postgres_database, settings=SETTINGS) as a, Server(database=postgres_database, settings=SETTINGS) as b:
-        yield a, b
-
-
-@pytest.fixture
-def both(nodes):
-    a, b = nodes
-    here = a.client().new_project()
-    return here, b.client(here.secret, here.project)
 
 
 def caught_up(client, stream):

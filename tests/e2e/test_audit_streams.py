@@ -6,17 +6,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from annal_server import event, expect_problem
-from scripted_receiver import Receiver
 
 SAMPLE_KEYS = {"id", "action", "created_at", "project_id", "organization_id", "user_id", "target_type", "target_id",
                "metadata", "actor"}
-
-
-@pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def until(condition, timeout=30):

@@ -12,7 +12,6 @@ import time
 import postgres_cluster
 import pytest
 from annal_server import ANNAL, STORE, Server, event, wait_until
-from scripted_receiver import Receiver
 from test_audit_streams import get, recorded, seqs, steer, to_hook
 from test_stream_outcomes import dump
 
@@ -20,13 +19,6 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD, NEW = "k1:" + "5a" * 32 + "\n", "k2:" + "c3" * 32 + "\n"  # OLD: what nodes of a database have in these tests
 
 many_nodes = pytest.mark.skipif(STORE != "postgres", reason="about nodes that share a database")
-
-
-@pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def ring_of(server):

@@ -8,18 +8,10 @@ import time
 
 import pytest
 from annal_server import STORE, event, expect_problem
-from scripted_receiver import Receiver
 from postgres_cluster import programs
 from test_audit_streams import create, get, recorded, seqs, steer, to_hook, until, with_status
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-@pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def delivered(requests, answers):

@@ -25,13 +25,6 @@ SAMPLE = {
 }
 
 
-@pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
-
-
 def create(project, receiver, events=("*",), **more):
     answer = project.post(ENDPOINTS, {"url": receiver.url, "events": list(events)} | more)
     assert answer.status == 201, answer
