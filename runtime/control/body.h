@@ -3,6 +3,7 @@
 #include <boost/json/fwd.hpp>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "runtime/event/action.h"
 #include "runtime/event/host_event.h"
 #include "runtime/http/exchange.h"
+#include "runtime/http/router.h"
 #include "runtime/store/event_store.h"
 #include "runtime/store/read_space.h"
 
@@ -18,6 +20,32 @@ namespace annal::control {
 /// A handler made of one function; what it fails with is rendered as problem+json.
 using Action = std::function<Task<Result<void>>(std::shared_ptr<http::Exchange>)>;
 [[nodiscard]] std::shared_ptr<http::Handler> make_handler(Action action);
+
+/// A call that a member function of `Routes` serves.
+template <class Routes>
+struct RouteEntry {
+    const char *method, *pattern, *scope;
+    Task<Result<void>> (Routes::*serve)(std::shared_ptr<http::Exchange>);
+};
+/// Adds them all; `routes` lives as long as the router. @error  As `Router::add`.
+template <class Routes>
+[[nodiscard]] Result<void> add_routes(
+    http::Router& router,
+    const std::shared_ptr<Routes>& routes,
+    std::span<const RouteEntry<Routes>> entries,
+    const char* owner
+) {
+    for (const RouteEntry<Routes>& entry : entries) {
+        const auto serve = entry.serve;
+        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) {
+            return ((*routes).*serve)(std::move(e));
+        });
+        http::Route route{
+            {entry.method}, entry.pattern, entry.scope, entry.pattern, owner, std::move(handler)};
+        BOOST_OUTCOME_TRYV(router.add(std::move(route)));
+    }
+    return ok();
+}
 
 /// The request's body as a JSON object with known keys only.
 /// @error Errc::invalid        Not JSON (the position is in the detail), or not an object.

@@ -439,12 +439,7 @@ private:
     EventStore& store_;
 };
 
-struct Entry {
-    const char *method, *pattern, *scope;
-    Task<Result<void>> (StreamRoutes::*serve)(std::shared_ptr<http::Exchange>);
-};
-
-constexpr Entry kEntries[] = {
+constexpr RouteEntry<StreamRoutes> kEntries[] = {
     {"POST", "/v1/audit/streams", "streams:write", &StreamRoutes::create},
     {"GET", "/v1/audit/streams", "streams:read", &StreamRoutes::list},
     {"GET", "/v1/audit/streams/{id}", "streams:read", &StreamRoutes::get},
@@ -466,21 +461,7 @@ Result<void> add_stream_routes(
     http::Router& router, Streams& streams, const Destinations& destinations, EventStore& store
 ) {
     const auto routes = std::make_shared<StreamRoutes>(streams, destinations, store);
-    for (const Entry& entry : kEntries) {
-        auto serve = entry.serve;
-        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) {
-            return ((*routes).*serve)(std::move(e));
-        });
-        http::Route route{
-            {entry.method},
-            entry.pattern,
-            entry.scope,
-            entry.pattern,
-            "streams",
-            std::move(handler)};
-        BOOST_OUTCOME_TRYV(router.add(std::move(route)));
-    }
-    return ok();
+    return add_routes<StreamRoutes>(router, routes, kEntries, "streams");
 }
 
 }  // namespace annal::control

@@ -372,13 +372,8 @@ private:
     const HostEnvironment& host_;
 };
 
-struct Entry {
-    const char *method, *pattern, *scope;
-    Task<Result<void>> (WebhookRoutes::*serve)(std::shared_ptr<http::Exchange>);
-};
-
 constexpr const char *kRead = "webhooks:read", *kWrite = "webhooks:write";
-constexpr Entry kEntries[] = {
+constexpr RouteEntry<WebhookRoutes> kEntries[] = {
     {"POST", "/v1/webhooks/endpoints", kWrite, &WebhookRoutes::create},
     {"GET", "/v1/webhooks/endpoints", kRead, &WebhookRoutes::list},
     {"GET", "/v1/webhooks/endpoints/{id}", kRead, &WebhookRoutes::get},
@@ -397,21 +392,7 @@ Result<void> add_webhook_routes(
     http::Router& router, Webhooks& webhooks, const HostEnvironment& host
 ) {
     const auto routes = std::make_shared<WebhookRoutes>(webhooks, host);
-    for (const Entry& entry : kEntries) {
-        auto serve = entry.serve;
-        auto handler = make_handler([routes, serve](std::shared_ptr<http::Exchange> e) {
-            return ((*routes).*serve)(std::move(e));
-        });
-        http::Route route{
-            {entry.method},
-            entry.pattern,
-            entry.scope,
-            entry.pattern,
-            "webhooks",
-            std::move(handler)};
-        BOOST_OUTCOME_TRYV(router.add(std::move(route)));
-    }
-    return ok();
+    return add_routes<WebhookRoutes>(router, routes, kEntries, "webhooks");
 }
 
 }  // namespace annal::control
