@@ -38,8 +38,9 @@ class Store:
             config["session_token"] = {"secretRef": "token"}
         return config | more
 
-    def streaming(self, make_server, batch_events=50, timeout="5s", **config):
-        sink = StreamServer(make_server, "sink_s3", self.config(**config), [f"127.0.0.1:{self.proxy.port}"], batch_events, timeout)
+    def streaming(self, make_server, batch_events=50, timeout="5s", format=None, **config):
+        sink = StreamServer(make_server, "sink_s3", self.config(**config), [f"127.0.0.1:{self.proxy.port}"], batch_events, timeout,
+                            format)
         self.give_keys(sink, *self.keys)
         sink.server.env["ANNAL_SECRET_TOKEN"] = self.token
         return sink
@@ -134,6 +135,17 @@ def test_a_lost_answer_leaves_one_object_of_the_same_bytes(make_server, store):
     assert len({r.body for r in attempts if r.complete}) == 1
     # Signed anew: seconds have passed.
     assert len({r.header("x-amz-date") for r in attempts}) > 1
+
+
+def test_objects_are_documents_of_the_streams_format(make_server, store):
+    sink = store.streaming(make_server, format="csv").start()
+    sink.client().ingest(*events(120))
+    sink.wait_for_end()
+    documents = [(key, gzip.decompress(store.client.get(BUCKET, key)[0])) for key in store.client.keys(BUCKET)]
+    assert len(documents) >= 3 and all(key.endswith(".csv.gz") for key, _ in documents)
+    header, *rows = sink.client().get("/v1/audit/events.csv").text.encode().removesuffix(b"\r\n").split(b"\r\n")
+    assert all(body.startswith(header + b"\r\n") for _, body in documents)
+    assert [row for _, body in documents for row in body.split(b"\r\n")[1:-1]] == rows[::-1]
 
 
 @pytest.mark.parametrize("at", [1, 3])

@@ -14,14 +14,15 @@
 ///         - {name: all, events: {project: proj_1}}
 ///       permissions: {http: ["acme-audit.s3.eu-central-1.amazonaws.com:443"]}
 ///
-/// An object holds a line of canonical JSON for each event, gzipped. Its key is
+/// An object holds a line of canonical JSON for each event, or a document of the stream's own
+/// format, gzipped. Its key is
 /// `{prefix}/{stream}/dt=YYYY-MM-DD/{first}-{last}.ndjson.gz`: the day (UTC) on which its first
 /// event was recorded, and the first and the last seq in 20 digits, so that keys sort as the log
 /// does.
 ///
 /// The key is the batch's identity. It is written under `If-None-Match: *`; where it exists
 /// already, an earlier attempt got through though its answer did not: the object's metadata names
-/// the digest of its uncompressed lines, and if that is this batch's, the batch is delivered. Any
+/// the digest of its uncompressed content, and if that is this batch's, the batch is delivered. Any
 /// other object at this key stops the stream. A store that has no conditional writes (501) gets
 /// plain ones of the same bytes.
 ///
@@ -48,7 +49,7 @@ namespace {
 /// One batch as it is stored.
 struct Object {
     std::string key, bytes;
-    std::string lines_sha256;  // hexadecimal, of the lines before their compression
+    std::string content_sha256;  // hexadecimal, of the content before its compression
 };
 
 struct SignedRequest {
@@ -73,6 +74,7 @@ annal::Status misconfigured(const std::string& problem) {
 class S3Sink : public annal::Sink {
 public:
     static constexpr auto kName = "s3";
+    static constexpr bool kTakesFormats = true;
     static auto config() {
         return std::tuple{
             annal::required("bucket", &S3Sink::bucket_name_).range(3, 63),
@@ -167,15 +169,20 @@ public:
 private:
     static constexpr auto kDigestHeader = "x-amz-meta-annal-sha256";
 
+    static std::string extension_of(const annal::Delivery& delivery) {
+        const std::string_view extension = delivery.file_extension();
+        return std::string(extension.empty() ? "ndjson" : extension);
+    }
+
     [[nodiscard]] Object object_of(const annal::Delivery& delivery) const {
         Object out;
         out.key = prefix_.empty() ? "" : prefix_ + "/";
         out.key += delivery.stream();
         out.key += "/dt=" + sink_s3::day_of(delivery.batch()[0].created_at_us) + "/" +
                    twenty_digits(delivery.first_seq()) + "-" + twenty_digits(delivery.last_seq()) +
-                   ".ndjson.gz";
+                   "." + extension_of(delivery) + ".gz";
         out.bytes = annal::gzip(delivery.payload());
-        out.lines_sha256 = annal::to_hex(annal::view(annal::sha256(delivery.payload())));
+        out.content_sha256 = annal::to_hex(annal::view(annal::sha256(delivery.payload())));
         return out;
     }
 
@@ -228,7 +235,7 @@ private:
         headers["content-type"] = "application/gzip";
         headers["x-amz-checksum-sha256"] =
             annal::to_base64(annal::view(annal::sha256(object.bytes)));
-        headers[kDigestHeader] = object.lines_sha256;
+        headers[kDigestHeader] = object.content_sha256;
         if (conditional) {
             headers["if-none-match"] = "*";
         }
@@ -266,14 +273,14 @@ private:
             co_return outcome;
         }
         const auto there = annal::header_of(answer, kDigestHeader);
-        if (there == object.lines_sha256) {
+        if (there == object.content_sha256) {
             co_return annal::delivered();
         }
         co_return annal::pause(
             "ALARM: the object " + object.key + " exists with other content (" +
             (there ? "the digest of its lines is " + std::string(there->substr(0, 64))
                    : "it does not come from this sink") +
-            ", this batch's is " + object.lines_sha256 +
+            ", this batch's is " + object.content_sha256 +
             "). Nothing was overwritten; find out who wrote it, then move it away or give the "
             "sink another prefix"
         );

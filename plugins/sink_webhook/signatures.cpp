@@ -5,24 +5,23 @@
 #include <utility>
 
 namespace sink_webhook {
-namespace {
 
-std::string decoded_key(const std::string& secret) {
+std::optional<Signatures> Signatures::of(std::string secret) {
     constexpr std::string_view kPrefix = "whsec_";
     if (!secret.starts_with(kPrefix)) {
-        return secret;
+        std::string key = secret;
+        return Signatures(std::move(secret), std::move(key));
     }
-    // The libraries that verify take it without its padding, too.
     std::string text = secret.substr(kPrefix.size());
-    text.append((4 - text.size() % 4) % 4, '=');
-    auto bytes = annal::from_base64(text);
-    return bytes && !bytes->empty() ? std::move(*bytes) : secret;
+    if (!text.ends_with('=')) {
+        text.append((4 - text.size() % 4) % 4, '=');
+    }
+    std::optional<std::string> key = annal::from_base64(text);
+    if (!key || key->empty()) {
+        return std::nullopt;
+    }
+    return Signatures(std::move(secret), std::move(*key));
 }
-
-}  // namespace
-
-Signatures::Signatures(std::string secret)
-    : secret_(std::move(secret)), key_(decoded_key(secret_)) {}
 
 std::string Signatures::authio(std::string_view body) const {
     return "v1=" + annal::to_hex(annal::view(annal::hmac_sha256(secret_, body)));

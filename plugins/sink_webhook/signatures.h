@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace sink_webhook {
 
@@ -13,7 +15,9 @@ namespace sink_webhook {
 /// that the base64 behind `whsec_` stands for. A secret of another form keys both as plain text.
 class Signatures {
 public:
-    explicit Signatures(std::string secret);
+    /// Nothing when `secret` begins with `whsec_` and no base64 follows, padded or not: exactly
+    /// what sdk/webhooks refuses, too.
+    [[nodiscard]] static std::optional<Signatures> of(std::string secret);
 
     /// "v1=" and the hexadecimal HMAC of the body alone: the header Authio-Signature. It says
     /// nothing of the time, so who accepts it alone accepts a captured request for ever.
@@ -25,6 +29,9 @@ public:
     ) const;
 
 private:
+    Signatures(std::string secret, std::string key)
+        : secret_(std::move(secret)), key_(std::move(key)) {}
+
     std::string secret_;
     std::string key_;  // what `standard` is keyed with
 };

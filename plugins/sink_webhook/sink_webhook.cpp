@@ -13,7 +13,7 @@
 ///       permissions: {http: ["siem.example:443"]}
 ///
 /// The body is one line of canonical JSON for each event (`format: ndjson`), or a JSON array of
-/// them (`json`). Beside it:
+/// them (`json`); of a stream with a format of its own, a document of that. Beside it:
 ///
 ///     Stream-Seq: 12-57          the first and the last seq of the body
 ///     Stream-Fence: 3            a receiver that has seen a higher one ignores this request
@@ -81,6 +81,7 @@ bool is_url(std::string_view text) {
 class WebhookSink : public annal::Sink {
 public:
     static constexpr auto kName = "generic_webhook";
+    static constexpr bool kTakesFormats = true;
     static auto config() {
         return std::tuple{
             annal::required("url", &WebhookSink::url_)
@@ -88,7 +89,8 @@ public:
                 .about("where to POST to, http:// or https://"),
             annal::optional_secret("secret", &WebhookSink::secret_)
                 .range(1, 1024)
-                .about("keys the signatures; whsec_ and base64, or any text"),
+                .about("keys the signatures; whsec_ and base64, or any text that does not begin so"
+                ),
             annal::optional("format", &WebhookSink::format_, "ndjson")
                 .one_of({"ndjson", "json"})
                 .about("ndjson: a line for each event; json: an array of them"),
@@ -110,7 +112,10 @@ public:
             }
         }
         if (!secret_.empty()) {
-            signatures_.emplace(secret_);
+            signatures_ = sink_webhook::Signatures::of(secret_);
+            if (!signatures_) {
+                return {ANNAL_UNPROCESSABLE, "configuration: /secret: is not base64 behind whsec_"};
+            }
         }
         annal::Status status = host().require(ANNAL_SERVICE_CODEC);
         return status.ok() ? host().require(ANNAL_SERVICE_HTTP_CLIENT) : status;
@@ -132,7 +137,7 @@ public:
         annal::ClientRequest request("POST", url_);
         request.body(delivery.payload())
             .timeout_ms(delivery.timeout_ms(host()))
-            .header("Content-Type", format_ == "json" ? "application/json" : "application/x-ndjson")
+            .header("Content-Type", content_type(delivery))
             .header("Stream-Seq", seqs)
             .header("Stream-Fence", fence)
             .header("Idempotency-Key", delivery.idempotency_key())
@@ -151,6 +156,12 @@ public:
     }
 
 private:
+    [[nodiscard]] std::string_view content_type(const annal::Delivery& delivery) const {
+        if (!delivery.content_type().empty()) {
+            return delivery.content_type();
+        }
+        return format_ == "json" ? "application/json" : "application/x-ndjson";
+    }
     static annal::Status append_array(const annal::Batch& batch, annal::Encoder& out) {
         std::size_t left = batch.size();
         out.push('[');

@@ -4,6 +4,8 @@
 #include <annal/sdk/digest.hpp>
 #include <annal/sdk/json.hpp>
 
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "signatures.h"
@@ -18,50 +20,83 @@ using annal::test::RawBatch;
 using annal::test::SinkReply;
 using sink_webhook::Signatures;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr auto kSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+Signatures signatures(const std::string& secret) {
+    return Signatures::of(secret).value();
+}
+
 // Of the Standard Webhooks libraries' own tests: python test_sign_function, rust test_sign.
 TEST(Signatures, AreThoseOfTheStandardsLibraries) {
-    const Signatures signatures(kSecret);
     EXPECT_EQ(
-        signatures.standard("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, R"({"test": 2432232314})"),
+        signatures(kSecret).standard(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, R"({"test": 2432232314})"
+        ),
         "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     );
-    const Signatures rust("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
     EXPECT_EQ(
-        rust.standard(
-            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-            1649367553,
-            R"({"email":"test@example.com","username":"test_user"})"
-        ),
+        signatures("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+            .standard(
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                1649367553,
+                R"({"email":"test@example.com","username":"test_user"})"
+            ),
         "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="
     );
 }
 
 TEST(Signatures, OfAuthioAreKeyedWithTheSecretsText) {
     EXPECT_EQ(
-        Signatures(kSecret).authio(R"({"test": 2432232314})"),
+        signatures(kSecret).authio(R"({"test": 2432232314})"),
         "v1=80ec8a89ce3cd22133a1066caecb4d04fea7467657c8514d717ec42c38a5c94c"
     );
 }
 
-TEST(Signatures, OfAnySecretThatIsNoBase64AreKeyedWithItsText) {
-    for (const char* secret : {"plain", "whsec_", "whsec_no base64", "whsec_abcde"}) {
+TEST(Signatures, OfAPlainSecretAreKeyedWithItsText) {
+    for (const char* secret : {"plain", "WHSEC_YWJj", "YWJj"}) {
         EXPECT_EQ(
-            Signatures(secret).standard("i", 7, "b"),
+            signatures(secret).standard("i", 7, "b"),
             "v1," + annal::to_base64(annal::view(annal::hmac_sha256(secret, "i.7.b")))
         ) << secret;
     }
     EXPECT_EQ(
-        Signatures("whsec_YQ").standard("i", 7, "b"), Signatures("whsec_YQ==").standard("i", 7, "b")
+        signatures("whsec_YWJj").standard("i", 7, "b"), signatures("abc").standard("i", 7, "b")
     );
-    EXPECT_NE(
-        Signatures("whsec_YWJj").standard("i", 7, "b"), Signatures("YWJj").standard("i", 7, "b")
-    );
+}
+
+TEST(Signatures, TakeBase64WithItsPaddingOrWithout) {
     EXPECT_EQ(
-        Signatures("whsec_YWJj").standard("i", 7, "b"), Signatures("abc").standard("i", 7, "b")
+        signatures("whsec_YWI").standard("i", 7, "b"),
+        signatures("whsec_YWI=").standard("i", 7, "b")
     );
+    EXPECT_NE(signatures("whsec_YWI").authio("b"), signatures("whsec_YWI=").authio("b"));
+    for (const char* bad : {"", "no base64", "=", "===", "====", "YQ=", "YWJj\n"})
+        EXPECT_FALSE(Signatures::of(std::string("whsec_") + bad)) << bad;
+}
+
+TEST(Signatures, AreRefusedTheSecretsThatVerifiersRefuse) {
+    std::ifstream file(ANNAL_SOURCE_DIR "/sdk/webhooks/tests/vectors.json");
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    annal::Json vectors;
+    annal::Json::Failure failure;
+    ASSERT_TRUE(annal::Json::parse(text, vectors, failure)) << failure.text();
+    std::size_t taken = 0, refused = 0;
+    for (const annal::Json& vector : vectors.items()) {
+        const auto& secrets = vector.find("secrets")->items();
+        // What base64 is matters to the standard's signature alone.
+        if (!vector.find("name")->string().starts_with("standard: ") || secrets.size() != 1 ||
+            !secrets[0].string().starts_with("whsec_"))
+            continue;
+        const annal::Json* error = vector.find("expect")->find("error");
+        const bool good = error == nullptr || error->string() != "invalid_secret";
+        EXPECT_EQ(Signatures::of(secrets[0].string()).has_value(), good)
+            << vector.find("name")->string();
+        ++(good ? taken : refused);
+    }
+    EXPECT_GT(taken, 3U);
+    EXPECT_GT(refused, 7U);
 }
 
 TEST(Digest, Base64IsRead) {
@@ -148,17 +183,17 @@ TEST_P(SinkWebhookTest, SignsWhatItSends) {
     host_.wall_us += 90'000'000;
     deliver(std::string(R"(,"secret":")") + kSecret + "\"");
     ASSERT_EQ(host_.fetched.size(), 2U);
-    const Signatures signatures(kSecret);
+    const Signatures of_secret = signatures(kSecret);
     const auto &first = host_.fetched[0], &second = host_.fetched[1];
     EXPECT_EQ(
         first.headers.at("webhook-signature"),
-        signatures.standard("aud_7:0-2", 1'780'000'003, first.body)
+        of_secret.standard("aud_7:0-2", 1'780'000'003, first.body)
     );
     EXPECT_EQ(
         second.headers.at("webhook-signature"),
-        signatures.standard("aud_7:0-2", 1'780'000'093, first.body)
+        of_secret.standard("aud_7:0-2", 1'780'000'093, first.body)
     );
-    EXPECT_EQ(first.headers.at("Authio-Signature"), signatures.authio(first.body));
+    EXPECT_EQ(first.headers.at("Authio-Signature"), of_secret.authio(first.body));
     EXPECT_EQ(first.body, second.body);
     for (const char* same : {"webhook-id", "Idempotency-Key", "Authio-Signature", "Stream-Seq"})
         EXPECT_EQ(first.headers.at(same), second.headers.at(same)) << same;
@@ -215,6 +250,9 @@ TEST_P(SinkWebhookTest, RefusesConfigurationsThatCannotWork) {
     EXPECT_THAT(refused("{}"), HasSubstr("/url: missing"));
     EXPECT_THAT(refused(R"({"url":"ftp://in.example"})"), HasSubstr("/url: must begin with"));
     EXPECT_THAT(refused(config(R"(,"secret":"")")), HasSubstr("/secret: length must be"));
+    const std::string said = refused(config(R"(,"secret":"whsec_no/base64!")"));
+    EXPECT_THAT(said, HasSubstr("/secret: is not base64 behind whsec_"));
+    EXPECT_THAT(said, Not(HasSubstr("no/base64")));
     EXPECT_THAT(refused(config(R"(,"format":"xml")")), HasSubstr("/format"));
     EXPECT_THAT(
         refused(config(R"(,"headers":["A: b"])")), HasSubstr("/headers: must be an object")

@@ -121,6 +121,13 @@ Result<void> set_outbound_ports(NodeSettings& s, const std::string& v) {
     return ok();
 }
 
+Result<void> set_after_failover(NodeSettings& s, const std::string& v) {
+    if (v != "halt" && v != "go_on")
+        return Error{Errc::invalid, "`" + v + "` must be halt or go_on"};
+    s.go_on_after_failover = v == "go_on";
+    return ok();
+}
+
 Result<void> set_store(NodeSettings& s, const std::string& v) {
     if (v != "sqlite" && v != "postgres")
         return Error{
@@ -203,6 +210,7 @@ const std::vector<Entry>& entries() {
          text([](NodeSettings& s, const std::string& v) { s.master_key_file = v; })},
         {"allow_cidrs", "ANNAL_ALLOW_CIDRS", set_allow_cidrs},
         {"outbound_ports", "ANNAL_OUTBOUND_PORTS", set_outbound_ports},
+        {"after_failover", "ANNAL_AFTER_FAILOVER", set_after_failover},
         {"log_level", "ANNAL_LOG_LEVEL", set_log_level},
         {"tls.certificate_file",
          "ANNAL_TLS_CERTIFICATE_FILE",

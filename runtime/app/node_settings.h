@@ -27,7 +27,8 @@ struct NodeSettings {
         master_key_file;  ///< master_key_file, ANNAL_MASTER_KEY_FILE; default DATA_DIR/keyring
     std::vector<std::string> allow_cidrs;  ///< allow_cidrs, ANNAL_ALLOW_CIDRS (separated by ',')
     std::vector<std::uint16_t>
-        outbound_ports;  ///< outbound_ports, ANNAL_OUTBOUND_PORTS (separated by ',')
+        outbound_ports;                 ///< outbound_ports, ANNAL_OUTBOUND_PORTS (separated by ',')
+    bool go_on_after_failover = false;  ///< after_failover, ANNAL_AFTER_FAILOVER: halt or go_on
     std::string bootstrap_key,
         bootstrap_project;  ///< ANNAL_BOOTSTRAP_KEY, ANNAL_BOOTSTRAP_PROJECT; both or none
     http::TlsOptions tls;   ///< tls.*, ANNAL_TLS_CERTIFICATE_FILE, …: both files or none

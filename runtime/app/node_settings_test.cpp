@@ -76,6 +76,14 @@ TEST_F(NodeSettingsTest, OutboundPortsAreNumbers) {
     }
 }
 
+TEST_F(NodeSettingsTest, StreamsHaltAfterAFailoverUnlessTheyAreToldOtherwise) {
+    EXPECT_FALSE(read("").value().go_on_after_failover);
+    EXPECT_TRUE(read("after_failover: go_on\n").value().go_on_after_failover);
+    variables["ANNAL_AFTER_FAILOVER"] = "halt";
+    EXPECT_FALSE(read("after_failover: go_on\n").value().go_on_after_failover);
+    EXPECT_NE(errors("after_failover: always\n").find("must be halt or go_on"), std::string::npos);
+}
+
 TEST_F(NodeSettingsTest, ReportsEveryErrorAtOnceWithItsLine) {
     variables["ANNAL_STORE"] = "oracle";
     const std::string text =

@@ -127,6 +127,7 @@ struct Runtime::State {
     HostEnvironment environment;
     std::optional<Loader> loader;  // instances point into its modules
     std::vector<std::shared_ptr<Instance>> instances;
+    Formats formats;
     std::unique_ptr<http::Exporter> exporter;
     std::unique_ptr<http::TailHub> tails;
     NobodyKnown nobody;
@@ -413,6 +414,7 @@ void Runtime::State::fill_environment() {
     environment.secrets = make_secret_lookup(settings.data_dir, process_environment());
     environment.allow_cidrs = settings.allow_cidrs;
     environment.outbound_ports = settings.outbound_ports;
+    environment.go_on_after_failover = settings.go_on_after_failover;
     environment.own_port = port_of(address);
 }
 
@@ -427,7 +429,7 @@ Result<void> Runtime::State::load_control() {
     fill_environment();
     destinations = std::make_unique<Destinations>(environment);
     streams = std::make_unique<Streams>(Streams::Environment{
-        environment, sink_pool, *destinations, *secret_box, *board});
+        environment, sink_pool, *destinations, formats, *secret_box, *board});
     rekeying = std::make_unique<control::Rekeying>(control::Rekeying::Environment{
         *store, *appender, *board, *secret_box, *common_ring});
     board->add_reader([this](std::string project) { return keys->reload(project); });
@@ -561,7 +563,7 @@ Result<void> Runtime::State::add_instances() {
 }
 
 Result<void> Runtime::State::load_plugins() {
-    exporter = std::make_unique<http::Exporter>(environment);
+    exporter = std::make_unique<http::Exporter>(environment, formats);
     http::connect_exports(environment, *exporter);
     const auto nodes =
         settings.shares_store() ? http::TailHub::Nodes::many : http::TailHub::Nodes::one;
@@ -579,6 +581,7 @@ void Runtime::State::destroy_plugins() {
     streams->clear();
     destinations->clear();
     exporter.reset();
+    formats.clear();
     tails.reset();
     router = http::Router();
     instances.clear();
@@ -588,7 +591,7 @@ void Runtime::State::destroy_plugins() {
 Result<void> Runtime::State::add_plugin_routes() {
     for (const auto& instance : instances) {
         const std::string type = instance->component().type;
-        if (type == ANNAL_COMPONENT_FORMAT) exporter->add(instance);
+        if (type == ANNAL_COMPONENT_FORMAT) formats.add(instance);
         if (type != ANNAL_COMPONENT_HTTP) continue;
         const auto handler = http::make_plugin_handler(instance, environment);
         for (const HttpTrigger& trigger : instance->manifest().http) {
@@ -642,8 +645,15 @@ Result<void> Runtime::State::add_routes() {
 Result<void> Runtime::State::start_streams() {
     for (const auto& instance : instances) {
         if (instance->component().type != std::string_view(ANNAL_COMPONENT_SINK)) continue;
-        for (const EventsTrigger& trigger : instance->manifest().events)
-            streams->add(trigger, instance);
+        for (const EventsTrigger& trigger : instance->manifest().events) {
+            const auto added = streams->add(trigger, instance);
+            if (added) continue;
+            const Manifest& manifest = instance->manifest();
+            return Error{
+                Errc::invalid,
+                manifest.file.string() + ":" + std::to_string(trigger.line) + ": " +
+                    manifest.instance + ": " + added.error().detail};
+        }
     }
     if (!role.streams) return ok();
     BOOST_OUTCOME_TRYV(provide_http_client(environment));

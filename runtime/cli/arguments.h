@@ -20,12 +20,17 @@ struct Arguments {
     bool resume = false, overwrite = false, no_progress = false;  ///< of an export
     std::string tail_format;                                      ///< empty: by the terminal
     std::optional<std::int64_t> after;
-    std::string destination, start, on_poison;  ///< of a stream
-    std::vector<std::string> values;            ///< of its configuration: key=value
+    std::string destination, start, on_poison, stream_format;  ///< of a stream
+    std::vector<std::string> values;                           ///< of its configuration: key=value
     std::vector<std::int64_t> seqs;
     std::int64_t from_seq = 0, to_seq = 0;
     bool probe = false;
-    std::string key_id = "k1";  ///< of a new master key
+    std::optional<std::string> url, description, signature_scheme;  ///< of a webhook endpoint
+    std::optional<std::int64_t> grace_seconds;
+    std::string since;
+    std::optional<std::string> endpoint, status, event_id;  ///< of webhook deliveries
+    std::int64_t limit = INT64_MAX;                         ///< of what is listed
+    std::string key_id = "k1";                              ///< of a new master key
     bool dry_run = false;
 };
 

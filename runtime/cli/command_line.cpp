@@ -31,15 +31,28 @@ struct Grammar {
         return sub;
     }
 
-    CLI::App* add_to_stream(CLI::App& parent, const char* name, const char* help, Command command) {
+    /// A command about one object of a project.
+    /// @param id  how such an id looks
+    CLI::App* add_about(
+        CLI::App& parent, const char* id, const char* name, const char* help, Command command
+    ) {
         CLI::App* sub = add(parent, name, help, command);
         need_project(sub);
-        sub->add_option("id", a.id, "aud_…")->required();
+        sub->add_option("id", a.id, id)->required();
         return sub;
+    }
+    CLI::App* add_to_stream(CLI::App& parent, const char* name, const char* help, Command command) {
+        return add_about(parent, "aud_…", name, help, command);
+    }
+    CLI::App* add_to_endpoint(
+        CLI::App& parent, const char* name, const char* help, Command command
+    ) {
+        return add_about(parent, "web_…", name, help, command);
     }
 
     void define(CLI::App& app);
     void define_streams(CLI::App& app);
+    void define_webhooks(CLI::App& app);
 
     Arguments& a;
     Command chosen = nullptr;
@@ -61,6 +74,7 @@ void Grammar::define_streams(CLI::App& app) {
         sub->add_option("--set", a.values, "key=value of its configuration; repeatable");
         sub->add_option("--events", a.filters, "Patterns, separated by commas")->delimiter(',');
         sub->add_option("--on-poison", a.on_poison, "dead_letter or block");
+        sub->add_option("--format", a.stream_format, "jsonl, csv, …; none: the destination's own");
     }
     add_to_stream(*streams, "pause", "Send nothing more for now", streams_pause);
     add_to_stream(*streams, "resume", "Go on", streams_resume);
@@ -79,6 +93,56 @@ void Grammar::define_streams(CLI::App& app) {
         add_to_stream(*streams, "redrive", "Send dead letters again", streams_redrive);
     redrive->add_option("--seqs", a.seqs, "Seqs, separated by commas; default: all")
         ->delimiter(',');
+}
+
+void Grammar::define_webhooks(CLI::App& app) {
+    CLI::App* webhooks = group(app, "webhooks", "Webhook endpoints, and what is delivered to them");
+    CLI::App* create =
+        add(*webhooks, "create", "Make an endpoint and show its secret once", webhooks_create);
+    need_project(create);
+    need_project(add(*webhooks, "list", "List endpoints, oldest first", webhooks_list));
+    add_to_endpoint(*webhooks, "get", "Show an endpoint, with its recovery", webhooks_get);
+    CLI::App* change = add_to_endpoint(*webhooks, "change", "Change an endpoint", webhooks_change);
+    for (CLI::App* sub : {create, change}) {
+        const bool needed = sub == create;
+        sub->add_option("--url", a.url, "Where to send to")->required(needed);
+        sub->add_option("--events", a.filters, "Patterns, separated by commas")
+            ->required(needed)
+            ->delimiter(',');
+        sub->add_option("--description", a.description, "What it is for");
+        sub->add_option("--signature-scheme", a.signature_scheme, "authio or timestamped");
+    }
+    add_to_endpoint(*webhooks, "enable", "Go on, with what was pending, too", webhooks_enable);
+    add_to_endpoint(*webhooks, "disable", "Send nothing more for now", webhooks_disable);
+    add_to_endpoint(*webhooks, "revoke", "End an endpoint for good", webhooks_revoke);
+    CLI::App* rotate = add_to_endpoint(
+        *webhooks,
+        "rotate-secret",
+        "Give it a new secret and show that once",
+        webhooks_rotate_secret
+    );
+    rotate->add_option(
+        "--grace-seconds",
+        a.grace_seconds,
+        "How long the old one signs as well, at most 604800; default: no longer"
+    );
+    add_to_endpoint(*webhooks, "test", "Send it webhook.endpoint.tested", webhooks_test);
+    CLI::App* recover =
+        add_to_endpoint(*webhooks, "recover", "Send what it lacks", webhooks_recover);
+    recover->add_option("--since", a.since, "ISO 8601 time")->required();
+
+    CLI::App* deliveries =
+        add(*webhooks, "deliveries", "List deliveries, newest event first", webhooks_deliveries);
+    need_project(deliveries);
+    deliveries->add_option("--endpoint", a.endpoint, "web_…");
+    deliveries->add_option("--status", a.status, "pending, delivered or failed");
+    deliveries->add_option("--event-id", a.event_id, "evt_…");
+    deliveries->add_option("--limit", a.limit, "At most so many; default: all")
+        ->check(CLI::Range(std::int64_t{1}, INT64_MAX));
+    add_about(
+        *webhooks, "del_…", "delivery", "Show a delivery with its attempts", webhooks_delivery
+    );
+    add_about(*webhooks, "del_…", "replay", "Send a delivery again, now", webhooks_replay);
 }
 
 void Grammar::define(CLI::App& app) {
@@ -137,6 +201,7 @@ void Grammar::define(CLI::App& app) {
     );
 
     define_streams(app);
+    define_webhooks(app);
 
     CLI::App* export_command =
         add(app, "export", "Write events to a file or to standard output", export_events);

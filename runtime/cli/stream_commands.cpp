@@ -1,7 +1,7 @@
 #include <boost/json.hpp>
 #include <charconv>
-#include <iostream>
 
+#include "runtime/cli/collection.h"
 #include "runtime/cli/commands.h"
 #include "runtime/cli/node.h"
 
@@ -10,28 +10,7 @@ namespace annal::cli {
 namespace json = boost::json;
 namespace {
 
-constexpr const char* kStreams = "/v1/audit/streams";
-
-LocalClient::Call call_of(const Arguments& arguments, const char* method, std::string target) {
-    LocalClient::Call call;
-    call.method = method;
-    call.target = std::move(target);
-    call.project = arguments.project;
-    return call;
-}
-
-LocalClient::Call call_with(
-    const Arguments& arguments, const char* method, std::string target, const json::object& body
-) {
-    LocalClient::Call call = call_of(arguments, method, std::move(target));
-    call.content_type = "application/json";
-    call.body = json::serialize(body);
-    return call;
-}
-
-std::string path_of(const Arguments& arguments, std::string_view rest = {}) {
-    return std::string(kStreams) + "/" + percent_encode(arguments.id) + std::string(rest);
-}
+constexpr Collection kStreams("/v1/audit/streams");
 
 /// "key=value", the value as JSON where it is JSON, else as text; "key=" takes a key away.
 Result<json::object> settings_from(const std::vector<std::string>& given) {
@@ -77,110 +56,74 @@ Result<json::object> body_of(const Arguments& arguments) {
     if (!arguments.filters.empty())
         body["events"] = json::array(arguments.filters.begin(), arguments.filters.end());
     if (!arguments.on_poison.empty()) body["on_poison"] = arguments.on_poison;
+    if (!arguments.stream_format.empty()) body["format"] = arguments.stream_format;
+    if (arguments.stream_format == "none") body["format"] = nullptr;
     if (!arguments.values.empty()) {
         BOOST_OUTCOME_TRY(body["config"], settings_from(arguments.values));
     }
     return body;
 }
 
-int run(const Arguments& arguments, LocalClient::Call (*make)(const Arguments&)) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        BOOST_OUTCOME_TRY(const json::value answer, node.ask(make(arguments)));
-        return print(answer);
-    });
-}
-
-int steer(const Arguments& arguments, const char* verb) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        const LocalClient::Call call = call_of(arguments, "POST", path_of(arguments, verb));
-        BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
-        return print(answer);
-    });
+/// What is wrong with the arguments ends the command before a node is asked.
+template <class Use>
+int with_body(const Arguments& arguments, Use use) {
+    Result<json::object> body = body_of(arguments);
+    return body ? use(body.value()) : fail(body.error());
 }
 
 }  // namespace
 
 int streams_create(const Arguments& arguments) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        BOOST_OUTCOME_TRY(json::object body, body_of(arguments));
+    return with_body(arguments, [&](json::object& body) {
         body["destination"] = arguments.destination;
         if (!arguments.start.empty()) body["start"] = start_from(arguments.start);
         if (arguments.probe) body["probe"] = true;
-        const LocalClient::Call call = call_with(arguments, "POST", kStreams, body);
-        BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
-        return print(answer);
+        return kStreams.create(arguments, body);
     });
 }
 
 int streams_list(const Arguments& arguments) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        const LocalClient::Call call = call_of(arguments, "GET", kStreams);
-        BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
-        for (const json::value& stream : answer.at("data").get_array()) print(stream);
-        return kDone;
-    });
+    return kStreams.list(arguments);
 }
-
 int streams_get(const Arguments& arguments) {
-    return run(arguments, [](const Arguments& a) { return call_of(a, "GET", path_of(a)); });
+    return kStreams.get(arguments);
 }
 
 int streams_change(const Arguments& arguments) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        BOOST_OUTCOME_TRY(const json::object body, body_of(arguments));
-        const LocalClient::Call call = call_with(arguments, "PATCH", path_of(arguments), body);
-        BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
-        return print(answer);
+    return with_body(arguments, [&](const json::object& body) {
+        return kStreams.change(arguments, body);
     });
 }
 
 int streams_pause(const Arguments& arguments) {
-    return steer(arguments, "/pause");
+    return kStreams.act(arguments, "/pause");
 }
 int streams_resume(const Arguments& arguments) {
-    return steer(arguments, "/resume");
+    return kStreams.act(arguments, "/resume");
 }
 int streams_probe(const Arguments& arguments) {
-    return steer(arguments, "/probe");
+    return kStreams.act(arguments, "/probe");
 }
-
 int streams_revoke(const Arguments& arguments) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        BOOST_OUTCOME_TRYV(node.send(call_of(arguments, "DELETE", path_of(arguments))));
-        std::cout << "revoked " << arguments.id << "\n";
-        return kDone;
-    });
+    return kStreams.revoke(arguments);
 }
 
 int streams_replay(const Arguments& arguments) {
-    return run(arguments, [](const Arguments& a) {
-        json::object body;
-        body["from_seq"] = a.from_seq;
-        body["to_seq"] = a.to_seq;
-        return call_with(a, "POST", path_of(a, "/replay"), body);
-    });
+    json::object body;
+    body["from_seq"] = arguments.from_seq;
+    body["to_seq"] = arguments.to_seq;
+    return kStreams.act(arguments, "/replay", body);
 }
 
 int streams_dead_letters(const Arguments& arguments) {
-    return with_node(arguments, [&](Node& node) -> Result<int> {
-        for (std::string cursor;;) {
-            const std::string query = cursor.empty() ? "?limit=200" : "?limit=200&cursor=" + cursor;
-            const LocalClient::Call call =
-                call_of(arguments, "GET", path_of(arguments, "/dead-letters" + query));
-            BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
-            for (const json::value& letter : answer.at("data").get_array()) print(letter);
-            if (!answer.at("has_more").as_bool()) return kDone;
-            cursor = answer.at("next_cursor").as_string().c_str();
-        }
-    });
+    return kStreams.list_pages(arguments, "/dead-letters");
 }
 
 int streams_redrive(const Arguments& arguments) {
-    return run(arguments, [](const Arguments& a) {
-        json::object body;
-        if (!a.seqs.empty()) body["seqs"] = json::array(a.seqs.begin(), a.seqs.end());
-        return call_with(a, "POST", path_of(a, "/dead-letters/redrive"), body);
-    });
+    json::object body;
+    if (!arguments.seqs.empty())
+        body["seqs"] = json::array(arguments.seqs.begin(), arguments.seqs.end());
+    return kStreams.act(arguments, "/dead-letters/redrive", body);
 }
 
 }  // namespace annal::cli

@@ -12,7 +12,7 @@ namespace annal::control {
 namespace json = boost::json;
 namespace {
 
-constexpr std::size_t kNameBytesMax = 128;
+constexpr std::size_t kNameBytesMax = 128, kFormatBytesMax = 64;
 constexpr std::size_t kSeqsMax = 1'000;
 constexpr std::int64_t kBatchBytesMin = 1'024, kBatchBytesMax = 64LL << 20;
 constexpr double kRateMax = 10'000;
@@ -96,6 +96,12 @@ Result<Streams::Change> read_change(const json::object& body) {
     if (const json::value* batch = body.if_contains("batch")) {
         BOOST_OUTCOME_TRYV(read_batch(*batch, change));
     }
+    if (const json::value* format = body.if_contains("format")) {
+        change.format = std::string();
+        if (!format->is_null()) {
+            BOOST_OUTCOME_TRY(change.format, string_member(body, "format", kFormatBytesMax));
+        }
+    }
     if (const json::value* rate = body.if_contains("rate_limit")) {
         BOOST_OUTCOME_TRYV(read_rate(*rate, change));
     }
@@ -141,6 +147,7 @@ Result<Streams::Request> read_request(const json::object& body) {
     request.on_poison = said.on_poison.value_or(request.on_poison);
     request.batch_events_max = said.batch_events_max.value_or(request.batch_events_max);
     request.batch_bytes_max = said.batch_bytes_max.value_or(request.batch_bytes_max);
+    request.format = said.format.value_or("");
     request.requests_per_second = said.requests_per_second.value_or(0);
     if (const json::value* start = body.if_contains("start")) {
         BOOST_OUTCOME_TRYV(read_start(*start, request));
@@ -196,6 +203,8 @@ json::object to_json(const AuditStream& stream, const std::vector<std::string>& 
     batch["max_events"] = stream.batch_events_max;
     batch["max_bytes"] = stream.batch_bytes_max;
     object["batch"] = std::move(batch);
+    object["format"] = nullptr;
+    if (!stream.format.empty()) object["format"] = stream.format;
     object["rate_limit"] = nullptr;
     if (stream.requests_per_second > 0) {
         json::object limit;
@@ -222,6 +231,7 @@ public:
             "start",
             "on_poison",
             "batch",
+            "format",
             "rate_limit",
             "probe"};
         BOOST_OUTCOME_CO_TRY(
@@ -258,7 +268,7 @@ public:
 
     Task<Result<void>> patch(std::shared_ptr<http::Exchange> exchange) {
         std::vector<std::string_view> known{
-            "name", "config", "events", "on_poison", "batch", "rate_limit"};
+            "name", "config", "events", "on_poison", "batch", "format", "rate_limit"};
         BOOST_OUTCOME_CO_TRY(
             const json::object body, co_await read_object(*exchange, std::move(known))
         );
@@ -415,8 +425,9 @@ private:
         );
         BOOST_OUTCOME_CO_TRY(const LogState log, co_await store_.log_state(stream.project));
         object["cursor_seq"] = cursor;
-        object["lag_events"] = log.head_seq - std::max(cursor, log.first_seq - 1);
         const auto here = streams_.status(stream.project, stream.id);
+        const Seq settled = std::max(cursor, here ? here->settled_seq : kNoSeq);
+        object["lag_events"] = log.head_seq - std::max(settled, log.first_seq - 1);
         object["state"] = here ? here->state : "stopped";
         object["lag_seconds"] = here ? json::value(here->lag_seconds) : json::value(nullptr);
         const bool idle = stream.status != AuditStream::Status::active;

@@ -54,6 +54,7 @@ StreamDefinition AuditStream::definition() const {
     d.patterns = patterns;
     d.batch_events_max = batch_events_max;
     d.batch_bytes_max = batch_bytes_max;
+    d.format = format;
     d.requests_per_second = requests_per_second;
     d.on_poison = on_poison;
     d.revision = revision;
@@ -70,6 +71,7 @@ std::string AuditStream::to_row() const {
     row["events"] = to_json(patterns);
     row["batch_events_max"] = batch_events_max;
     row["batch_bytes_max"] = batch_bytes_max;
+    if (!format.empty()) row["format"] = format;
     row["requests_per_second"] = requests_per_second;
     row["on_poison"] = word(on_poison);
     row["status"] = word(status);
@@ -96,6 +98,7 @@ Result<AuditStream> AuditStream::from_row(const KvRow& given) {
     stream.name = text_in(row, "name");
     stream.destination = text_in(row, "destination");
     stream.sealed = text_in(row, "sealed");
+    stream.format = text_in(row, "format");
     stream.reason = text_in(row, "reason");
     stream.parent = text_in(row, "parent");
     const json::value* config = row.if_contains("config");

@@ -23,6 +23,7 @@ struct AuditStream {
     std::vector<ActionPattern> patterns;
     std::uint32_t batch_events_max = 500;
     std::uint64_t batch_bytes_max = 1U << 20;
+    std::string format;  ///< see StreamDefinition
     double requests_per_second = 0;
     StreamDefinition::OnPoison on_poison = StreamDefinition::OnPoison::dead_letter;
     Status status = Status::active;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/plugin/format_document.h"
+
 namespace annal {
 namespace {
 
@@ -48,26 +50,21 @@ Call::Options Shipment::call_options() const {
 }
 
 Result<std::shared_ptr<Shipment>> Shipment::pack(
-    const StreamDefinition& stream, const Instance& sink, EventBatch events, bool whole
+    const StreamDefinition& stream, const Outlet& outlet, EventBatch events, bool whole
 ) {
     auto shipment = std::shared_ptr<Shipment>(new Shipment(stream));
     shipment->events_ = std::move(events);
     auto& list = shipment->events_.events;
     for (;;) {
-        annal_error error{};
-        error.struct_size = sizeof(error);
-        const annal_status code = shipment->encode(sink, error);
-        const bool too_large = code == ANNAL_TOO_LARGE;
-        if (code != ANNAL_OK && (!too_large || whole || list.size() == 1)) {
-            error.code = code;
-            return to_error(error);
-        }
+        const auto encoded = shipment->encode(outlet);
+        const bool too_large = !encoded && encoded.error().code == Errc::too_large;
+        if (!encoded && (!too_large || whole || list.size() == 1)) return encoded.error();
         const std::size_t fits =
             too_large ? list.size() / 2 : shipment->fitting(stream.batch_bytes_max);
         if (!too_large && (whole || fits == list.size())) break;
         list.resize(std::max<std::size_t>(1, fits));
     }
-    shipment->make_plan(sink);
+    shipment->make_plan(outlet);
     return shipment;
 }
 
@@ -80,23 +77,51 @@ std::size_t Shipment::fitting(std::uint64_t bytes_max) const {
     return std::min(count - 1, std::max<std::size_t>(1, fits));
 }
 
-annal_status Shipment::encode(const Instance& sink, annal_error& error) {
+Result<void> Shipment::encode(const Outlet& outlet) {
     batch_ = *to_abi(*call_, project_, events_.events);
-    if (!ANNAL_HAS(&table_of(sink), annal_sink_v1, encode)) return ANNAL_OK;
     payload_.clear();
+    if (outlet.format) return encode_by(*outlet.format);
+    const Instance& sink = *outlet.sink;
+    if (!ANNAL_HAS(&table_of(sink), annal_sink_v1, encode)) return ok();
     ends_.assign(events_.events.size(), 0);
     const annal_writer writer = payload_.writer();
-    return table_of(sink).encode(sink.self(), &batch_, &writer, ends_.data(), &error);
+    annal_error error{};
+    error.struct_size = sizeof(error);
+    error.code = table_of(sink).encode(sink.self(), &batch_, &writer, ends_.data(), &error);
+    if (error.code != ANNAL_OK) return to_error(error);
+    return ok();
 }
 
-void Shipment::make_plan(const Instance& sink) {
+/// What stands around the events belongs to the first and to the last of them.
+Result<void> Shipment::encode_by(const Instance& format) {
+    FormatDocument document(format, payload_);
+    BOOST_OUTCOME_TRYV(document.begin({}));
+    ends_.clear();
+    annal_batch one = batch_;
+    one.count = 1;
+    for (std::uint32_t i = 0; i < batch_.count; ++i) {
+        one.events = ANNAL_AT(annal_event, batch_.events, batch_.stride, i);
+        BOOST_OUTCOME_TRYV(document.encode(one));
+        ends_.push_back(payload_.view().size());
+    }
+    BOOST_OUTCOME_TRYV(document.end());
+    ends_.back() = payload_.view().size();
+    content_type_ = document.content_type();
+    file_extension_ = document.extension();
+    return ok();
+}
+
+void Shipment::make_plan(const Outlet& outlet) {
     const auto& list = events_.events;
-    const annal_module& module = *sink.module().descriptor;
+    const auto writer = [](const Instance& instance) {
+        const annal_module& module = *instance.module().descriptor;
+        return std::string(module.id) + " " + module.version;
+    };
     plan_.first = list.front().seq;
     plan_.last = list.back().seq;
     plan_.events = static_cast<std::uint32_t>(list.size());
     plan_.encoder =
-        std::string(module.id) + " " + module.version + " r" + std::to_string(revision_);
+        writer(outlet.format ? *outlet.format : *outlet.sink) + " r" + std::to_string(revision_);
     plan_.digest = ends_.empty() ? digest_of(list) : sha256(payload_.view());
     idempotency_key_ = stream_id_ + "/" + std::to_string(plan_.first) + "-" +
                        std::to_string(plan_.last) + "/" +
@@ -118,6 +143,8 @@ void Shipment::begin(Attempt attempt) {
     d.done = &take_report;
     d.stream = to_abi(std::string_view(stream_id_));
     d.fence = attempt.fence;
+    d.content_type = to_abi(std::string_view(content_type_));
+    d.file_extension = to_abi(std::string_view(file_extension_));
     Call::Options options = call_options();
     options.deadline_us = attempt.deadline_us;
     options.cancelled = std::move(attempt.cancelled);

@@ -17,6 +17,12 @@
 
 namespace annal {
 
+/// Where a stream's batches go, and who writes them.
+struct Outlet {
+    std::shared_ptr<Instance> sink;
+    std::shared_ptr<Instance> format;  ///< null: the sink itself
+};
+
 /// One batch, encoded, and its attempts. Shared with the sink until that reports.
 ///
 /// Threads: `pack` and `send` where the sink may block; the rest from any, one attempt at a time.
@@ -26,9 +32,9 @@ public:
     /// the sink's own. Those that do not are not in it.
     /// @param whole  all or none: a batch that is made again
     /// @error Errc::too_large  The first event alone, or the whole, is more than the sink takes.
-    /// and whatever else the sink's encode reports.
+    /// and whatever else the sink's encode, or the format, reports.
     [[nodiscard]] static Result<std::shared_ptr<Shipment>> pack(
-        const StreamDefinition& stream, const Instance& sink, EventBatch events, bool whole
+        const StreamDefinition& stream, const Outlet& outlet, EventBatch events, bool whole
     );
 
     [[nodiscard]] const std::vector<Event>& events() const { return events_.events; }
@@ -54,9 +60,10 @@ public:
 private:
     explicit Shipment(const StreamDefinition& stream);
     [[nodiscard]] Call::Options call_options() const;
-    annal_status encode(const Instance& sink, annal_error& error);
+    [[nodiscard]] Result<void> encode(const Outlet& outlet);
+    [[nodiscard]] Result<void> encode_by(const Instance& format);
     [[nodiscard]] std::size_t fitting(std::uint64_t bytes_max) const;
-    void make_plan(const Instance& sink);
+    void make_plan(const Outlet& outlet);
     static void take_report(
         void* d,
         std::uint32_t fallback,
@@ -74,6 +81,7 @@ private:
     std::vector<std::uint64_t> ends_;
     BatchPlan plan_;
     std::string idempotency_key_;
+    std::string content_type_, file_extension_;  ///< of a format's document
 
     annal_delivery delivery_{};
     std::shared_ptr<Call> attempt_call_;

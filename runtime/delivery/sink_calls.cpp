@@ -86,25 +86,25 @@ void position_found(void* user, std::int64_t seq, const annal_error* error) {
 
 }  // namespace
 
-SinkCalls::SinkCalls(std::shared_ptr<Instance> sink, asio::thread_pool& pool, Strand strand)
-    : sink_(std::move(sink)), pool_(pool.get_executor()), strand_(std::move(strand)) {}
+SinkCalls::SinkCalls(Outlet outlet, asio::thread_pool& pool, Strand strand)
+    : outlet_(std::move(outlet)), pool_(pool.get_executor()), strand_(std::move(strand)) {}
 
 Task<Result<std::shared_ptr<Shipment>>> SinkCalls::pack(
     const StreamDefinition& stream, EventBatch events, bool whole
 ) {
     co_await asio::post(asio::bind_executor(pool_, asio::use_awaitable));
-    auto packed = Shipment::pack(stream, *sink_, std::move(events), whole);
+    auto packed = Shipment::pack(stream, outlet_, std::move(events), whole);
     co_await asio::post(asio::bind_executor(strand_, asio::use_awaitable));
     co_return packed;
 }
 
 Task<Result<Seq>> SinkCalls::position(const StreamDefinition& stream, const Clock& clock) {
-    const auto timeout = std::chrono::microseconds(sink_->manifest().timeout_us);
+    const auto timeout = std::chrono::microseconds(sink().manifest().timeout_us);
     if (ANNAL_HAS(&table(), annal_sink_v1, find_position)) {
         const std::int64_t deadline_us = clock.monotonic_us() + timeout.count();
         auto awaited = await_from<Seq>(strand_, options_of(stream.project, deadline_us));
         annal_call* handle = awaited->call->open();
-        asio::post(pool_, [sink = sink_, awaited, handle, id = stream.known_as] {
+        asio::post(pool_, [sink = outlet_.sink, awaited, handle, id = stream.known_as] {
             sink->table<annal_sink_v1>().find_position(
                 sink->self(), handle, to_abi(std::string_view(id)), awaited.get(), &position_found
             );
@@ -117,7 +117,7 @@ Task<Result<Seq>> SinkCalls::position(const StreamDefinition& stream, const Cloc
     annal_error error{};
     error.struct_size = sizeof(error);
     const annal_status status =
-        table().position(sink_->self(), to_abi(std::string_view(stream.project)), &seq, &error);
+        table().position(sink().self(), to_abi(std::string_view(stream.project)), &seq, &error);
     co_await asio::post(asio::bind_executor(strand_, asio::use_awaitable));
     if (status != ANNAL_OK) {
         error.code = status;
@@ -126,10 +126,15 @@ Task<Result<Seq>> SinkCalls::position(const StreamDefinition& stream, const Cloc
     co_return seq;
 }
 
+bool SinkCalls::knows_projects_only() const {
+    return ANNAL_HAS(&table(), annal_sink_v1, position) &&
+           !ANNAL_HAS(&table(), annal_sink_v1, find_position);
+}
+
 Task<Result<void>> SinkCalls::probe(std::string project, const Clock& clock) {
     if (!ANNAL_HAS(&table(), annal_sink_v1, probe))
         co_return Error{Errc::unsupported, "this destination can't be probed without a delivery"};
-    const auto timeout = std::chrono::microseconds(sink_->manifest().timeout_us);
+    const auto timeout = std::chrono::microseconds(sink().manifest().timeout_us);
     const auto until = std::chrono::steady_clock::now() + timeout;
     Call::Options options = options_of(project, clock.monotonic_us() + timeout.count());
     // The call lives as long as somebody may complete it, and so does what waits for that.
@@ -146,18 +151,21 @@ Task<Result<void>> SinkCalls::probe(std::string project, const Clock& clock) {
     auto awaited = await_from<void>(strand_, std::move(options));
     *waiting = awaited;
     annal_call* handle = awaited->call->open();
-    asio::post(pool_, [sink = sink_, handle] {
+    asio::post(pool_, [sink = outlet_.sink, handle] {
         sink->table<annal_sink_v1>().probe(sink->self(), handle);
     });
     co_return co_await take(std::move(awaited), until);
 }
 
 void SinkCalls::send(std::shared_ptr<Shipment> shipment, std::function<bool()> still) {
-    asio::post(pool_, [sink = sink_, shipment = std::move(shipment), still = std::move(still)] {
-        // It may have waited for a thread for longer than the lease lasted.
-        if (!still()) return shipment->refuse("the stream ended before the batch was sent");
-        shipment->send(*sink);
-    });
+    asio::post(
+        pool_,
+        [sink = outlet_.sink, shipment = std::move(shipment), still = std::move(still)] {
+            // It may have waited for a thread for longer than the lease lasted.
+            if (!still()) return shipment->refuse("the stream ended before the batch was sent");
+            shipment->send(*sink);
+        }
+    );
 }
 
 }  // namespace annal

@@ -18,10 +18,10 @@ class SinkCalls {
 public:
     using Strand = boost::asio::strand<boost::asio::any_io_executor>;
 
-    SinkCalls(std::shared_ptr<Instance> sink, boost::asio::thread_pool& pool, Strand strand);
+    SinkCalls(Outlet outlet, boost::asio::thread_pool& pool, Strand strand);
 
-    [[nodiscard]] const Instance& sink() const { return *sink_; }
-    [[nodiscard]] const annal_sink_v1& table() const { return sink_->table<annal_sink_v1>(); }
+    [[nodiscard]] const Instance& sink() const { return *outlet_.sink; }
+    [[nodiscard]] const annal_sink_v1& table() const { return sink().table<annal_sink_v1>(); }
 
     [[nodiscard]] Task<Result<std::shared_ptr<Shipment>>> pack(
         const StreamDefinition& stream, EventBatch events, bool whole
@@ -29,6 +29,9 @@ public:
     /// What the destination holds of the stream; kNoSeq where it can't tell.
     /// @error Errc::timeout  It did not say within the manifest's timeout.
     [[nodiscard]] Task<Result<Seq>> position(const StreamDefinition& stream, const Clock& clock);
+    /// Whether the destination says for a whole project what it holds, whatever the stream is
+    /// called.
+    [[nodiscard]] bool knows_projects_only() const;
     /// Whether it would take a delivery.
     /// @error Errc::unsupported  The sink has no probe. @error Errc::timeout  As for `position`.
     [[nodiscard]] Task<Result<void>> probe(std::string project, const Clock& clock);
@@ -36,7 +39,7 @@ public:
     void send(std::shared_ptr<Shipment> shipment, std::function<bool()> still);
 
 private:
-    const std::shared_ptr<Instance> sink_;
+    const Outlet outlet_;
     boost::asio::thread_pool::executor_type pool_;
     const Strand strand_;
 };

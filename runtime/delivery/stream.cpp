@@ -17,7 +17,9 @@
 #include "runtime/core/log_repeats.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/backoff.h"
+#include "runtime/delivery/change_events.h"
 #include "runtime/delivery/dead_letter.h"
+#include "runtime/delivery/followed_epoch.h"
 #include "runtime/delivery/lease_holder_impl.h"
 #include "runtime/delivery/sink_calls.h"
 #include "runtime/delivery/stream_metrics.h"
@@ -75,17 +77,14 @@ Verdict outcome_of(const Settlement& settlement) {
 
 struct Stream::State : std::enable_shared_from_this<Stream::State> {
     State(
-        StreamDefinition d,
-        std::shared_ptr<Instance> s,
-        HostEnvironment& e,
-        asio::thread_pool& pool,
-        StreamKeeper* k
+        StreamDefinition d, Outlet o, HostEnvironment& e, asio::thread_pool& pool, StreamKeeper* k
     )
         : definition(std::move(d)),
+          sending(definition),
           environment(e),
           keeper(k),
           strand(asio::make_strand(*e.executor)),
-          calls(std::move(s), pool, strand),
+          calls(std::move(o), pool, strand),
           signal(strand),
           metrics(*e.metrics, definition.id, definition.project),
           lease(
@@ -112,6 +111,7 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     }
 
     const StreamDefinition definition;
+    StreamDefinition sending;  // the same, by the name that the destination knows
     HostEnvironment& environment;
     StreamKeeper* const keeper;
     SinkCalls::Strand strand;
@@ -170,6 +170,8 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
 
     Task<void> deliver();
     Task<void> begin_tenure();
+    Task<Result<void>> follow_epoch();
+    Result<void> may_follow(const FollowedEpoch& followed) const;
     Task<Result<void>> find_start();
     [[nodiscard]] bool has_open_plan() const { return stored_plan && stored_plan->first > settled; }
     Task<Result<Shipped>> as_planned();
@@ -278,6 +280,7 @@ void Stream::State::stand_by() {
     set_state("standby");
     metrics.lags(0, 0);
     const std::lock_guard lock(mutex);
+    status.settled_seq = kNoSeq;
     status.lag_events = 0;
     status.lag_seconds = 0;
 }
@@ -297,6 +300,72 @@ void Stream::State::forget() {
 
 // --- where to go on
 
+/// That the log is still the one that was delivered; or that somebody has decided to go on with
+/// another.
+Task<Result<void>> Stream::State::follow_epoch() {
+    EventStore& store = *environment.store;
+    BOOST_OUTCOME_CO_TRY(const std::string epoch, co_await store.epoch());
+    sending = definition;
+    if (epoch.empty()) co_return ok();
+    BOOST_OUTCOME_CO_TRY(
+        const auto row,
+        co_await store.kv_get(FollowedEpoch::kSpace, definition.project, definition.subscription)
+    );
+    FollowedEpoch followed;
+    followed.epoch = epoch;
+    if (row) followed = FollowedEpoch::from_text(*row).value_or(followed);
+    AppendUnit unit;
+    unit.project = definition.project;
+    if (followed.epoch != epoch) {
+        BOOST_OUTCOME_CO_TRYV(may_follow(followed));
+        ++followed.restarts;
+        boost::json::object metadata;
+        metadata["epoch_before"] = followed.epoch;
+        metadata["epoch"] = epoch;
+        metadata["known_as"] = followed.name_of(definition.known_as);
+        followed.epoch = epoch;
+        followed.accepted = false;
+        const Actor engine{"system", ""};
+        ChangeEvents(engine, "audit_stream", definition.id)
+            .add("audit_stream.restarted", metadata)
+            .put_into(unit);
+        log::warn("stream.restarted", {{"stream", definition.id}, {"epoch", epoch}});
+    } else if (row) {
+        sending.known_as = followed.name_of(definition.known_as);
+        co_return ok();
+    }
+    unit.kv.push_back(
+        {row ? KvOp::Kind::require_equals : KvOp::Kind::require_absent,
+         FollowedEpoch::kSpace,
+         definition.project,
+         definition.subscription,
+         row.value_or("")}
+    );
+    followed.put_into(unit, definition.subscription);
+    auto saved = co_await environment.appender->append(std::move(unit));
+    if (!saved) {
+        Error error = saved.error();
+        if (error.code == Errc::conflict) error.code = Errc::unavailable;  // look again
+        co_return error;
+    }
+    sending.known_as = followed.name_of(definition.known_as);
+    co_return ok();
+}
+
+Result<void> Stream::State::may_follow(const FollowedEpoch& followed) const {
+    const std::string what =
+        "the store has gone back in time (a standby was promoted, or a copy restored), so that "
+        "seqs may be given anew of which the destination holds other events: ";
+    if (calls.knows_projects_only())
+        return Error{
+            Errc::unprocessable,
+            what + "it keeps its own position by them; make a new stream to another place"};
+    if (followed.accepted || environment.go_on_after_failover) return ok();
+    return Error{
+        Errc::unprocessable,
+        what + "look at what it holds, then resume the stream; it goes on under another name"};
+}
+
 /// The stored cursor, or where the definition says to begin, or what the destination holds already:
 /// whichever is furthest.
 Task<Result<void>> Stream::State::find_start() {
@@ -304,6 +373,8 @@ Task<Result<void>> Stream::State::find_start() {
     BOOST_OUTCOME_CO_TRY(
         const Seq stored, co_await store.cursor(definition.project, definition.subscription)
     );
+    settled = stored;  // for the lag of one that can't begin
+    BOOST_OUTCOME_CO_TRYV(co_await follow_epoch());
     BOOST_OUTCOME_CO_TRY(const LogState log, co_await store.log_state(definition.project));
     if (stored > log.head_seq)
         co_return Error{
@@ -316,7 +387,7 @@ Task<Result<void>> Stream::State::find_start() {
         const auto plan,
         co_await store.kv_get(BatchPlan::kSpace, definition.project, definition.subscription)
     );
-    BOOST_OUTCOME_CO_TRY(const Seq held, co_await calls.position(definition, *environment.clock));
+    BOOST_OUTCOME_CO_TRY(const Seq held, co_await calls.position(sending, *environment.clock));
     if (held > log.head_seq) {
         co_return Error{
             Errc::conflict,
@@ -343,13 +414,18 @@ Task<Result<void>> Stream::State::find_start() {
 }
 
 /// The batch of the stored plan, as it comes out now. Where that differs from what was planned, it
-/// is planned anew first, and that is recorded. Null: there is no plan, none of its events can be
+/// is planned anew first, and that is recorded. Null: there is no plan, its first events can't be
 /// read any more, or the tenure is over.
 Task<Result<Shipped>> Stream::State::as_planned() {
     if (!has_open_plan()) co_return Shipped();
     const BatchPlan plan = *stored_plan;
     BOOST_OUTCOME_CO_TRY(Shipped shipment, co_await rebuild(plan));
     if (shipment != nullptr && shipment->plan().digest == plan.digest) co_return shipment;
+    // Of a batch whose first events retention has dropped nothing goes out before the gap is told.
+    BOOST_OUTCOME_CO_TRY(
+        const LogState log, co_await environment.store->log_state(definition.project)
+    );
+    if (log.first_seq > plan.first) shipment.reset();
     const BatchPlan none;
     auto event = replanned(plan, shipment != nullptr ? shipment->plan() : none);
     const bool saved = co_await commit(shipment, std::move(event));
@@ -384,7 +460,7 @@ Task<Result<EventBatch>> Stream::State::events_of(const BatchPlan& plan) {
 Task<Result<Shipped>> Stream::State::rebuild(const BatchPlan& plan) {
     BOOST_OUTCOME_CO_TRY(EventBatch events, co_await events_of(plan));
     if (events.events.empty()) co_return Shipped();
-    auto packed = co_await calls.pack(definition, std::move(events), true);
+    auto packed = co_await calls.pack(sending, std::move(events), true);
     if (!packed && packed.error().code == Errc::too_large) co_return Shipped();
     co_return packed;
 }
@@ -605,7 +681,7 @@ Task<Result<Shipped>> Stream::State::next_shipment(bool& more) {
         if (events.empty()) continue;
         const std::size_t count = events.size();
         const Event front = events.front();  // for its seq and id: its text goes with the batch
-        auto packed = co_await calls.pack(definition, std::move(page.batch), false);
+        auto packed = co_await calls.pack(sending, std::move(page.batch), false);
         if (packed) {
             more = more || packed.value()->events().size() < count;
             settled = std::max(settled, front.seq - 1);
@@ -895,6 +971,7 @@ void Stream::State::note_lag(const LogState& log) {
     const double seconds = std::max(0.0, static_cast<double>(age) / kSecondUs);
     metrics.lags(lag, seconds);
     const std::lock_guard lock(mutex);
+    status.settled_seq = settled;
     status.lag_events = lag;
     status.lag_seconds = seconds;
 }
@@ -906,6 +983,8 @@ Task<void> Stream::State::begin_tenure() {
         log::error(
             "stream.start_failed", {{"stream", definition.id}, {"error", found.error().detail}}
         );
+        const bool has_begun = settled != kNoSeq;
+        if (has_begun || definition.from == StreamDefinition::From::earliest) co_await measure();
         if (is_for_people(found.error().code)) {
             co_await fail(found.error().detail);
             continue;
@@ -966,13 +1045,13 @@ Task<void> Stream::State::run() {
 
 Stream::Stream(
     StreamDefinition definition,
-    std::shared_ptr<Instance> sink,
+    Outlet outlet,
     HostEnvironment& environment,
     asio::thread_pool& sink_pool,
     StreamKeeper* keeper
 )
     : state_(std::make_shared<State>(
-          std::move(definition), std::move(sink), environment, sink_pool, keeper
+          std::move(definition), std::move(outlet), environment, sink_pool, keeper
       )) {}
 
 Stream::~Stream() = default;

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "runtime/core/task.h"
+#include "runtime/delivery/shipment.h"
 #include "runtime/delivery/stream_definition.h"
-#include "runtime/plugin/instance.h"
 
 namespace boost::asio {
 class thread_pool;
@@ -20,6 +20,7 @@ struct StreamStatus {
     /// and then), failed (likewise, and not tried until somebody says so), standby, stopped, done
     std::string state;
     Seq cursor_seq = kNoSeq;
+    Seq settled_seq = kNoSeq;  ///< nothing up to here is to be sent; the cursor may follow later
     std::int64_t lag_events = 0;
     double lag_seconds = 0;
     std::string last_error;  ///< empty: the last delivery succeeded
@@ -68,7 +69,7 @@ public:
     /// @param keeper  outlives the stream; null: see StreamKeeper
     Stream(
         StreamDefinition definition,
-        std::shared_ptr<Instance> sink,
+        Outlet outlet,
         HostEnvironment& environment,
         boost::asio::thread_pool& sink_pool,
         StreamKeeper* keeper = nullptr

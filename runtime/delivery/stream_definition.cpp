@@ -18,6 +18,7 @@ StreamDefinition StreamDefinition::of(
     d.from = trigger.from == EventsTrigger::From::latest ? From::latest : From::earliest;
     d.batch_events_max = trigger.batch_events_max;
     d.batch_bytes_max = trigger.batch_bytes_max;
+    d.format = trigger.format;
     d.on_poison = trigger.dead_letter ? OnPoison::dead_letter : OnPoison::block;
     return d;
 }

@@ -22,6 +22,7 @@ struct StreamDefinition {
     enum class From { earliest, latest } from = From::earliest;  ///< while it has no cursor
     std::uint32_t batch_events_max = 500;
     std::uint64_t batch_bytes_max = 1U << 20;  ///< encoded
+    std::string format;                        ///< that writes the batches; empty: the sink itself
     double requests_per_second = 0;            ///< 0: as many as the destination takes
     /// What becomes of an event that the destination refuses for good.
     enum class OnPoison { dead_letter, block } on_poison = OnPoison::block;

@@ -383,7 +383,7 @@ TEST_F(StreamOutcomeTest, AReplayEndsWithItsLastEvent) {
 }
 
 // What is gone can't be sent; that it is gone is, whatever the patterns.
-TEST_F(StreamOutcomeTest, DeliversAGapRecordInPlaceOfWhatRetentionDropped) {
+TEST_F(StreamOutcomeTest, T7DeliversAGapRecordInPlaceOfWhatRetentionDropped) {
     for (const char* pattern : {"*", "test.happened"}) {
         SCOPED_TRACE(pattern);
         definition.id = definition.known_as = std::string("gap of ") + pattern;
@@ -408,8 +408,32 @@ TEST_F(StreamOutcomeTest, DeliversAGapRecordInPlaceOfWhatRetentionDropped) {
     }
 }
 
+// A batch that was planned, and waits for its destination, loses its first events: what is left of
+// it does not pass for the whole.
+TEST_F(StreamOutcomeTest, T7DeliversAGapRecordForThePartOfAPlannedBatchThatRetentionDropped) {
+    append(6);
+    const Seq last = head();
+    to.verdicts.assign(1'000, ANNAL_RETRY);
+    run_stream();
+    ASSERT_TRUE(eventually([&] { return !to.payloads.empty(); }));
+    host.store.drop_before("p", last - 2);
+    {
+        const std::lock_guard lock(to.mutex);
+        to.verdicts.clear();
+    }
+    // Three of the six, the record of what was planned, and that of the gap.
+    ASSERT_TRUE(delivered(5));
+    stop();
+    EXPECT_EQ(to.seqs, range(last - 2, last + 2));
+    ASSERT_EQ(recorded("audit_stream.replanned").size(), 1U);
+    ASSERT_EQ(recorded("audit_stream.gap").size(), 1U);
+    const auto gap = boost::json::parse(recorded("audit_stream.gap").back()).as_object();
+    EXPECT_EQ(gap.at("from_seq").as_int64(), last - 5);
+    EXPECT_EQ(gap.at("to_seq").as_int64(), last - 3);
+}
+
 // Another stream's gap is nobody's business who has not asked for it.
-TEST_F(StreamOutcomeTest, DeliversNoOtherStreamsGapRecord) {
+TEST_F(StreamOutcomeTest, T7DeliversNoOtherStreamsGapRecord) {
     definition.patterns = {parse_pattern("test.happened").value()};
     append(1, "audit_stream.gap");
     append(1);

@@ -49,6 +49,22 @@ TEST_F(StreamTest, RefusesADestinationThatIsAheadOfTheLog) {
         stream->status().last_error.find("holds seq 10 but the log ends at 2"), std::string::npos
     );
     EXPECT_TRUE(to.seqs.empty());
+    EXPECT_EQ(stream->status().lag_events, 3) << "who can't begin lags, too";
+}
+
+TEST_F(StreamTest, ADestinationThatKnowsSeqsOnlyFollowsNoOtherEpoch) {
+    host.store.epoch_name = "one";
+    append(3);
+    start();
+    ASSERT_TRUE(eventually([&] { return to.seqs.size() == 3; }));
+    stop();
+    host.store.epoch_name = "two";
+    host.environment.go_on_after_failover = true;
+    append(3);
+    start();
+    ASSERT_TRUE(in_state("blocked"));
+    EXPECT_NE(stream->status().last_error.find("make a new stream"), std::string::npos);
+    EXPECT_EQ(to.seqs, range(0, 2));
 }
 
 TEST_F(StreamTest, StartsAtTheHeadWhenAskedTo) {

@@ -14,6 +14,7 @@
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/batch_plan.h"
 #include "runtime/delivery/change_events.h"
+#include "runtime/delivery/followed_epoch.h"
 #include "runtime/delivery/sink_calls.h"
 #include "runtime/store/read_space.h"
 
@@ -191,12 +192,14 @@ std::shared_ptr<Streams::Slot> Streams::place(AuditStream stream, std::string ro
 
 // --- what runs
 
-void Streams::add(const EventsTrigger& trigger, std::shared_ptr<Instance> sink) {
+Result<void> Streams::add(const EventsTrigger& trigger, std::shared_ptr<Instance> sink) {
     StreamDefinition definition =
         StreamDefinition::of(sink->manifest().instance, sink->component().name, trigger);
+    BOOST_OUTCOME_TRY(Outlet outlet, with_format(std::move(sink), trigger.format));
     declared_.push_back(std::make_unique<Stream>(
-        std::move(definition), std::move(sink), environment_.host, environment_.sink_pool
+        std::move(definition), std::move(outlet), environment_.host, environment_.sink_pool
     ));
+    return ok();
 }
 
 void Streams::start() {
@@ -310,15 +313,15 @@ Task<void> Streams::begin_running(std::shared_ptr<Slot> slot, AuditStream wanted
     co_await asio::post(
         asio::bind_executor(environment_.sink_pool.get_executor(), asio::use_awaitable)
     );
-    auto sink = make_sink(wanted);
+    auto outlet = make_outlet(wanted);
     co_await asio::post(asio::bind_executor(executor, asio::use_awaitable));
-    if (sink) {
+    if (outlet) {
         const std::lock_guard lock(mutex_);
         slot->trouble.clear();
         if (!is_wanted(*slot)) co_return;
         slot->running = std::make_shared<Stream>(
             wanted.definition(),
-            std::move(sink.value()),
+            std::move(outlet.value()),
             environment_.host,
             environment_.sink_pool,
             this
@@ -327,10 +330,10 @@ Task<void> Streams::begin_running(std::shared_ptr<Slot> slot, AuditStream wanted
         slot->running->start();
         co_return;
     }
-    log::error("stream.no_sink", {{"stream", wanted.id}, {"error", sink.error().detail}});
+    log::error("stream.no_sink", {{"stream", wanted.id}, {"error", outlet.error().detail}});
     {
         const std::lock_guard lock(mutex_);
-        slot->trouble = sink.error().detail;
+        slot->trouble = outlet.error().detail;
     }
     asio::steady_timer timer(executor);
     for (int looks = 0; looks < kLooksBeforeRetry; ++looks) {
@@ -343,7 +346,7 @@ Task<void> Streams::begin_running(std::shared_ptr<Slot> slot, AuditStream wanted
     }
 }
 
-Result<std::shared_ptr<Instance>> Streams::make_sink(const AuditStream& stream) const {
+Result<Outlet> Streams::make_outlet(const AuditStream& stream) const {
     const SinkOffer* destination = environment_.destinations.find(stream.destination);
     if (destination == nullptr)
         return Error{
@@ -352,7 +355,27 @@ Result<std::shared_ptr<Instance>> Streams::make_sink(const AuditStream& stream) 
                 "; there are: " + environment_.destinations.list(),
             "/destination"};
     BOOST_OUTCOME_TRY(const json::object config, stream.whole_config(environment_.secrets));
-    return environment_.destinations.create(*destination, stream.id, config);
+    BOOST_OUTCOME_TRY(auto sink, environment_.destinations.create(*destination, stream.id, config));
+    return with_format(std::move(sink), stream.format);
+}
+
+Result<Outlet> Streams::with_format(std::shared_ptr<Instance> sink, const std::string& format)
+    const {
+    Outlet outlet;
+    outlet.sink = std::move(sink);
+    if (format.empty()) return outlet;
+    const annal_sink_v1& table = outlet.sink->table<annal_sink_v1>();
+    const std::uint64_t flags = ANNAL_HAS(&table, annal_sink_v1, flags) ? table.flags : 0;
+    if ((flags & ANNAL_SINK_TAKES_FORMATS) == 0)
+        return Error{
+            Errc::unprocessable,
+            std::string("the destination ") + outlet.sink->component().name +
+                " writes its events in a form of its own; leave the format out",
+            "/format"};
+    const auto found = environment_.formats.find(format);
+    if (!found) return Error{Errc::unprocessable, found.error().detail, "/format"};
+    outlet.format = found.value();
+    return outlet;
 }
 
 /// Whether there can be such a sink, and, when asked for, whether its destination answers.
@@ -361,17 +384,17 @@ Task<Result<void>> Streams::check_sink(AuditStream stream, bool probe) {
     co_await asio::post(
         asio::bind_executor(environment_.sink_pool.get_executor(), asio::use_awaitable)
     );
-    auto sink = make_sink(stream);
+    auto outlet = make_outlet(stream);
     co_await asio::post(asio::bind_executor(executor, asio::use_awaitable));
-    if (!sink) {
-        Error error = sink.error();
+    if (!outlet) {
+        Error error = outlet.error();
         // The component's own word on its configuration.
         if (error.code != Errc::unavailable) error.code = Errc::unprocessable;
         if (error.pointer.empty()) error.pointer = "/config";
         co_return error;
     }
     if (!probe) co_return ok();
-    SinkCalls calls(sink.value(), environment_.sink_pool, asio::make_strand(executor));
+    SinkCalls calls(outlet.value(), environment_.sink_pool, asio::make_strand(executor));
     const auto answer = co_await calls.probe(stream.project, *environment_.host.clock);
     if (answer || answer.error().code == Errc::unsupported) co_return ok();
     co_return Error{Errc::unprocessable, "the probe failed: " + answer.error().detail, "/config"};
@@ -460,6 +483,7 @@ Task<Result<AuditStream>> Streams::create(std::string project, Request request, 
     stream.patterns = request.patterns;
     stream.batch_events_max = request.batch_events_max;
     stream.batch_bytes_max = request.batch_bytes_max;
+    stream.format = request.format;
     stream.requests_per_second = request.requests_per_second;
     stream.on_poison = request.on_poison;
     const SinkOffer* destination = environment_.destinations.find(request.destination);
@@ -478,8 +502,12 @@ Task<Result<AuditStream>> Streams::create(std::string project, Request request, 
     }
     BOOST_OUTCOME_CO_TRY(const Seq behind, co_await cursor_before(project, request));
     AppendUnit unit;
+    unit.project = project;
     events_of(actor, stream.id).add("audit_stream.created", about(stream)).put_into(unit);
     if (behind != kNoSeq) unit.cursors.push_back({stream.subscription(), behind, 0});
+    FollowedEpoch followed;
+    BOOST_OUTCOME_CO_TRY(followed.epoch, co_await environment_.host.store->epoch());
+    if (!followed.epoch.empty()) followed.put_into(unit, stream.subscription());
     co_return co_await commit(std::move(stream), {}, std::move(unit));
 }
 
@@ -522,8 +550,11 @@ Task<Result<AuditStream>> Streams::change(
             }
         }
         if (destination != nullptr) keep_config(stream, whole, *destination, environment_.secrets);
-        BOOST_OUTCOME_CO_TRYV(co_await check_sink(stream, false));
         fields.emplace_back("config");
+    }
+    if (change.format) stream.format = *change.format, fields.emplace_back("format");
+    if (change.format || change.config) {
+        BOOST_OUTCOME_CO_TRYV(co_await check_sink(stream, false));
     }
     if (fields.empty()) co_return stream;
     ++stream.revision;
@@ -539,6 +570,9 @@ Task<Result<AuditStream>> Streams::change(
     }
     AppendUnit unit;
     events.put_into(unit);
+    if (known.stream.status == Status::failed) {
+        BOOST_OUTCOME_CO_TRYV(co_await accept_epoch(unit, stream));
+    }
     co_return co_await commit(std::move(stream), std::move(known.row), std::move(unit));
 }
 
@@ -562,13 +596,35 @@ Task<Result<AuditStream>> Streams::set_status(
     stream.reason = std::move(reason);
     AppendUnit unit;
     events.put_into(unit);
+    if (status == Status::active && known.stream.status == Status::failed) {
+        BOOST_OUTCOME_CO_TRYV(co_await accept_epoch(unit, stream));
+    }
     if (status == Status::revoked) {
         stream.sealed.clear();
+        unit.kv.push_back(
+            {KvOp::Kind::erase, FollowedEpoch::kSpace, stream.project, stream.subscription(), {}}
+        );
         unit.kv.push_back(
             {KvOp::Kind::erase, BatchPlan::kSpace, stream.project, stream.subscription(), {}}
         );
     }
     co_return co_await commit(std::move(stream), std::move(known.row), std::move(unit));
+}
+
+/// Who lets a failed stream go on lets it go on with the log as it is now.
+Task<Result<void>> Streams::accept_epoch(AppendUnit& unit, const AuditStream& stream) {
+    EventStore& store = *environment_.host.store;
+    BOOST_OUTCOME_CO_TRY(const std::string epoch, co_await store.epoch());
+    BOOST_OUTCOME_CO_TRY(
+        const auto row,
+        co_await store.kv_get(FollowedEpoch::kSpace, stream.project, stream.subscription())
+    );
+    auto followed = row ? FollowedEpoch::from_text(*row) : std::nullopt;
+    if (!followed || followed->epoch == epoch) co_return ok();
+    followed->accepted = true;
+    unit.project = stream.project;
+    followed->put_into(unit, stream.subscription());
+    co_return ok();
 }
 
 Task<Result<AuditStream>> Streams::pause(std::string project, std::string id, Actor actor) {

@@ -14,6 +14,7 @@
 #include "runtime/delivery/destinations.h"
 #include "runtime/delivery/stream.h"
 #include "runtime/event/host_event.h"
+#include "runtime/plugin/formats.h"
 
 namespace annal {
 
@@ -32,6 +33,7 @@ public:
         HostEnvironment& host;
         boost::asio::thread_pool& sink_pool;
         const Destinations& destinations;
+        const Formats& formats;
         const SecretBox& secrets;
         Noticeboard& board;
     };
@@ -44,7 +46,8 @@ public:
     [[nodiscard]] Task<Result<void>> load();
     [[nodiscard]] Task<Result<void>> reload(std::string project);
     /// A stream of a manifest.
-    void add(const EventsTrigger& trigger, std::shared_ptr<Instance> sink);
+    /// @error Errc::unprocessable  There is no such format, or the sink takes none.
+    [[nodiscard]] Result<void> add(const EventsTrigger& trigger, std::shared_ptr<Instance> sink);
     /// Sets everything to work; until then rows are known and nothing is delivered.
     void start();
     /// Ends all of them, each after the delivery in flight.
@@ -64,6 +67,7 @@ public:
         StreamDefinition::OnPoison on_poison = StreamDefinition::OnPoison::dead_letter;
         std::uint32_t batch_events_max = 500;
         std::uint64_t batch_bytes_max = 1U << 20;
+        std::string format;
         double requests_per_second = 0;
         bool probe = false;
     };
@@ -82,6 +86,7 @@ public:
         std::optional<StreamDefinition::OnPoison> on_poison;
         std::optional<std::uint32_t> batch_events_max;
         std::optional<std::uint64_t> batch_bytes_max;
+        std::optional<std::string> format;  ///< empty: the sink's own
         std::optional<double> requests_per_second;
     };
     /// A failed stream goes on. @error Errc::not_found, Errc::conflict (revoked, or changed by
@@ -152,7 +157,10 @@ private:
     Task<void> keep_settled(std::shared_ptr<Slot> slot);
     Task<void> end_running(std::shared_ptr<Slot> slot, std::shared_ptr<Stream> stream);
     Task<void> begin_running(std::shared_ptr<Slot> slot, AuditStream wanted);
-    [[nodiscard]] Result<std::shared_ptr<Instance>> make_sink(const AuditStream& stream) const;
+    [[nodiscard]] Result<Outlet> make_outlet(const AuditStream& stream) const;
+    [[nodiscard]] Result<Outlet> with_format(
+        std::shared_ptr<Instance> sink, const std::string& format
+    ) const;
     [[nodiscard]] Task<Result<void>> check_sink(AuditStream stream, bool probe);
     [[nodiscard]] Task<Result<Known>> find(std::string project, std::string id);
     [[nodiscard]] Task<Result<AuditStream>> commit(
@@ -161,6 +169,7 @@ private:
     [[nodiscard]] Task<Result<AuditStream>> set_status(
         Known known, AuditStream::Status status, std::string reason, Actor actor
     );
+    [[nodiscard]] Task<Result<void>> accept_epoch(AppendUnit& unit, const AuditStream& stream);
     [[nodiscard]] Task<Result<Seq>> cursor_before(std::string project, Request request);
     [[nodiscard]] Task<Result<void>> drop_dead_letters(std::string project, std::string id);
 

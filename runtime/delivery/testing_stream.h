@@ -144,7 +144,7 @@ inline annal_status position(void* self, annal_str, std::int64_t* seq, annal_err
 }
 
 inline const annal_sink_v1 kSink{
-    sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr};
+    sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr, 0};
 inline const annal_component kComponent{
     sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
 inline const annal_component* const kComponents[] = {&kComponent};
@@ -165,7 +165,7 @@ struct StreamTest : testing::Test {
     boost::asio::thread_pool pool{2};
     Module module;
     Destination to;
-    std::shared_ptr<Instance> sink;
+    std::shared_ptr<Instance> sink, format;
     EventsTrigger trigger;
     std::unique_ptr<Stream> stream;
 
@@ -194,8 +194,9 @@ struct StreamTest : testing::Test {
         start(StreamDefinition::of("memory", "memory", trigger), keeper);
     }
     void start(StreamDefinition definition, StreamKeeper* keeper = nullptr) {
-        stream =
-            std::make_unique<Stream>(std::move(definition), sink, host.environment, pool, keeper);
+        stream = std::make_unique<Stream>(
+            std::move(definition), Outlet{sink, format}, host.environment, pool, keeper
+        );
         stream->start();
     }
     void stop() {

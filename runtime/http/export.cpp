@@ -8,6 +8,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/plugin/call.h"
+#include "runtime/plugin/format_document.h"
 
 namespace annal::http {
 namespace {
@@ -31,103 +32,6 @@ std::size_t weight(const Event& event) {
     return bytes;
 }
 
-annal_status run_begin(
-    const annal_format_v1& format,
-    void* self,
-    const std::vector<annal_pair>& options,
-    void** document,
-    const annal_writer& out,
-    annal_error& error
-) noexcept {
-    return format.begin(
-        self, options.data(), static_cast<std::uint32_t>(options.size()), document, &out, &error
-    );
-}
-
-annal_status run_encode(
-    const annal_format_v1& format,
-    void* document,
-    const annal_batch& batch,
-    const annal_writer& out,
-    annal_error& error
-) noexcept {
-    return format.encode(document, &batch, &out, &error);
-}
-
-annal_status run_end(
-    const annal_format_v1& format, void* document, const annal_writer& out, annal_error& error
-) noexcept {
-    return format.end(document, &out, &error);
-}
-
-void run_release(const annal_format_v1& format, void* document) noexcept {
-    format.release(document);
-}
-
-/// One document of a format component, released with this object.
-class Document {
-public:
-    explicit Document(const Instance& instance)
-        : instance_(instance),
-          format_(instance.table<annal_format_v1>()),
-          buffer_(kBufferBytesMax) {}
-    ~Document() {
-        if (begun_) run_release(format_, document_);
-    }
-    Document(const Document&) = delete;
-    Document& operator=(const Document&) = delete;
-
-    Result<void> begin(const Pairs& options) {
-        std::vector<annal_pair> pairs;
-        pairs.reserve(options.size());
-        for (const auto& [key, value] : options) {
-            pairs.push_back({to_abi(std::string_view(key)), to_abi(std::string_view(value))});
-        }
-        const annal_writer out = buffer_.writer();
-        annal_error error = empty_error();
-        const annal_status status =
-            run_begin(format_, instance_.self(), pairs, &document_, out, error);
-        begun_ = status == ANNAL_OK;
-        return outcome(status, error);
-    }
-    Result<void> encode(const annal_batch& batch) {
-        const annal_writer out = buffer_.writer();
-        annal_error error = empty_error();
-        return outcome(run_encode(format_, document_, batch, out, error), error);
-    }
-    Result<void> end() {
-        const annal_writer out = buffer_.writer();
-        annal_error error = empty_error();
-        return outcome(run_end(format_, document_, out, error), error);
-    }
-    [[nodiscard]] std::string_view bytes() const { return buffer_.view(); }
-    void clear() { buffer_.clear(); }
-    [[nodiscard]] std::string_view content_type() const { return to_view(format_.content_type); }
-    [[nodiscard]] std::string_view extension() const { return to_view(format_.file_extension); }
-
-private:
-    static annal_error empty_error() {
-        annal_error error{};
-        error.struct_size = sizeof(error);
-        return error;
-    }
-    Result<void> outcome(annal_status status, annal_error error) const {
-        if (status == ANNAL_OK) return ok();
-        error.code = status;
-        Error out = to_error(error);
-        if (out.detail.empty())
-            out.detail = "the format " + std::string(instance_.component().name) +
-                         " failed without saying why";
-        return out;
-    }
-
-    const Instance& instance_;
-    const annal_format_v1& format_;
-    WriteBuffer buffer_;
-    void* document_ = nullptr;
-    bool begun_ = false;
-};
-
 /// One export from its look-ahead to its last byte.
 class Run {
 public:
@@ -140,7 +44,7 @@ public:
           project_(std::move(project)),
           request_(std::move(request)),
           exchange_(std::move(exchange)),
-          document_(format),
+          document_(format, buffer_),
           view_(project_, kPageMax) {}
 
     Task<Result<void>> run();
@@ -171,7 +75,8 @@ private:
     const std::string project_;
     const ExportRequest request_;
     const std::shared_ptr<Exchange> exchange_;
-    Document document_;
+    WriteBuffer buffer_{kBufferBytesMax};
+    FormatDocument document_;
     BatchView view_;
 
     Seq start_ = kNoSeq;  ///< rows below this seq are exported: events that come meanwhile stay out
@@ -340,10 +245,10 @@ Result<void> Run::start() {
 }
 
 Task<Result<void>> Run::flush(std::size_t bytes_min) {
-    if (document_.bytes().size() < bytes_min) co_return ok();
+    if (buffer_.view().size() < bytes_min) co_return ok();
     BOOST_OUTCOME_CO_TRYV(start());
-    auto written = co_await exchange_->write(document_.bytes());
-    document_.clear();
+    auto written = co_await exchange_->write(buffer_.view());
+    buffer_.clear();
     co_return written;
 }
 
@@ -424,28 +329,19 @@ Task<Result<void>> Run::run() {
 
 }  // namespace
 
-void Exporter::add(std::shared_ptr<Instance> format) {
-    const std::string name = format->component().name;
-    formats_[name] = std::move(format);
-}
-
 Task<Result<void>> Exporter::run(
     std::string project, ExportRequest request, std::shared_ptr<Exchange> exchange
 ) {
     const auto found = formats_.find(request.format);
-    if (found == formats_.end()) {
-        std::string known;
-        for (const auto& [name, instance] : formats_) known += (known.empty() ? "" : ", ") + name;
-        co_return Error{
-            Errc::not_found,
-            "no export format has the name \"" + request.format +
-                "\"; there are: " + (known.empty() ? "none" : known),
-            "format"};
+    if (!found) {
+        Error error = found.error();
+        error.pointer = "format";
+        co_return error;
     }
     if (request.rows_max < 1) co_return Error{Errc::invalid, "must be at least 1", "rows_max"};
     // The plugin asks for what its dialect allows; the node's own limit may be lower.
     request.rows_max = std::min(request.rows_max, environment_.limits->export_rows_max);
-    const std::shared_ptr<Instance> format = found->second;
+    const std::shared_ptr<Instance> format = found.value();
     Run run(environment_, *format, project, std::move(request), exchange);
     auto outcome = co_await run.run();
     if (!outcome && exchange->started() && outcome.error().code != Errc::cancelled) {

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 
 #include "runtime/http/exchange.h"
-#include "runtime/plugin/instance.h"
+#include "runtime/plugin/formats.h"
 #include "runtime/store/filter.h"
 
 namespace annal::http {
@@ -22,9 +21,9 @@ struct ExportRequest {
 /// Bulk answers: scan → format → socket, newest first, one page in memory at a time.
 class Exporter {
 public:
-    explicit Exporter(HostEnvironment& environment) : environment_(environment) {}
-    /// Makes the format of `instance` available under its component's name.
-    void add(std::shared_ptr<Instance> format);
+    /// @param formats  outlives it
+    Exporter(HostEnvironment& environment, const Formats& formats)
+        : environment_(environment), formats_(formats) {}
 
     /// Answers `exchange` wholly. Before the first byte it looks ahead, within a bound, whether
     /// more than `rows_max` rows match: if so the headers say `Annal-Truncated: true`,
@@ -42,7 +41,7 @@ public:
 
 private:
     HostEnvironment& environment_;
-    std::map<std::string, std::shared_ptr<Instance>> formats_;
+    const Formats& formats_;
 };
 
 }  // namespace annal::http

@@ -127,7 +127,7 @@ class ExportTest : public testing::Test {
 protected:
     void SetUp() override {
         host.store.hop = true;
-        exporter.add(LineFormat::create(host.environment));
+        formats.add(LineFormat::create(host.environment));
         request.format = "lines";
         request.options = {{"header", "no"}};
         request.next_path = "/v1/audit/events.txt?type=a";
@@ -184,7 +184,8 @@ protected:
     void blind() { host.limits.scan_budget_ms = 0; }
 
     TestHost host;
-    Exporter exporter{host.environment};
+    Formats formats;
+    Exporter exporter{host.environment, formats};
     ExportRequest request;
 };
 

@@ -516,7 +516,8 @@ TEST_F(PluginHandlerTest, RendersProblemsInThePluginsForm) {
 }
 
 TEST_F(PluginHandlerTest, AResponseOfAnotherKindCanNotBeExportedTo) {
-    Exporter exporter(host.environment);
+    const Formats formats;
+    Exporter exporter(host.environment, formats);
     connect_exports(host.environment, exporter);
     test::TestCall call;
     const annal_export request{
@@ -528,7 +529,8 @@ TEST_F(PluginHandlerTest, AResponseOfAnotherKindCanNotBeExportedTo) {
 }
 
 TEST_F(PluginHandlerTest, AnExportThatCanNotBeginLeavesTheAnswerToThePlugin) {
-    Exporter exporter(host.environment);
+    const Formats formats;
+    Exporter exporter(host.environment, formats);
     connect_exports(host.environment, exporter);
     plugin.manifest.permissions.export_ = true;
     struct Context {

@@ -41,6 +41,8 @@ struct HostEnvironment {
     std::vector<std::string> allow_cidrs;  ///< outbound addresses allowed beyond the public ones
     /// Of public addresses, for those who may call any host at any port; beyond the usual ones.
     std::vector<std::uint16_t> outbound_ports;
+    /// Streams go on by themselves after the store went back in time, in place of halting.
+    bool go_on_after_failover = false;
     std::size_t outbound_connections = 2'048;  ///< that the node has descriptors for
     std::uint16_t own_port = 0;                ///< where this node listens; 0: nowhere
     /// Made with the first instance that may use it; ends with the environment.

@@ -30,6 +30,7 @@ struct EventsTrigger {
     std::uint32_t batch_events_max = 500;
     std::uint64_t batch_bytes_max = 1U << 20;
     bool dead_letter = false;  ///< a refused event is put aside instead of blocking the stream
+    std::string format;        ///< that writes the batches; empty: the sink itself
     int line = 0;
 };
 

@@ -316,8 +316,8 @@ void read_batch(const ManifestField& field, EventsTrigger& out) {
 }
 
 EventsTrigger read_events(const ManifestField& field, std::string name) {
-    constexpr std::array<std::string_view, 5> kKeys = {
-        "project", "patterns", "from", "batch", "onPoison"};
+    constexpr std::array<std::string_view, 6> kKeys = {
+        "project", "patterns", "from", "batch", "onPoison", "format"};
     constexpr std::array<std::string_view, 2> kFrom = {"earliest", "latest"};
     constexpr std::array<std::string_view, 2> kOnPoison = {"block", "dead_letter"};
     EventsTrigger out;
@@ -344,6 +344,10 @@ EventsTrigger read_events(const ManifestField& field, std::string name) {
     if (const auto batch = events.section("batch")) read_batch(*batch, out);
     if (const auto poison = events.find("onPoison"))
         out.dead_letter = poison->word(kOnPoison) == "dead_letter";
+    if (const auto format = events.find("format")) {
+        out.format = format->text().value_or("");
+        if (out.format.empty()) format->fail("must be a format's name, such as jsonl");
+    }
     return out;
 }
 

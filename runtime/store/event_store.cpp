@@ -10,4 +10,8 @@ Task<std::vector<AppendOutcome>> EventStore::append_free(std::span<const AppendU
     return append(units);
 }
 
+Task<Result<std::string>> EventStore::epoch() {
+    co_return std::string();
+}
+
 }  // namespace annal

@@ -204,6 +204,11 @@ public:
 
     [[nodiscard]] virtual Task<Result<LogState>> log_state(std::string project) = 0;
 
+    /// Names the history that all logs of this store belong to: another one after a standby was
+    /// promoted or a copy was restored, for commits may be gone then, and the seqs of lost events
+    /// are given anew. A lease of the history before is over. Empty: the store can't tell.
+    [[nodiscard]] virtual Task<Result<std::string>> epoch();
+
     /// Months that hold events, ascending.
     [[nodiscard]] virtual Task<Result<std::vector<MonthInfo>>> months() = 0;
     /// Hides all events of `month` at once (first_seq rises), then frees their storage. The log

@@ -185,9 +185,7 @@ bool DeliveryLog::requeue(
     again.next_at = now;
     again.ended_at = kNoTime;
     again.reason.clear();
-    const QueuePlace place{now, delivery.id.seq};
-    add(KvOp::Kind::put, WebhookDelivery::kRetrying, key, again.to_text());
-    add(KvOp::Kind::put, WebhookDelivery::kQueue, place.key(delivery.id.endpoint), {});
+    put_in_queue(unit.kv, unit.project, again);
     return true;
 }
 

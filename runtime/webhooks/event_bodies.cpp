@@ -12,6 +12,12 @@ constexpr std::uint32_t kAheadMax = 100;
 
 }  // namespace
 
+void EventBodies::clear() {
+    bodies_.clear();
+    order_.clear();
+    bytes_ = 0;
+}
+
 void EventBodies::add(const Event& event) {
     if (event.deleted || bodies_.contains(event.seq)) return;
     auto body = std::make_shared<EventBody>();

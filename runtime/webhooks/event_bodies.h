@@ -30,6 +30,8 @@ public:
     EventBodies(EventStore& store, const Clock& clock, std::string project)
         : store_(store), clock_(clock), project_(std::move(project)) {}
 
+    /// Forgets all: the log may be another one now.
+    void clear();
     /// Of an event that was just read.
     void add(const Event& event);
     /// Null: there is no such event (any more).

@@ -46,6 +46,7 @@ void Pace::succeeded(std::int64_t now_us) {
 void Pace::failed(std::int64_t now_us, std::uint64_t random) {
     --under_way_;
     window_ = std::max(1.0, window_ / 2);
+    if (now_us < rest_until_us_) return;  // it began before the rest, so it says nothing new
     if (++failures_ < kFailuresBeforeRest) return;
     const auto doublings = std::min<std::uint32_t>(failures_ - kFailuresBeforeRest, 6);
     const std::int64_t rest = std::min(kRestFirstUs << doublings, kRestMostUs);

@@ -10,7 +10,8 @@ namespace annal {
 /// - Under way at once: 1, then one more for every few successes up to 32; half as many after a
 ///   failure, and one while nothing succeeds.
 /// - After 5 failures in a row it rests, from 1 s doubling up to a minute, and then one attempt
-///   shows whether it is there again.
+///   shows whether it is there again. Those that were under way when it began to rest double
+///   nothing.
 /// - An endpoint that says that it is too much (429, or 503 with Retry-After) is left alone for as
 ///   long as it asks, and then sent to a little slower than it had taken; half a minute later that
 ///   is raised again, slowly, for its limit may have been raised, too.

@@ -69,6 +69,21 @@ TEST(Pace, OneAtATimeWhileNothingSucceedsAndThenItRests) {
     EXPECT_EQ(pace.next_us(now), now);
 }
 
+TEST(Pace, ManyThatFailAtOnceAreOneRest) {
+    Pace pace;
+    for (int i = 0; i < 200; ++i) {
+        pace.began(0);
+        pace.succeeded(0);
+    }
+    for (int i = 0; i < 32; ++i) pace.began(0);
+    for (int i = 0; i < 32; ++i) pace.failed(1'000, kMiddle);
+    EXPECT_EQ(pace.next_us(1'000), 1'000 + 750'000) << "an outage of a moment";
+    // The attempt that looks whether it is there again doubles it.
+    pace.began(751'000);
+    pace.failed(751'000, kMiddle);
+    EXPECT_EQ(pace.next_us(751'000), 751'000 + 1'500'000);
+}
+
 TEST(Pace, LeavesAnOverloadedEndpointAloneForAsLongAsItAsks) {
     Pace pace;
     pace.began(0);

@@ -178,4 +178,15 @@ Result<WebhookDelivery> WebhookDelivery::from_row(const KvRow& given, Status sta
     return delivery;
 }
 
+void put_in_queue(
+    std::vector<KvOp>& ops, const std::string& project, const WebhookDelivery& delivery
+) {
+    const QueuePlace place{delivery.next_at, delivery.id.seq};
+    const auto put = [&](const char* space, std::string key, std::string value) {
+        ops.push_back({KvOp::Kind::put, space, project, std::move(key), std::move(value)});
+    };
+    put(WebhookDelivery::kRetrying, delivery_key(delivery.id), delivery.to_text());
+    put(WebhookDelivery::kQueue, place.key(delivery.id.endpoint), {});
+}
+
 }  // namespace annal

@@ -88,5 +88,9 @@ struct QueuePlace {
 /// The key of a delivery's row: the endpoint, and the seq so that keys sort by it.
 [[nodiscard]] std::string delivery_key(const DeliveryId& id);
 [[nodiscard]] std::string attempt_key(const DeliveryId& id, std::int64_t number);
+/// Adds what makes `delivery` wait for its `next_at`, wherever it was taken out of.
+void put_in_queue(
+    std::vector<KvOp>& ops, const std::string& project, const WebhookDelivery& delivery
+);
 
 }  // namespace annal

@@ -182,6 +182,7 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<void> serve();
     Task<Result<void>> begin_tenure();
     Task<Result<void>> pass_gap(Seq first_seq);
+    Task<Result<bool>> has_gap_before(const ScanPage& page);
     Task<Result<bool>> is_to_come(std::string endpoint, Seq first_seq);
     Task<bool> hold_permission(LanePtr lane);
 
@@ -300,6 +301,7 @@ void WebhookWorker::State::spawn(Task<void> task) {
 Task<Result<void>> WebhookWorker::State::begin_tenure() {
     EventStore& store = *host.store;
     lanes.clear();
+    bodies.clear();
     swept.clear();
     batch = Batch();
     look_for_recoveries = true;
@@ -356,6 +358,15 @@ Task<Result<void>> WebhookWorker::State::pass_gap(Seq first_seq) {
     if (!done) co_return done.error();
     cursor = scanned = first_seq - 1;
     co_return ok();
+}
+
+/// Whether retention has dropped events between what was looked at and `page`, which came behind.
+Task<Result<bool>> WebhookWorker::State::has_gap_before(const ScanPage& page) {
+    const auto& events = page.batch.events;
+    const bool adjoins = !events.empty() && events.front().seq == scanned + 1;
+    if (adjoins || page.scanned <= scanned || lanes.empty()) co_return false;
+    BOOST_OUTCOME_CO_TRY(const LogState log, co_await host.store->log_state(project));
+    co_return log.first_seq > scanned + 1;
 }
 
 /// Whether its creation is still in the log, or was dropped with the rest.
@@ -452,8 +463,7 @@ void WebhookWorker::State::share(
             continue;
         }
         if (!lane->is_active() || event.seq <= lane->state.start) continue;
-        const bool tests = action == kTestAction && target == id;
-        if (!tests && !lane->takes(action)) continue;
+        if (!lane->takes(action)) continue;
         if (event_id.empty()) {
             event_id = event.id.text();
             bodies.add(event);
@@ -478,6 +488,12 @@ Task<Result<bool>> WebhookWorker::State::share_out() {
     request.limit = kEventsPerPage;
     if (scanned != kNoSeq) request.after = scanned;
     BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await host.store->scan(std::move(request)));
+    BOOST_OUTCOME_CO_TRY(const bool gap, co_await has_gap_before(page));
+    if (gap) {
+        lease.drop();  // a tenure begins with what retention has dropped
+        main_wake.wake();
+        co_return false;
+    }
     Seq through = page.scanned;
     Batch rows;
     std::vector<std::pair<LanePtr, Place>> places;
@@ -840,12 +856,9 @@ void WebhookWorker::State::settle(
     const std::string key = delivery_key(delivery.id);
     erase(WebhookDelivery::kQueue, place.at.key(lane->endpoint.id));
     switch (delivery.status) {
-        case WebhookDelivery::Status::pending: {
-            const QueuePlace next{delivery.next_at, delivery.id.seq};
-            put(WebhookDelivery::kRetrying, key, delivery.to_text());
-            put(WebhookDelivery::kQueue, next.key(lane->endpoint.id), {});
+        case WebhookDelivery::Status::pending:
+            put_in_queue(batch.ops, project, delivery);
             break;
-        }
         case WebhookDelivery::Status::delivered:
             put(WebhookDelivery::kDelivered, key, delivery.to_text());
             break;
@@ -1065,7 +1078,8 @@ Task<Result<void>> WebhookWorker::State::recover(LanePtr lane, Recovery recovery
     if (recovery.next > 0) request.after = recovery.next - 1;
     BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await host.store->scan(std::move(request)));
     std::set<Seq> pending, done;
-    const Seq last = std::min(page.scanned, recovery.until);
+    // No further than the fan-out has been: what that is about to queue is not lacking.
+    const Seq last = std::min({page.scanned, recovery.until, scanned});
     if (!revoked && last >= recovery.next) {
         BOOST_OUTCOME_CO_TRY(
             pending, co_await known(WebhookDelivery::kQueue, id, recovery.next, last)
@@ -1102,13 +1116,13 @@ Task<Result<void>> WebhookWorker::State::recover(LanePtr lane, Recovery recovery
             erase(WebhookDelivery::kFailed, key);
         }
         delivery.next_at = due;
-        const QueuePlace place{due, seq};
-        put(WebhookDelivery::kRetrying, key, delivery.to_text());
-        put(WebhookDelivery::kQueue, place.key(id), {});
+        if (batch.empty()) batch_since_us = now();
+        put_in_queue(batch.ops, project, delivery);
     }
     recovery.queued += static_cast<std::int64_t>(lacking.size());
-    recovery.next = std::max(recovery.next, page.scanned + 1);
-    const bool ended = revoked || page.exhausted || recovery.next > recovery.until;
+    recovery.next = std::max(recovery.next, last + 1);
+    const bool all_seen = page.exhausted && last == page.scanned;
+    const bool ended = revoked || all_seen || recovery.next > recovery.until;
     if (ended) {
         erase(Recovery::kSpace, id);
     } else {

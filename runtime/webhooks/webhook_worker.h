@@ -83,7 +83,6 @@ public:
 
     /// The lease, and the cursor of the fan-out.
     static constexpr const char* kLease = "webhooks";
-    static constexpr const char* kTestAction = "webhook.endpoint.tested";
     static constexpr const char* kCreatedAction = "webhook.endpoint.created";
 
 private:

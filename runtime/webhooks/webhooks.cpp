@@ -17,6 +17,7 @@ namespace {
 
 using Status = WebhookEndpoint::Status;
 constexpr const char* kTarget = "webhook_endpoint";
+constexpr const char* kTestAction = "webhook.endpoint.tested";
 /// A row for each project that has had an endpoint.
 constexpr const char *kBegun = "host.webhook_begun", *kFanOut = "fan_out";
 
@@ -436,10 +437,24 @@ Task<Result<DeliveryId>> Webhooks::test(std::string project, std::string id, Act
         co_return Error{Errc::conflict, "webhook endpoint " + id + " is disabled"};
     AppendUnit unit;
     unit.project = project;
-    ChangeEvents(actor, kTarget, id).add(WebhookWorker::kTestAction).put_into(unit);
+    ChangeEvents(actor, kTarget, id).add(kTestAction).put_into(unit);
     const auto done = co_await environment_.host.appender->append(std::move(unit));
     if (!done) co_return done.error();
-    co_return DeliveryId{id, done.value().front().seq};
+    const Receipt event = done.value().front();
+    WebhookDelivery delivery;
+    delivery.id = {id, event.seq};
+    if (matches_any(known.endpoint.patterns, kTestAction)) co_return delivery.id;
+    // Not by the event's name, which any client may post: by who asked.
+    delivery.event_id = event.id.text();
+    delivery.next_at = environment_.host.clock->wall_us();
+    AppendUnit queued;
+    queued.project = project;
+    put_in_queue(queued.kv, project, delivery);
+    environment_.board.put_up(queued, project);
+    const auto placed = co_await environment_.host.appender->append(std::move(queued));
+    if (!placed) co_return placed.error();
+    look(project);
+    co_return delivery.id;
 }
 
 Task<Result<Recovery>> Webhooks::recover(

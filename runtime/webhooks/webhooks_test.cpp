@@ -268,7 +268,7 @@ TEST_F(WebhooksTest, ACursorBeyondTheLogDeliversNothing) {
     EXPECT_TRUE(eventually([&] { return has_all(id, 4); }));
 }
 
-TEST_F(WebhooksTest, WhatRetentionDroppedBeforeItWasSharedOutIsSaid) {
+TEST_F(WebhooksTest, T7WhatRetentionDroppedBeforeItWasSharedOutIsSaid) {
     start();
     const std::string id = create("/e");
     append();
@@ -285,7 +285,26 @@ TEST_F(WebhooksTest, WhatRetentionDroppedBeforeItWasSharedOutIsSaid) {
     EXPECT_EQ(told.events[0][Column::actor_type].view(), "system");
 }
 
-TEST_F(WebhooksTest, AnEndpointWhoseCreationWasDroppedGetsWhatIsLeft) {
+TEST_F(WebhooksTest, T7WhatRetentionDropsAheadOfAFanOutAtWorkIsSaid) {
+    host.limits.lease_ms = 3'000;  // the next tenure begins when it is renewed
+    start();
+    const std::string id = create("/e");
+    append();
+    ASSERT_TRUE(eventually([&] { return has_all(id, 1); }));
+    host.store.fail_reads({Errc::unavailable, "the store is away"}, 1'000'000);
+    const Seq first = append(5);
+    host.store.drop_before(kProject, first + 3);
+    host.store.fail_reads({Errc::unavailable, ""}, 0);
+    ASSERT_TRUE(eventually([&] { return has_all(id, 3); }));
+    const EventBatch told = recorded("webhook.gap");
+    ASSERT_EQ(told.events.size(), 1U);
+    EXPECT_EQ(metadata_of(told.events[0]).at("from_seq"), first);
+    EXPECT_EQ(metadata_of(told.events[0]).at("to_seq"), first + 2);
+    append();
+    EXPECT_TRUE(eventually([&] { return has_all(id, 4); }));
+}
+
+TEST_F(WebhooksTest, T7AnEndpointWhoseCreationWasDroppedGetsWhatIsLeft) {
     load();
     const std::string id = create("/e");
     const Seq first = append(5);
@@ -298,6 +317,29 @@ TEST_F(WebhooksTest, AnEndpointWhoseCreationWasDroppedGetsWhatIsLeft) {
     ASSERT_EQ(told.events.size(), 1U);
     EXPECT_EQ(metadata_of(told.events[0]).at("from_seq"), 0);
     EXPECT_EQ(metadata_of(told.events[0]).at("to_seq"), first + 2);
+}
+
+// Those behind the cursor are the fan-out's to queue; a recovery is asked for while nobody
+// delivers.
+TEST_F(WebhooksTest, ARecoveryLeavesToTheFanOutWhatThatHasNotSeen) {
+    host.limits.lease_ms = 3'000;
+    start();
+    const std::string id = create("/e");
+    std::size_t posted = 0;
+    for (int round = 0; round < 5; ++round) {
+        give_lease_to_other();
+        ASSERT_TRUE(eventually([&] { return shows("annal_webhook_standby{project=\"p\"} 1"); }));
+        append(20);
+        posted += 20;
+        const auto asked = host.run(webhooks->recover(kProject, id, 0, kActor));
+        ASSERT_TRUE(asked) << asked.error().detail;
+        release("other");
+        ASSERT_TRUE(eventually([&] { return has_all(id, posted); }));
+        ASSERT_TRUE(eventually([&] {
+            return !host.run(host.store.kv_get(Recovery::kSpace, kProject, id)).value();
+        }));
+    }
+    for (const auto& [seq, times] : receiver.seqs("/e")) EXPECT_EQ(times, 1) << seq;
 }
 
 // --- the lease

@@ -230,7 +230,9 @@ void add_components(Layout& layout) {
         done,
         call,
         stream,
-        fence
+        fence,
+        content_type,
+        file_extension
     )
     STRUCT(
         annal_sink_v1,
@@ -243,7 +245,8 @@ void add_components(Layout& layout) {
         send,
         position,
         find_position,
-        probe
+        probe,
+        flags
     )
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)
     STRUCT(annal_component, sized, struct_size, reserved, type, name, config_schema, vtable)
@@ -292,6 +295,7 @@ void add_constants(Layout& layout) {
     NUMBER(ANNAL_KV_PUT), NUMBER(ANNAL_KV_ERASE), NUMBER(ANNAL_KV_ABSENT), NUMBER(ANNAL_KV_EQUALS);
     NUMBER(ANNAL_PARSE_JSON), NUMBER(ANNAL_PARSE_NDJSON), NUMBER(ANNAL_RENDER_CANONICAL);
     NUMBER(ANNAL_DELIVERED), NUMBER(ANNAL_RETRY), NUMBER(ANNAL_REJECT), NUMBER(ANNAL_PAUSE);
+    NUMBER(ANNAL_SINK_TAKES_FORMATS);
     TEXT(ANNAL_SERVICE_LOG), TEXT(ANNAL_SERVICE_METRICS), TEXT(ANNAL_SERVICE_CLOCK),
         TEXT(ANNAL_SERVICE_STORE);
     TEXT(ANNAL_SERVICE_BUS), TEXT(ANNAL_SERVICE_CODEC), TEXT(ANNAL_SERVICE_KV),

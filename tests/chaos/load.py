@@ -14,17 +14,18 @@ REQUEST_DEADLINE_S = 20
 class Post:
     """One request: its events, how it is sent, and what became of it."""
 
-    def __init__(self, names, form, key):
+    def __init__(self, names, form, key, action):
         self.names = names      # external ids, unique over the test
         self.form = form        # single, batch, ndjson
         self.key = key          # header, events or None: what makes it safe to send again
+        self.action = action    # of all of its events
         self.receipts = None    # once it is acknowledged
         self.attempts = 0
 
     def events(self):
         made = []
         for name in self.names:
-            one = event("load.posted", external_id=name, metadata={"name": name, "n": 1.10})
+            one = event(self.action, external_id=name, metadata={"name": name, "n": 1.10})
             if self.key == "events":
                 one["idempotency_key"] = "event " + name
             made.append(one)
@@ -49,15 +50,17 @@ class Post:
 
 
 class Load:
-    """Threads that post until `stop`; they wait while the server is down and send unanswered idempotent posts again. Two loads of
-    one project need different labels."""
+    """Threads that post until `stop`; they wait while their server is down and send unanswered idempotent posts again. Of several
+    nodes each connection is to any."""
 
-    def __init__(self, server, threads=4, seed=None, pause=0.0, label=""):
-        self.server = server
+    def __init__(self, *servers, threads=4, seed=None, pause=0.0, sizes=(2, 7, 40), actions=("load.posted",)):
+        self.servers = servers
         self.seed = seed if seed is not None else random.randrange(1 << 32)
         self.pause = pause
-        self.label = label
+        self.sizes = sizes      # of a batch
+        self.actions = actions  # all begin with "load."
         self.posts = []
+        self.refusals = 0       # for now: 429 and 503
         self.failures = []
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -89,8 +92,8 @@ class Load:
     def _make(self, chance, thread, number):
         form = chance.choice(("single", "single", "batch", "ndjson"))
         key = chance.choice(("header", "events", "header", None))
-        size = 1 if form == "single" else chance.choice((2, 7, 40))
-        return Post([f"{self.label}{thread}-{number}-{i}" for i in range(size)], form, key)
+        size = 1 if form == "single" else chance.choice(self.sizes)
+        return Post([f"{thread}-{number}-{i}" for i in range(size)], form, key, chance.choice(self.actions))
 
     def _run(self, thread):
         chance = random.Random(self.seed * 31 + thread)
@@ -124,7 +127,7 @@ class Load:
         sent = False
         try:
             if connection is None:
-                connection = http.client.HTTPConnection(*self.server.address, timeout=REQUEST_DEADLINE_S)
+                connection = http.client.HTTPConnection(*random.choice(self.servers).address, timeout=REQUEST_DEADLINE_S)
                 connection.connect()
             sent = True
             post.attempts += 1
@@ -132,6 +135,8 @@ class Load:
             response = connection.getresponse()
             text = response.read()
             if response.status in (429, 503):
+                with self._lock:
+                    self.refusals += 1
                 return connection, False
             post.take(response.status, text)
             return connection, sent
@@ -164,7 +169,7 @@ def check(load, client):
 
     by_name = {}
     for e in stored:
-        if e["action"] == "load.posted":
+        if e["action"].startswith("load."):
             by_name.setdefault(e["external_id"], []).append(e)
     for post in load.posts:
         found = [by_name.pop(name, []) for name in post.names]
@@ -176,7 +181,7 @@ def check(load, client):
         assert counts == [1] * len(counts), (post.names, post.key, post.attempts, counts)
         for name, (copy,) in zip(post.names, found):
             assert (copy["seq"], copy["id"], copy["created_at"]) == post.receipts[name]
-            assert copy["metadata"] == {"name": name, "n": 1.1}
+            assert copy["action"] == post.action and copy["metadata"] == {"name": name, "n": 1.1}
         seqs = [copy["seq"] for (copy,) in found]
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs))), "a request's events are not together"
     assert not by_name, "the log holds events that nobody posted"

@@ -50,7 +50,9 @@ def wait_for_end(server, seconds=60):
     """Waits until the stream has caught up; the export's lines, oldest first."""
     client = server.client()
     count = client.count()
-    wait_until(lambda: client.metric("annal_stream_lag_events", project=PROJECT) == 0
+    # Before it has begun its metrics are those of an empty log's end.
+    wait_until(lambda: any(s["project_id"] == PROJECT and s["state"] == "active" for s in client.get("/v1/plugins").json()["streams"])
+               and client.metric("annal_stream_lag_events", project=PROJECT) == 0
                and client.metric("annal_stream_cursor_seq", project=PROJECT) == count - 1, seconds, "the stream's end")
     return client.export_lines()[::-1]
 

@@ -299,6 +299,34 @@ TEST_F(PostgresOrder, AnOpenTransactionElsewhereHoldsNobody) {
     expect_sound();
 }
 
+// A standby that is promoted is on another timeline: what was granted on the one before is over,
+// whatever of it the standby knew.
+TEST_F(PostgresOrder, AnotherTimelineEndsEveryLease) {
+    open(2);
+    constexpr auto kLong = 10min;
+    const auto before = run_task(node(0)->lease({"p", "s", "one", kLong}));
+    ASSERT_TRUE(before && before.value().mine);
+    const std::string epoch = run_task(node(0)->epoch()).value();
+    EXPECT_EQ(run_task(node(1)->epoch()).value(), epoch);
+    expect_append(node(0), Unit("p").cursor("s", 1, before.value().fence));
+    Session beside(url_);
+    beside.run(
+        "CREATE OR REPLACE FUNCTION annal_timeline() RETURNS bigint LANGUAGE sql AS 'SELECT "
+        "9::bigint'"
+    );
+    EXPECT_NE(run_task(node(0)->epoch()).value(), epoch);
+    const auto stale = node(0).append(Unit("p").cursor("s", 2, before.value().fence));
+    ASSERT_FALSE(stale);
+    EXPECT_EQ(stale.error().code, Errc::conflict);
+    // The same owner, and nobody else meanwhile.
+    const auto after = run_task(node(0)->lease({"p", "s", "one", kLong}));
+    ASSERT_TRUE(after && after.value().mine);
+    EXPECT_GT(after.value().fence, before.value().fence + 1) << "one that may have been lost";
+    expect_append(node(0), Unit("p").cursor("s", 2, after.value().fence));
+    const auto renewed = run_task(node(0)->lease({"p", "s", "one", kLong}));
+    EXPECT_EQ(renewed.value().fence, after.value().fence);
+}
+
 // Nothing is updated where events are appended, so a snapshot that somebody holds has no dead rows
 // to pile up behind it.
 TEST_F(PostgresOrder, AppendsUpdateNothing) {

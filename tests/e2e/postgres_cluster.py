@@ -4,6 +4,7 @@ import atexit
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -156,6 +157,31 @@ class PsqlRun:
         return code, texts[0].removesuffix("\n"), texts[1]
 
 
+class Session:
+    """A psql that stays at work, with a transaction open when it is told to begin one; the block's end is its end."""
+
+    def __init__(self, url):
+        self._psql = subprocess.Popen([programs() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url], text=True,
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._psql.communicate()
+
+    def run(self, statements):
+        """The lines that they print."""
+        self._psql.stdin.write(statements + ";\n\\echo .\n")
+        self._psql.stdin.flush()
+        lines = []
+        for line in iter(self._psql.stdout.readline, ".\n"):
+            if not line:
+                raise PostgresError("psql has ended")
+            lines.append(line.removesuffix("\n"))
+        return lines
+
+
 class PostgresCluster:
     """A PostgreSQL cluster in a fresh folder under /tmp, on a Unix socket there: superuser `annal`, no passwords, fsync off.
 
@@ -170,6 +196,7 @@ class PostgresCluster:
         self._scratch = ScratchFolder("pg")
         self.folder = self._scratch.path
         self.data = self.folder / "data"
+        self._copy = self.folder / "copy"
         self.tcp_port = None
         self._process = None
         self._frozen = False
@@ -227,6 +254,10 @@ class PostgresCluster:
         """The same beside the test: a PsqlRun."""
         return PsqlRun(database if "://" in database else self.url(database), statements)
 
+    def session(self, database):
+        """One that can be asked again and again."""
+        return Session(database if "://" in database else self.url(database))
+
     # --- The cluster's life
 
     @property
@@ -278,6 +309,23 @@ class PostgresCluster:
     def restart(self, mode="fast"):
         self.stop(mode)
         return self.start()
+
+    def keep_copy(self):
+        """What a standby would have that falls behind from now on. The cluster needs `wal_level = replica`."""
+        self.stop()
+        subprocess.run(["/bin/cp", "-a", self.data, self._copy], check=True)
+        self.start()
+
+    def fail_over_to_copy(self):
+        """The cluster is lost, and the copy promoted in its place: it has another timeline, and none of what came since."""
+        self.stop("immediate")
+        self._remove_segment()
+        shutil.rmtree(self.data)
+        self._copy.rename(self.data)
+        with open(self.data / "extra.conf", "a") as configuration:
+            configuration.write("restore_command = '/bin/false'\n")
+        (self.data / "recovery.signal").touch()
+        self.start()
 
     def reload_with(self, *settings):
         """Adds lines to the configuration and returns once new sessions have them; refused ones are not kept. Settings that need

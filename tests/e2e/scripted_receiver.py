@@ -27,6 +27,7 @@ class Receiver:
     def __init__(self, answer=None, port=0):
         self.answer = answer or (lambda _: 200)
         self.requests = []
+        self.answered = 0  # how many of them, or cut
         self.changed = threading.Condition()
         self.port = port
         self.open()
@@ -38,12 +39,24 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def serve(self):
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                size = int(self.headers.get("content-length", 0))
+                body = self.rfile.read(size)
+                if len(body) < size:
+                    self.close_connection = True  # who sent it has ended
+                    return
                 received = Received(self.command, self.path, self.headers.items(), body)
                 with owner.changed:
                     owner.requests.append(received)
                     owner.changed.notify_all()
                 said = owner.answer(received)
+                try:
+                    self.say(said)
+                finally:
+                    with owner.changed:
+                        owner.answered += 1
+                        owner.changed.notify_all()
+
+            def say(self, said):
                 if said is None:
                     self.close_connection = True
                     return

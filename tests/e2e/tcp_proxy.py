@@ -106,12 +106,17 @@ class TcpProxy:
         """Stops forwarding in both directions, ends of streams included, and closes nothing. New connections stand, too."""
         self._on_loop(lambda: setattr(self, "_stalled", True))
 
+    def stall_on(self, pattern):
+        """Once: the same from the chunk on in which a client sends the bytes `pattern`. It arrives after `resume`."""
+        assert pattern
+        self._arm(bytes(pattern), "nothing", None)
+
     def refuse(self):
         """Refuses new connections; those that are there go on."""
         self._on_loop(self._refuse)
 
     def resume(self):
-        """Ends `stall` and `refuse`, and takes back a `cut_on` that has not happened."""
+        """Ends `stall` and `refuse`, and takes back a `cut_on` or `stall_on` that has not happened."""
         self._on_loop(self._resume)
 
     def cut_on(self, pattern, lost="request", then="reset"):
@@ -123,15 +128,10 @@ class TcpProxy:
         with a reset; then="silence" keeps both open, and nothing passes any more, until `cut`.
         """
         assert pattern and lost in ("request", "answer") and then in ("reset", "silence")
-
-        def arm():
-            self._cut_happened.clear()
-            self._trigger = (bytes(pattern), lost, then)
-
-        self._on_loop(arm)
+        self._arm(bytes(pattern), lost, then)
 
     def await_cut(self, seconds=30):
-        """Waits until the last `cut_on` has happened; False when it has not in time."""
+        """Waits until the last `cut_on` or `stall_on` has happened; False when it has not in time."""
         return self._cut_happened.wait(seconds)
 
     def connections(self):
@@ -141,6 +141,13 @@ class TcpProxy:
         return count[0]
 
     # --- The thread
+
+    def _arm(self, pattern, lost, then):
+        def arm():
+            self._cut_happened.clear()
+            self._trigger = (pattern, lost, then)
+
+        self._on_loop(arm)
 
     def _bind(self):
         for tries_left in reversed(range(10)):
@@ -237,12 +244,14 @@ class TcpProxy:
         self._connections.append(_Connection(client, server))
 
     def _forward(self, each, client_events, server_events):
+        if self._stalled:
+            return  # since an earlier one of this round
         readable = select.POLLIN | select.POLLHUP | select.POLLERR
         if client_events & readable and not each.to_server:
             self._from_client(each)
         if not (each.closed or each.silent) and server_events & readable and not each.to_client:
             self._from_server(each)
-        if each.closed or each.silent:
+        if each.closed or each.silent or self._stalled:
             return
         if each.to_server:
             each.to_server, gone = _send(each.server, each.to_server)
@@ -265,7 +274,10 @@ class TcpProxy:
             each.to_server = chunk
             return
         (_, lost, each.then), self._trigger = self._trigger, None
-        if lost == "request":
+        if lost == "nothing":
+            each.to_server, self._stalled = chunk, True
+            self._cut_happened.set()
+        elif lost == "request":
             self._lose(each)
         else:
             each.to_server = chunk

@@ -106,11 +106,14 @@ def test_it_starts_at_a_time(project, tmp_path):
 
 
 def test_it_delivers_what_its_patterns_select(project, tmp_path):
-    to_file(project, tmp_path / "a", events=["auth.*", "session.created"])
+    stream = to_file(project, tmp_path / "a", events=["auth.*", "session.created"])
     project.ingest(event("auth.signin_attempt"), event("session.revoked"), event("session.created"),
                    event("auth.step_up.done"), event("authority.made"))
     until(lambda: len(lines(tmp_path / "a")) == 3)
     assert [e["action"] for e in lines(tmp_path / "a")] == ["auth.signin_attempt", "session.created", "auth.step_up.done"]
+    for _ in range(2):
+        project.ingest(event("authority.made"))
+        until(lambda: get(project, stream)["lag_events"] == 0)  # what it passes over does not make it lag
 
 
 @pytest.mark.parametrize("change, pointer", [
@@ -136,6 +139,14 @@ def test_a_request_that_can_not_be_is_refused_and_nothing_is_recorded(project, t
     assert pointer in json.dumps(problem), problem
     assert project.get("/v1/audit/streams").json()["data"] == []
     assert project.count() == 1  # its key
+
+
+def test_a_webhook_secret_that_is_no_base64_is_refused_and_not_shown(project, receiver):
+    config = {"url": receiver.url, "secret": "whsec_not/base64!"}
+    answer = project.post("/v1/audit/streams", {"name": "a", "destination": "generic_webhook", "config": config})
+    assert "is not base64 behind whsec_" in json.dumps(expect_problem(answer, 422)) and "/secret" in answer.text
+    assert "not/base64" not in answer.text
+    assert project.get("/v1/audit/streams").json()["data"] == []
 
 
 def test_scopes(project, tmp_path):

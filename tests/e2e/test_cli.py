@@ -55,13 +55,15 @@ def test_version_and_help():
     assert version.returncode == 0 and re.fullmatch(r"annal \d+\.\d+\.\d+\n", version.stdout)
     usage = subprocess.run([ANNAL, "--help"], capture_output=True, text=True, timeout=60)
     assert usage.returncode == 0
-    for command in ("serve", "migrate", "keys", "config", "plugins", "export", "load-samples"):
+    for command in ("serve", "migrate", "keys", "config", "plugins", "streams", "webhooks", "export", "load-samples"):
         assert command in usage.stdout
 
 
 def test_keys_create_list_revoke(node):
     project = node.project_of_cli
-    key = rows(run(node, "keys", "create", "--project", project, "--name", "of cli", "--scopes", "audit:read,audit:ingest"))[0]
+    made = run(node, "keys", "create", "--project", project, "--name", "of cli", "--scopes", "audit:read,audit:ingest")
+    key = rows(made)[0]
+    assert "this once" in made.stderr and key["secret"] not in made.stderr
     assert key["secret"].startswith("sk_live_") and key["scopes"] == ["audit:read", "audit:ingest"]
     listed = run(node, "keys", "list", "--project", project)
     assert key["id"] == rows(listed)[0]["id"]

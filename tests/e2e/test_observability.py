@@ -231,6 +231,11 @@ def test_alerts_are_about_metrics_that_exist():
         names = {re.sub(r"_(?:bucket|count|sum)$", "", name) if name not in known else name
                  for name in re.findall(METRIC, rule["expr"])}
         assert names and names <= known.keys(), f"{rule['alert']} asks for {names - known.keys()}"
+        labels = {"instance", "le"}.union(*(known[name] for name in names))
+        used = {label for group in re.findall(r"(?:by|without) \(([^)]*)\)", rule["expr"]) for label in re.split(r",\s*", group)}
+        used |= set(re.findall(r"[{,]\s*(\w+)(?:=~|!~|!=|=)", rule["expr"]))
+        used |= set(re.findall(r"\$labels\.(\w+)", "".join(rule["annotations"].values())))
+        assert used <= labels, f"{rule['alert']} names labels that its metrics do not have: {used - labels}"
 
 
 @pytest.mark.parametrize("arguments", [["check", "metrics"], ["check", "rules", str(ALERTS)]], ids=["metrics", "rules"])

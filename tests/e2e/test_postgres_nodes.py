@@ -20,14 +20,6 @@ def nodes(postgres_cluster):
         yield a, b
 
 
-@pytest.fixture
-def both(nodes):
-    """A fresh project's admin on each node."""
-    a, b = nodes
-    here = a.client().new_project()
-    return here, b.client(here.secret, here.project)
-
-
 def spread(nodes, client):
     return [node.client(client.secret, client.project) for node in nodes]
 

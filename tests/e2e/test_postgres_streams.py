@@ -3,16 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import threading
 import time
 
 import pytest
 from annal_server import MANIFESTS, PROJECT, Server, event, wait_until
 from event_stream import EventStream
+from lease_samples import LeaseSamples
 from posting import Load
-from postgres_cluster import programs
-from scratch_folder import environment
 from tcp_proxy import TcpProxy
 
 LEASE_S = 1.0
@@ -21,7 +18,6 @@ SETTINGS = f"limits:\n  lease_ms: {int(LEASE_S * 1000)}\n"
 SLACK_S = 4.0
 # What hears of an append that nobody told it of.
 POLL_S = 5.0
-SAMPLE_EVERY_S = 0.02
 
 # Each node has a file of its own: the path is relative to its working directory.
 MANIFEST = f"""\
@@ -103,51 +99,6 @@ def test_a_wake_up_whose_sending_failed_is_sent_again(postgres_cluster, nodes):
 
 
 # --- The stream
-
-
-class LeaseSamples(threading.Thread):
-    """The stream's row in table leases, looked at all the time: (fence, cursor) pairs, oldest first, without repetitions."""
-
-    QUERY = "SELECT fence || ' ' || coalesce(cursor_seq, -1) FROM leases WHERE name LIKE 'stream.%';\n\\echo .\n"
-
-    def __init__(self, url):
-        super().__init__(name="lease_samples")
-        self._psql = subprocess.Popen([programs() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url], text=True,
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
-        self._ended = threading.Event()
-        self.count = 0
-        self.found = []
-
-    def run(self):
-        while not self._ended.wait(SAMPLE_EVERY_S):
-            self._psql.stdin.write(self.QUERY)
-            self._psql.stdin.flush()
-            for line in iter(self._psql.stdout.readline, ".\n"):
-                assert line, "psql has ended"
-                sample = tuple(map(int, line.split()))
-                if self.found[-1:] != [sample]:
-                    self.found.append(sample)
-                self.count += 1
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        self.join()
-        self._psql.communicate()
-
-    def expect_monotonic(self):
-        for earlier, later in zip(self.found, self.found[1:]):
-            assert later[0] >= earlier[0] and later[1] >= earlier[1], f"{earlier} became {later}"
-
-    def cursor_at_takeover(self, fence):
-        """Where the tenure with this fence found the cursor."""
-        return [cursor for known, cursor in self.found if known < fence][-1]
-
-    def latest(self):
-        return self.found[-1] if self.found else (0, -1)
 
 
 def stream_state(server):

@@ -175,52 +175,6 @@ def test_revoking_and_pausing_begin_no_further_request(project, receiver):
 # --- poison
 
 
-def test_a_refused_event_is_put_aside_listed_and_redriven(project, receiver):
-    poison = {"on": True}
-    receiver.answer = Scripted(lambda r: (400, {}, b"field missing") if poison["on"] and b"poison" in r.body else 200)
-    stream = to_hook(project, receiver)
-    bad = {}
-    for n in range(60):
-        (receipt,) = project.ingest(event("test.poison" if n in (17, 41) else "test.fine"))
-        if n in (17, 41):
-            bad[receipt["seq"]] = receipt["id"]
-    until(lambda: get(project, stream)["lag_events"] == 0)
-    taken = delivered(receiver.requests, receiver.answer.statuses)
-    assert taken == [s for s in range(1, project.count()) if s not in bad]
-    path = f"/v1/audit/streams/{stream['id']}/dead-letters"
-    letters = project.get(path).json()
-    assert [(d["seq"], d["event_id"], d["status"], d["attempts"]) for d in letters["data"]] == [
-        (seq, bad[seq], "dead", 1) for seq in sorted(bad)]
-    assert all("400" in d["reason"] and "field missing" in d["reason"] for d in letters["data"])
-    page = project.get(path + "?limit=1").json()
-    assert page["has_more"] and len(page["data"]) == 1
-    rest = project.get(f"{path}?limit=1&cursor={page['next_cursor']}").json()
-    assert [d["seq"] for d in rest["data"]] == sorted(bad)[1:] and not rest["has_more"]
-    # Refused again: it stays, with one refusal more.
-    assert project.post(path + "/redrive", {"seqs": sorted(bad)[:1]}).json() == {"redriving": 1}
-    until(lambda: [d["attempts"] for d in project.get(path).json()["data"]] == [2, 1])
-    poison["on"] = False
-    assert project.post(path + "/redrive", {}).json() == {"redriving": 2}
-    until(lambda: project.get(path).json()["data"] == [])
-    assert set(bad) <= set(delivered(receiver.requests, receiver.answer.statuses))
-    assert ("audit_stream.redriven", {"destination": "generic_webhook", "name": "siem-prod", "events": 2}) in recorded(
-        project, stream)
-
-
-def test_block_stops_in_front_of_a_refused_event(project, receiver):
-    receiver.answer = Scripted(lambda r: 422 if b"poison" in r.body else 200)
-    stream = to_hook(project, receiver, on_poison="block")
-    project.ingest(event(), event("test.poison"), event())
-    failed = with_status(project, stream, "failed")
-    assert "event 3 is refused" in failed["last_error"]  # the key's, the stream's, one event
-    assert delivered(receiver.requests, receiver.answer.statuses) == [1, 2]
-    assert failed["cursor_seq"] == 2
-    receiver.answer = Scripted(lambda _: 200)
-    steer(project, stream, "resume")
-    until(lambda: get(project, stream)["lag_events"] == 0)
-    assert seqs(receiver.requests)[-5:][0] == 3
-
-
 def test_a_destination_that_refuses_everything_stops_its_stream(project, receiver):
     receiver.answer = lambda _: 400
     stream = to_hook(project, receiver, start="earliest")

@@ -405,6 +405,23 @@ def test_a_test_event_reaches_the_endpoint_whatever_it_subscribes_to(project, re
         bystander.close()
 
 
+def test_an_event_that_only_looks_like_a_test_reaches_nobody(project, receiver):
+    made = create(project, receiver, ["a.*"])
+    project.ingest(event("webhook.endpoint.tested", target_type="webhook_endpoint", target_id=made["id"]), event("a.b"))
+    receiver.wait_for(lambda requests: len(requests) == 1)
+    assert [r.headers["authio-event"] for r in receiver.requests] == ["a.b"]
+    until(lambda: deliveries(project, "?status=pending") == [])
+    assert len(receiver.requests) == 1
+
+
+def test_a_test_of_an_endpoint_that_subscribes_to_it_comes_once(project, receiver):
+    made = create(project, receiver, ["webhook.endpoint.tested"])
+    asked = steer(project, made, "test").json()["delivery_id"]
+    until(lambda: [d["id"] for d in deliveries(project, "?status=delivered")] == [asked])
+    until(lambda: deliveries(project, "?status=pending") == [])
+    assert [r.headers["authio-webhook-id"] for r in receiver.requests] == [asked]
+
+
 def test_one_delivery_is_replayed_and_recorded_as_sampled(project, receiver):
     made = create(project, receiver, ["a.*"])
     project.ingest(event("a.b"), event("a.c"))
@@ -525,6 +542,153 @@ def test_deliveries_are_found_by_endpoint_status_and_event(project, receiver):
         assert deliveries(project, "?event_id=evt_01ARZ3NDEKTSV4RRFFQ69G5FAV") == []
     finally:
         broken.close()
+
+
+# --- the command line
+
+
+def of_cli(server, project, *arguments, code=0):
+    """Standard output of an `annal webhooks …`, or standard error when it is to fail."""
+    done = server.cli("webhooks", *arguments, "--project", project.project)
+    assert done.returncode == code, done
+    assert code == 0 or (done.stdout == "" and done.stderr.startswith("annal: ")), done
+    return done.stderr if code else done.stdout
+
+
+def test_the_command_line_does_all_of_it(server, project, receiver):
+    def annal(*arguments):
+        return json.loads(of_cli(server, project, *arguments))
+
+    made = annal("create", "--url", receiver.url, "--events", "a.*,b.c", "--description", "mirror",
+                 "--signature-scheme", "timestamped")
+    endpoint = made["id"]
+    assert made["events"] == ["a.*", "b.c"] and made["description"] == "mirror" and made["secret"].startswith("whsec_")
+    assert made["signature_scheme"] == "timestamped"
+    listed = annal("list")
+    assert listed == {key: value for key, value in made.items() if key != "secret"}
+    shown = annal("get", endpoint)
+    assert shown == listed | {"failing_since": None, "recovery": None}
+    changed = annal("change", endpoint, "--events", "a.*", "--description", "", "--signature-scheme", "authio")
+    assert (changed["events"], changed["description"], changed["signature_scheme"]) == (["a.*"], None, "authio")
+
+    tested = annal("test", endpoint)["delivery_id"]
+    receiver.wait_for(lambda requests: requests)
+    assert actions(receiver.requests) == ["webhook.endpoint.tested"]
+    with_status(project, tested, "delivered")
+    delivered = annal("delivery", tested)
+    assert [(a["attempt"], a["http_status"]) for a in delivered["attempt_log"]] == [(1, 200)]
+    assert annal("replay", tested)["replays"] == 1
+    receiver.wait_for(lambda requests: len(requests) == 2)
+    assert ids(receiver.requests) == [delivered["event_id"]] * 2
+
+    rotated = annal("rotate-secret", endpoint, "--grace-seconds", "600")
+    assert rotated["secret"].startswith("whsec_") and rotated["secret"] != made["secret"]
+    assert rotated["secret_grace_until"] == annal("get", endpoint)["secret_grace_until"] is not None
+    assert annal("rotate-secret", endpoint)["secret_grace_until"] is None
+
+    assert annal("disable", endpoint)["status"] == "disabled"
+    project.ingest(event("a.missed"))
+    assert annal("enable", endpoint)["status"] == "active"
+    assert annal("recover", endpoint, "--since", "2026-01-01T00:00:00Z")["since"] == "2026-01-01T00:00:00.000000Z"
+    receiver.wait_for(lambda requests: "a.missed" in actions(requests))
+    assert of_cli(server, project, "revoke", endpoint) == f"revoked {endpoint}\n"
+    assert of_cli(server, project, "list") == ""
+    assert annal("get", endpoint)["status"] == "revoked"
+
+
+def test_the_command_line_says_once_that_it_shows_a_secret_once(server, project, receiver):
+    def said(*arguments):
+        done = server.cli("webhooks", *arguments, "--project", project.project)
+        assert done.returncode == 0, done
+        assert ("whsec_" in done.stdout, "whsec_" in done.stderr) == ("this once" in done.stderr, False)
+        return done
+
+    made = said("create", "--url", receiver.url, "--events", "*")
+    endpoint = json.loads(made.stdout)["id"]
+    rotated = said("rotate-secret", endpoint)
+    assert "this once" in made.stderr and "this once" in rotated.stderr
+    for arguments in (["list"], ["get", endpoint], ["change", endpoint, "--events", "a.*"], ["disable", endpoint]):
+        assert said(*arguments).stderr == ""
+
+
+def test_the_command_line_lists_deliveries_page_after_page(server, project, receiver):
+    def annal(*arguments):
+        return [json.loads(line) for line in of_cli(server, project, "deliveries", *arguments).splitlines()]
+
+    broken = Receiver(lambda _: 500)
+    try:
+        good, bad = create(project, receiver, ["a.*"]), create(project, broken, ["a.last"])
+        posted = project.ingest(*[event("a.b") for _ in range(450)])
+        posted += project.ingest(event("a.last"))
+        until(lambda: len(deliveries(project, "?status=delivered&limit=200")) == 200)
+        receiver.wait_for(lambda requests: len(requests) == 451)
+        until(lambda: deliveries(project, f"?status=pending&endpoint={good['id']}") == [])
+        newest = [p["id"] for p in posted[::-1]]
+        assert [d["event_id"] for d in annal("--endpoint", good["id"])] == newest, "every page"
+        assert len(annal()) == 452
+        assert [d["event_id"] for d in annal("--status", "delivered", "--limit", "201")] == newest[:201]
+        assert [d["event_id"] for d in annal("--endpoint", good["id"], "--limit", "3")] == newest[:3]
+        (failing,) = annal("--status", "pending")
+        assert failing["endpoint_id"] == bad["id"]
+        assert {d["endpoint_id"] for d in annal("--event-id", newest[0])} == {good["id"], bad["id"]}
+        assert annal("--status", "failed") == []
+    finally:
+        broken.close()
+
+
+def test_the_command_line_says_what_is_wrong(server, project, receiver):
+    def refused(*arguments, code=1):
+        return of_cli(server, project, *arguments, code=code)
+
+    url = ("--url", receiver.url)
+    assert "events/0" in refused("create", *url, "--events", "no pattern")
+    assert "/url" in refused("create", "--url", "ftp://example.com/", "--events", "*")
+    assert "/url" in refused("create", "--url", "http://10.0.0.1/", "--events", "*")
+    assert "authio or timestamped" in refused("create", *url, "--events", "*", "--signature-scheme", "v2")
+    assert of_cli(server, project, "list") == "", "nothing was made"
+    endpoint = create(project, receiver)["id"]
+    assert "/grace_seconds" in refused("rotate-secret", endpoint, "--grace-seconds", "604801")
+    assert "/since" in refused("recover", endpoint, "--since", "yesterday")
+    assert "events/1" in refused("change", endpoint, "--events", "a.*,no pattern")
+    assert "/url" in refused("change", endpoint, "--url", "")
+    of_cli(server, project, "disable", endpoint)
+    assert "disabled" in refused("test", endpoint)
+    assert "disabled" in refused("recover", endpoint, "--since", "2026-01-01T00:00:00Z")
+    of_cli(server, project, "revoke", endpoint)
+    assert "revoked" in refused("enable", endpoint)
+    for arguments in (["get"], ["change", "--events", "*"], ["enable"], ["disable"], ["revoke"], ["rotate-secret"], ["test"],
+                      ["recover", "--since", "2026-01-01T00:00:00Z"]):
+        assert "web_none" in refused(arguments[0], "web_none", *arguments[1:])
+    for command in ("delivery", "replay"):
+        assert "del_none-1" in refused(command, "del_none-1")
+        assert "a/b?c" in refused(command, "a/b?c"), "an id is a part of the path, whatever is in it"
+    assert "web_none" in refused("deliveries", "--endpoint", "web_none")
+    assert "pending, delivered or failed" in refused("deliveries", "--status", "lost")
+    assert "event_id" in refused("deliveries", "--event-id", "5")
+
+
+@pytest.mark.parametrize("arguments", [
+    ["create", "--url", "https://example.com/"], ["create", "--events", "*"], ["get"], ["recover", "web_1"], ["replay"],
+    ["rotate-secret", "web_1", "--grace-seconds", "long"], ["deliveries", "--limit", "0"], ["lose", "web_1"], []])
+def test_the_command_line_refuses_what_it_does_not_understand(server, project, arguments):
+    done = server.cli("webhooks", *arguments, *(["--project", project.project] if arguments else []))
+    assert done.returncode == 2 and done.stderr, done
+
+
+def test_the_command_line_needs_no_running_server(make_server, receiver):
+    server = make_server().start()
+    project = server.client().new_project()
+    server.terminate()
+    endpoint = json.loads(of_cli(server, project, "create", "--url", receiver.url, "--events", "a.*"))["id"]
+    assert json.loads(of_cli(server, project, "list"))["id"] == endpoint
+    made = json.loads(of_cli(server, project, "test", endpoint))["delivery_id"]
+    assert receiver.requests == [], "a command does not deliver"
+    server.start()
+    receiver.wait_for(lambda requests: requests)
+    assert receiver.requests[0].headers["authio-webhook-id"] == made
+    with_status(project, made, "delivered")
+    server.terminate()
+    assert json.loads(of_cli(server, project, "deliveries"))["id"] == made
 
 
 # --- faults

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <sstream>
+#include <thread>
 
 #include "tests/power_loss/disk.h"
 
@@ -98,8 +100,8 @@ public:
 
     [[nodiscard]] const std::string& path_of(Disk::Node node) { return paths_[node]; }
 
-    /// The error that this call shall fail with; 0: none.
-    [[nodiscard]] int fault(const char* call, const std::string& path) const {
+    /// The error that this call shall fail with; 0: none. A slow disk takes its time here.
+    [[nodiscard]] int fault(const char* call, const std::string& path) {
         if (faults_.empty()) {
             return 0;
         }
@@ -107,11 +109,21 @@ public:
         std::string line;
         while (std::getline(in, line)) {
             std::istringstream words(line);
-            std::string name, error, part;
-            words >> name >> error >> part;
-            if (name == call && path.find(part) != std::string::npos) {
-                return error_number(error);
+            std::string name, trouble, part;
+            words >> name >> trouble >> part;
+            unsigned percent = 0;
+            if (!(words >> percent)) {
+                percent = 100;
             }
+            const bool concerned = name == call && path.find(part) != std::string::npos;
+            if (!concerned || random_() % 100 >= percent) {
+                continue;
+            }
+            if (const int error = error_number(trouble)) {
+                return error;
+            }
+            const auto most_ms = std::strtoul(trouble.c_str(), nullptr, 10);
+            std::this_thread::sleep_for(std::chrono::milliseconds(random_() % (most_ms + 1)));
         }
         return 0;
     }

@@ -11,14 +11,15 @@ class StreamServer:
     """A server whose one stream delivers PROJECT's events, all and from the first, through one sink.
 
     `config` is the sink's, `places` the host:ports that it may reach. Not started yet; `configure` may be called again between two
-    starts. Everything else is the server's, at `.server`.
+    starts. `format` is the stream's, if it has one. Everything else is the server's, at `.server`.
     """
 
-    def __init__(self, make_server, library, config, places, batch_events=50, timeout="5s"):
+    def __init__(self, make_server, library, config, places, batch_events=50, timeout="5s", format=None):
         self.server = make_server(env={"ANNAL_ALLOW_CIDRS": "127.0.0.0/8"})
         self.server.folder.mkdir(parents=True, exist_ok=True)
         self.manifest = self.server.folder / "sink.yaml"
         self.library, self.places, self.batch_events, self.timeout = library, list(places), batch_events, timeout
+        self.format = {"format": format} if format else {}
         self.configure(config)
         self.server.env["ANNAL_MANIFESTS"] = f"{MANIFESTS}:{self.manifest}"
 
@@ -29,7 +30,7 @@ class StreamServer:
             "spec": {
                 "library": {"name": self.library}, "config": config,
                 "triggers": [{"name": "all", "events": {
-                    "project": PROJECT, "from": "earliest", "batch": {"maxEvents": self.batch_events}}}],
+                    "project": PROJECT, "from": "earliest", "batch": {"maxEvents": self.batch_events}} | self.format}],
                 "limits": {"timeout": self.timeout},
                 "permissions": {"http": self.places}}}))
 

@@ -309,6 +309,10 @@ Task<Result<Total>> FakeStore::count(
     co_return total;
 }
 
+Task<Result<std::string>> FakeStore::epoch() {
+    co_return epoch_name;
+}
+
 Task<Result<LogState>> FakeStore::log_state(std::string project) {
     co_await enter();
     if (auto error = fault(read_fault_)) co_return *error;

@@ -41,6 +41,10 @@ public:
     std::atomic<std::int64_t> scans{0}, counts{0}, appends{0}, leases_asked{0};
     std::atomic<int> scans_at_once{0}, scans_at_once_max{0};
 
+    /// What `epoch` says; "": nothing. Set between calls.
+    std::string epoch_name;
+    [[nodiscard]] Task<Result<std::string>> epoch() override;
+
     /// As if retention had dropped what is older than `first`.
     void drop_before(const std::string& project, Seq first);
 

@@ -34,7 +34,8 @@ constexpr const char* kLive =
     "LEFT JOIN project_log l ON l.project_id = a.project_id "
     "WHERE e.project_id = ANY ($1) AND NOT e.deleted AND e.seq >= coalesce(l.first_seq, 0)";
 constexpr const char* kCursors =
-    "SELECT l.project_id, l.name, CASE WHEN l.owner = '' THEN 0 ELSE l.fence END, l.cursor_seq "
+    "SELECT l.project_id, l.name, CASE WHEN l.owner = '' OR l.fence >> 32 < annal_timeline() THEN "
+    "0 ELSE l.fence END, l.cursor_seq "
     "FROM leases l JOIN unnest($1::text[], "
     "$2::text[]) a(project_id, name) ON l.project_id = a.project_id AND l.name = a.name "
     "ORDER BY l.project_id, l.name FOR UPDATE OF l";

@@ -11,6 +11,7 @@
 #include <pqxx/pqxx>
 
 #include "runtime/core/crypto.h"
+#include "runtime/core/log.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 // libpqxx 6 forgets a result when it finds the connection closed while it makes it: one for each
@@ -193,11 +194,34 @@ struct Receiver final : pqxx::notification_receiver {
     std::vector<std::string> payloads;
 };
 
+/// What the server says besides, such as that it ends the session: libpq would write it to standard
+/// error, between the log's lines.
+struct NoticeLog final : pqxx::errorhandler {
+    using errorhandler::errorhandler;
+    bool operator()(const char text[]) noexcept override {
+        std::string_view notice(text);
+        while (notice.ends_with('\n')) notice.remove_suffix(1);
+        is_chatter(notice) ? log::debug("postgres.notice", {{"notice", notice}})
+                           : log::warn("postgres.notice", {{"notice", notice}});
+        return false;
+    }
+
+private:
+    /// "already exists, skipping", and libpqxx 6 at a session that ended: the call it ended says so.
+    static bool is_chatter(std::string_view notice) {
+        return notice.starts_with("NOTICE:") ||
+               notice.starts_with("Could not obtain client encoding");
+    }
+};
+
 }  // namespace
 
 struct Connection::Session {
-    explicit Session(const std::string& words) : connection(words) { stay_lost(connection); }
+    explicit Session(const std::string& words) : connection(words), notices(connection) {
+        stay_lost(connection);
+    }
     pqxx::connection connection;
+    NoticeLog notices;
     std::unique_ptr<Receiver> receiver;  ///< gone before the connection
 };
 

@@ -23,11 +23,16 @@ constexpr const char* kScanAll =
     "AND (project_id, key) > ($4::text, $5::text) ORDER BY project_id, key LIMIT $3::bigint";
 constexpr const char* kCursor =
     "SELECT cursor_seq FROM leases WHERE project_id = $1::text AND name = $2::text";
+constexpr const char* kEpoch = "SELECT annal_epoch()";
+// The upper half of a fence is the timeline that it was given on: what was given on one that is
+// gone is below all of the next.
 constexpr const char* kLease =
     "INSERT INTO leases (project_id, name, owner, fence, lease_until) VALUES ($1::text, $2::text, "
-    "$3::text, 1, clock_timestamp() + $4::bigint * interval '1 millisecond') "
+    "$3::text, (annal_timeline() << 32) + 1, clock_timestamp() + $4::bigint * interval '1 "
+    "millisecond') "
     "ON CONFLICT (project_id, name) DO UPDATE SET owner = excluded.owner, "
-    "fence = leases.fence + CASE WHEN leases.owner = excluded.owner THEN 0 ELSE 1 END, lease_until "
+    "fence = CASE WHEN leases.owner = excluded.owner AND leases.fence >> 32 >= excluded.fence >> "
+    "32 THEN leases.fence ELSE greatest(leases.fence + 1, excluded.fence) END, lease_until "
     "= excluded.lease_until "
     "WHERE leases.owner = excluded.owner OR leases.lease_until <= clock_timestamp() "
     "RETURNING fence";
@@ -110,6 +115,11 @@ Result<Seq> read_cursor(
     params.text(project).text(subscription);
     BOOST_OUTCOME_TRY(const auto rows, db.run(kCursor, params));
     return rows.size() == 0 || rows.is_null(0, 0) ? kNoSeq : rows.integer(0, 0);
+}
+
+Result<std::string> read_epoch(Connection& db) {
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kEpoch, Params()));
+    return std::string(rows.text(0, 0).view());
 }
 
 Result<Lease> take_lease(Connection& db, const LeaseRequest& request) {

@@ -19,6 +19,8 @@ namespace annal::postgres {
     std::uint32_t limit,
     KvOrder order = KvOrder::ascending
 );
+/// As EventStore::epoch.
+[[nodiscard]] Result<std::string> read_epoch(Connection& db);
 [[nodiscard]] Result<Seq> read_cursor(
     Connection& db, const std::string& project, const std::string& subscription
 );

@@ -198,6 +198,11 @@ public:
         co_return co_await on(*deliveries_, work);
     }
 
+    Task<Result<std::string>> epoch() override {
+        Work<std::string> work = [&](Connection& db) { return read_epoch(db); };
+        co_return co_await on(*deliveries_, work);
+    }
+
     Task<Result<Lease>> lease(LeaseRequest request) override {
         Work<Lease> work = [&](Connection& db) { return take_lease(db, request); };
         co_return co_await on(*deliveries_, work);

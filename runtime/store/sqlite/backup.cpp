@@ -223,6 +223,9 @@ private:
         for (const fs::path& path : also_) {
             BOOST_OUTCOME_TRY(copy_file(path));
         }
+        BOOST_OUTCOME_TRY(
+            write_file(copy_of(Directory::look(source_).copy_mark()), "made by annal backup\n")
+        );
         const std::string segments = (partial_ / "segments/").string();
         for (const auto& entry : fs::recursive_directory_iterator(partial_)) {
             if (entry.is_directory()) {
@@ -267,7 +270,10 @@ private:
         if (!in) {
             return failure(from, "read");
         }
-        const fs::path to = partial_ / from.filename();
+        return write_file(partial_ / from.filename(), bytes);
+    }
+
+    static Result<void> write_file(const fs::path& to, const std::string& bytes) {
         const int file = ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (file < 0) {
             return failure(to, "made");

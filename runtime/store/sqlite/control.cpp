@@ -49,7 +49,26 @@ Result<Control> Control::open(const Directory& directory) {
     BOOST_OUTCOME_TRY(prepare_schema(db, directory.control(), k_create_control, kControlVersion));
     Control control(std::move(db));
     BOOST_OUTCOME_TRY(control.harden());
+    BOOST_OUTCOME_TRY(control.note_copy(directory.copy_mark()));
     return control;
+}
+
+/// The first start on a copy: what follows is another history than the original's.
+Result<void> Control::note_copy(const std::filesystem::path& mark) {
+    std::error_code error;
+    if (!std::filesystem::exists(mark, error)) return ok();
+    BOOST_OUTCOME_TRY(durable([&]() -> Result<void> {
+        BOOST_OUTCOME_TRY(const auto count, copies());
+        return set_meta("copies", count + 1);
+    }));
+    std::filesystem::remove(mark, error);
+    if (!error) return ok();
+    return Error{Errc::unavailable, mark.string() + " can't be removed: " + error.message()};
+}
+
+Result<std::int64_t> Control::copies() {
+    BOOST_OUTCOME_TRY(const auto count, meta("copies"));
+    return count.value_or(0);
 }
 
 template <class Work>

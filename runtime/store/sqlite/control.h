@@ -79,12 +79,15 @@ public:
         LogHead head;
     };
     [[nodiscard]] Result<std::vector<Floor>> floors();
+    /// How many copies of copies this directory is.
+    [[nodiscard]] Result<std::int64_t> copies();
     [[nodiscard]] Connection& connection() { return db_; }
 
 private:
     explicit Control(Connection db) : db_(std::move(db)) {}
     template <class Work>
     Result<void> durable(Work work);
+    Result<void> note_copy(const std::filesystem::path& mark);
     Result<void> apply_kv(const KvOp& op);
     Result<void> apply_erasure(const ControlChanges::Erasure& erasure);
     Result<void> set_meta(std::string_view name, std::int64_t value);

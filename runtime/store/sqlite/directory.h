@@ -32,6 +32,8 @@ public:
     [[nodiscard]] static Directory look(const std::filesystem::path& root) { return {root, {}}; }
 
     [[nodiscard]] std::filesystem::path control() const { return root_ / "control.db"; }
+    /// There in a copy on which no server has started yet.
+    [[nodiscard]] std::filesystem::path copy_mark() const { return root_ / "copy"; }
     [[nodiscard]] std::filesystem::path keys(Month month) const;
     [[nodiscard]] std::filesystem::path month(Month month) const;
     [[nodiscard]] std::filesystem::path segment(SegmentNumber number, Month month) const;

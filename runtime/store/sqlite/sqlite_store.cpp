@@ -43,7 +43,9 @@ public:
 
     ~SqliteStore() override { close(); }
 
-    Result<void> start() {
+    /// @param copies  see Control::copies
+    Result<void> start(std::int64_t copies) {
+        epoch_ = "copy " + std::to_string(copies);
         BOOST_OUTCOME_TRY(auto unfinished, recover(directory_, catalog_, committer_));
         committer_.set_hooks(
             {[this](auto segment) { keeper_.index(std::move(segment)); },
@@ -101,6 +103,8 @@ public:
         };
         co_return co_await read(work);
     }
+
+    Task<Result<std::string>> epoch() override { co_return epoch_; }
 
     Task<Result<LogState>> log_state(std::string project) override {
         const auto log = catalog_.view(project);
@@ -270,6 +274,7 @@ private:
     }
 
     std::atomic<std::int64_t> probed_ms_{0};
+    std::string epoch_;
     Metric& unreadable_;
     Directory directory_;
     Catalog catalog_;
@@ -289,10 +294,11 @@ Result<std::unique_ptr<EventStore>> open_sqlite_store(
     // Databases are made by SQLite with the process's mask; the directory itself lets nobody else
     // in.
     BOOST_OUTCOME_TRY(auto control, sqlite::Control::open(directory));
+    BOOST_OUTCOME_TRY(const auto copies, control.copies());
     auto store = std::make_unique<sqlite::SqliteStore>(
         options, std::move(directory), std::move(control), clock, metrics
     );
-    BOOST_OUTCOME_TRY(store->start());
+    BOOST_OUTCOME_TRY(store->start(copies));
     return std::unique_ptr<EventStore>(std::move(store));
 }
 

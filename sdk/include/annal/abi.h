@@ -33,7 +33,7 @@ extern "C" {
 
 /* The host refuses a module whose major differs from its own, or whose minor is newer than its own. */
 #define ANNAL_ABI_MAJOR 1
-#define ANNAL_ABI_MINOR 1
+#define ANNAL_ABI_MINOR 2
 
 /* Whether the struct behind `p` is long enough to hold `member`, and the member is set. */
 #define ANNAL_HAS(p, type, member) \
@@ -500,10 +500,16 @@ typedef struct annal_delivery {
      * raises `fence`: of two deliveries of one batch, the one with the lower fence comes from a node that is out of date. */
     annal_str stream;
     int64_t fence;
+    /* Since 1.2. What the payload is when the host encoded it with a format: "text/csv; charset=utf-8", "csv". Empty: it is
+     * what this sink's encode wrote. */
+    annal_str content_type, file_extension;
 } annal_delivery;
 
 /* `seq`: the last that the destination holds durably, -1 for none. */
 typedef void (*annal_position_done)(void *user, int64_t seq, const annal_error *error);
+
+/* The payload may be a document of an annal.format/1 component, one for each batch: the sink carries bytes. Since 1.2. */
+enum { ANNAL_SINK_TAKES_FORMATS = 1 };
 
 #define ANNAL_COMPONENT_SINK "annal.sink/1"
 typedef struct annal_sink_v1 {
@@ -524,6 +530,7 @@ typedef struct annal_sink_v1 {
     /* Since 1.1, optional. Whether the destination would take a delivery now, found out without leaving one there. Ends with
      * host->complete. [strand] */
     void (*probe)(void *self, annal_call *call);
+    uint64_t flags; /* since 1.2: ANNAL_SINK_* */
 } annal_sink_v1;
 
 /* --- Component: annal.job/1 ---------------------------------------------------------------------------------------- */

@@ -197,6 +197,8 @@ def vectors():
     padded_mac = standard_mac(key=decoded(PADDED))
     yield "standard: secret with padding", standard(padded_mac), good(), {"secrets": [PADDED]}
     yield "standard: secret without its padding", standard(padded_mac), good(), {"secrets": [UNPADDED]}
+    assert UNPADDED[-1] == "A", "two bits of it count, the next character has the same two"
+    yield "standard: secret with bits behind its last byte", standard(padded_mac), good(), {"secrets": [UNPADDED[:-1] + "B"]}
     for name, secret in {"not base64": "whsec_%%%", "too much padding": PADDED + "=", "padding without need": SECRET + "=",
                          "padding too short": UNPADDED + "=", "one character too many": SECRET + "A",
                          "padding within": "whsec_AA==AAAA", "only padding": "whsec_==", "base64url": "whsec_-_-_"}.items():

@@ -102,7 +102,15 @@ public:
     }
     /// Rises when another node takes the stream over; 0 from an older host.
     [[nodiscard]] std::int64_t fence() const {
-        return is_since(sizeof(annal_delivery)) ? raw_.fence : 0;
+        return is_since(offsetof(annal_delivery, content_type)) ? raw_.fence : 0;
+    }
+    /// What the payload is when a format wrote it and not `encode`: "text/csv; charset=utf-8", and
+    /// "csv". Empty else.
+    [[nodiscard]] std::string_view content_type() const {
+        return is_since(sizeof(annal_delivery)) ? view(raw_.content_type) : std::string_view();
+    }
+    [[nodiscard]] std::string_view file_extension() const {
+        return is_since(sizeof(annal_delivery)) ? view(raw_.file_extension) : std::string_view();
     }
     [[nodiscard]] std::int64_t first_seq() const { return batch_[0].seq; }
     [[nodiscard]] std::int64_t last_seq() const { return batch_[batch_.size() - 1].seq; }
@@ -190,6 +198,10 @@ private:
 ///                                                                already
 ///     annal::Task<annal::Status> probe(const annal::Call&);      whether it would take a delivery
 ///     now
+///     static constexpr bool kTakesFormats = true;                it carries bytes: a stream may
+///                                                                choose a format in place of
+///                                                                `encode`, and each batch is then
+///                                                                a document of that
 ///
 /// Whatever reaches its destination over the network is better off with the coroutines: the host
 /// has few threads for those that block. An exception in `send` is a retry. Threads: never two
@@ -229,6 +241,12 @@ struct SinkThunks {
     static constexpr bool kHasEncode = requires { &T::encode; };
     static constexpr bool kHasPosition = requires { &T::position; };
     static constexpr bool kHasProbe = requires { &T::probe; };
+    static constexpr bool takes_formats() {
+        if constexpr (requires { T::kTakesFormats; }) {
+            return T::kTakesFormats;
+        }
+        return false;
+    }
     static_assert(
         !kHasEncode ||
             requires(T & t, const Batch& b, Encoder& e) {
@@ -320,6 +338,7 @@ struct SinkThunks {
     static constexpr annal_sink_v1 make() {
         annal_sink_v1 table{};
         table.struct_size = sizeof(table);
+        table.flags = takes_formats() ? ANNAL_SINK_TAKES_FORMATS : 0;
         table.create = create<T>;
         table.destroy = destroy<T>;
         table.send = send;
