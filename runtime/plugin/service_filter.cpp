@@ -219,4 +219,11 @@ Result<Filter> to_filter(const annal_filter* filter) {
     return std::move(builder).finish();
 }
 
+Result<Column> to_column(std::uint32_t field) {
+    for (const FieldColumn& known : kFieldColumns) {
+        if (known.field == field) return known.column;
+    }
+    return Error{Errc::invalid, "events can't be grouped or counted by " + field_name(field)};
+}
+
 }  // namespace annal

@@ -16,4 +16,7 @@ namespace annal {
 /// @error Errc::unprocessable  A pattern that is none.
 [[nodiscard]] Result<Filter> to_filter(const annal_filter* filter);
 
+/// The column of ANNAL_FIELD_ACTION … ANNAL_FIELD_IP. @error Errc::invalid  Another field.
+[[nodiscard]] Result<Column> to_column(std::uint32_t field);
+
 }  // namespace annal

@@ -1,8 +1,10 @@
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 
 #include "runtime/core/json_text.h"
+#include "runtime/plugin/service_count.h"
 #include "runtime/plugin/service_filter.h"
 #include "runtime/plugin/service_task.h"
 
@@ -10,6 +12,8 @@ namespace annal {
 namespace {
 
 constexpr std::size_t kReasonBytesMax = 1024;
+constexpr std::int64_t kFilteredSkipMax = 100'000;
+constexpr std::size_t kQuerySize10 = offsetof(annal_query, skip);  // before 1.3
 
 /// One list request, taken over from the plugin's memory.
 struct Query {
@@ -17,6 +21,7 @@ struct Query {
     std::optional<Seq> after;
     std::uint32_t limit = 0;
     bool newest_first = true;
+    std::int64_t skip = 0;
 };
 
 /// The rows of one answer with the memory of their text.
@@ -26,8 +31,23 @@ struct Page {
     std::string next_cursor;  ///< empty: nothing follows
 };
 
+Result<void> check_skip(const annal_query& query, const Query& taken) {
+    if (query.skip < 0 || taken.after || !taken.newest_first) {
+        return Error{
+            Errc::invalid, "skip must be 0 and more, without a cursor, newest first", "skip"};
+    }
+    if (query.skip > kFilteredSkipMax && !taken.filter.only_created_at()) {
+        return Error{
+            Errc::too_large,
+            "at most 100000 events can be passed over when there is a filter; narrow it, or list "
+            "with a cursor",
+            "skip"};
+    }
+    return ok();
+}
+
 Result<Query> to_query(const annal_ctx& ctx, const Call& call, const annal_query* query) {
-    if (query == nullptr || query->struct_size < sizeof(annal_query)) {
+    if (query == nullptr || query->struct_size < kQuerySize10) {
         return Error{Errc::invalid, "the query's struct_size is shorter than the contract's"};
     }
     if (query->limit < 1 || query->limit > kPageMax) {
@@ -49,6 +69,10 @@ Result<Query> to_query(const annal_ctx& ctx, const Call& call, const annal_query
         );
         out.after = after;
     }
+    if (ANNAL_HAS(query, annal_query, skip)) {
+        BOOST_OUTCOME_TRYV(check_skip(*query, out));
+        out.skip = query->skip;
+    }
     return out;
 }
 
@@ -62,6 +86,13 @@ Task<Result<Page>> scan_page(
     const std::int64_t end_us = environment.clock->monotonic_us() + budget_us;
     Page page;
     std::optional<Seq> after = query.after;
+    if (query.skip > 0) {
+        const std::chrono::milliseconds budget(environment.limits->scan_budget_ms);
+        auto begin = co_await environment.store->seek(project, query.filter, query.skip, budget);
+        if (!begin) co_return std::move(begin).error();
+        if (begin.value() == kNoSeq) co_return page;
+        after = begin.value();
+    }
     while (true) {
         ScanRequest request;
         request.project = project;
@@ -279,8 +310,24 @@ void erase(
 }  // namespace
 
 const annal_store_v1 kStoreService{
-    sizeof(annal_store_v1), 0, &scan, &get, &actions, &log_state, nullptr};
+    sizeof(annal_store_v1),
+    0,
+    &scan,
+    &get,
+    &actions,
+    &log_state,
+    nullptr,
+    &count_events,
+    &aggregate_events};
 const annal_store_v1 kStoreServiceErasing{
-    sizeof(annal_store_v1), 0, &scan, &get, &actions, &log_state, &erase};
+    sizeof(annal_store_v1),
+    0,
+    &scan,
+    &get,
+    &actions,
+    &log_state,
+    &erase,
+    &count_events,
+    &aggregate_events};
 
 }  // namespace annal

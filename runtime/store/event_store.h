@@ -106,6 +106,28 @@ struct Total {
     bool exact = true;  ///< false: the budget ended the count; there are at least this many
 };
 
+/// Parts that an aggregate splits time into, UTC. Weeks begin on Monday.
+enum class Interval { none, hour, day, week };
+
+struct AggregateRequest {
+    std::string project;
+    Filter filter;
+    Interval interval = Interval::none;
+    /// Splits by the values of a column, up to Column::ip; events where it is null or empty are
+    /// left out.
+    std::optional<Column> group_by;
+    std::vector<Column> unique;  ///< columns whose distinct values are counted beside
+    std::chrono::milliseconds budget{15'000};
+};
+
+/// One group of events within one interval.
+struct AggregateRow {
+    TimeUs start = kNoTime;  ///< of the interval; kNoTime without one
+    std::string key;         ///< the column's value; empty without group_by
+    std::int64_t count = 0;  ///< at least 1
+    std::vector<std::int64_t> uniques;  ///< one for each of `unique`; null and empty do not count
+};
+
 struct LogState {
     Seq first_seq = 0;      ///< lowest readable seq; what is below has been dropped by retention
     Seq head_seq = kNoSeq;  ///< newest seq
@@ -201,6 +223,23 @@ public:
     [[nodiscard]] virtual Task<Result<Total>> count(
         std::string project, Filter filter, std::chrono::milliseconds budget
     ) = 0;
+
+    /// Counts by interval and group, of one moment: by ascending start, then descending count, then
+    /// key. Long work: it does not keep other reads waiting.
+    /// @error Errc::too_large    More than kAggregateRowsMax rows.
+    /// @error Errc::unavailable  Not done within the budget, or more distinct values than the node
+    /// keeps at once; the detail says how to ask for less.
+    [[nodiscard]] virtual Task<Result<std::vector<AggregateRow>>> aggregate(
+        AggregateRequest request
+    ) = 0;
+
+    /// The seq to scan behind, newest first, so that `skip` matches are passed over: of the match
+    /// that comes last before them. kNoSeq: there are not so many. By arithmetic where the filter
+    /// is of created_at alone, else by scans, within `budget`.
+    /// @error Errc::unavailable  The budget was used up.
+    [[nodiscard]] virtual Task<Result<Seq>> seek(
+        std::string project, Filter filter, std::int64_t skip, std::chrono::milliseconds budget
+    );
 
     [[nodiscard]] virtual Task<Result<LogState>> log_state(std::string project) = 0;
 

@@ -62,6 +62,13 @@ bool Filter::matches_all() const {
            std::none_of(equals.begin(), equals.end(), [](const auto& v) { return v.has_value(); });
 }
 
+bool Filter::only_created_at() const {
+    Filter rest = *this;
+    rest.from.reset();
+    rest.before.reset();
+    return rest.matches_all();
+}
+
 bool Filter::matches(const Event& event) const {
     if (event.deleted) {
         return matches_all();

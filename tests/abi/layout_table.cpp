@@ -99,12 +99,28 @@ void add_services(Layout& layout) {
     STRUCT(annal_clock_v1, sized, struct_size, reserved, wall_us, monotonic_us, after)
     STRUCT(annal_term, strided, field, op, text, time_us)
     STRUCT(annal_filter, sized, struct_size, count, stride, reserved, terms)
-    STRUCT(annal_query, sized, struct_size, limit, filter, cursor, order, reserved)
+    STRUCT(annal_query, sized, struct_size, limit, filter, cursor, order, reserved, skip)
     STRUCT(annal_page, sized, struct_size, has_more, batch, next_cursor)
     STRUCT(annal_action_count, strided, action, count, last_seen_us)
     STRUCT(annal_actions, sized, struct_size, count, stride, reserved, rows)
+    STRUCT(annal_total, sized, struct_size, at_least, count)
+    STRUCT(annal_aggregation, sized, struct_size, interval, filter, group_by, n_unique, unique)
+    STRUCT(annal_aggregate_row, strided, start_us, key, count, uniques)
+    STRUCT(annal_aggregate, sized, struct_size, count, stride, reserved, rows)
     STRUCT(annal_log_state, sized, struct_size, reserved, first_seq, head_seq, head_at_us)
-    STRUCT(annal_store_v1, sized, struct_size, reserved, scan, get, actions, log_state, erase)
+    STRUCT(
+        annal_store_v1,
+        sized,
+        struct_size,
+        reserved,
+        scan,
+        get,
+        actions,
+        log_state,
+        erase,
+        count,
+        aggregate
+    )
     STRUCT(annal_kv_op, strided, kind, reserved, key, value)
     STRUCT(annal_kv_ops, sized, struct_size, count, stride, reserved, ops)
     STRUCT(annal_append, sized, struct_size, reserved, batch, request_key, kv)
@@ -290,6 +306,8 @@ void add_constants(Layout& layout) {
     NUMBER(ANNAL_FIELD_CREATED_AT), NUMBER(ANNAL_FIELD_OCCURRED_AT), NUMBER(ANNAL_FIELD_TEXT);
     NUMBER(ANNAL_OP_EQ), NUMBER(ANNAL_OP_MATCH), NUMBER(ANNAL_OP_PREFIX), NUMBER(ANNAL_OP_FROM),
         NUMBER(ANNAL_OP_BEFORE);
+    NUMBER(ANNAL_INTERVAL_NONE), NUMBER(ANNAL_INTERVAL_HOUR), NUMBER(ANNAL_INTERVAL_DAY),
+        NUMBER(ANNAL_INTERVAL_WEEK);
     NUMBER(ANNAL_OP_AFTER), NUMBER(ANNAL_OP_CONTAINS), NUMBER(ANNAL_NEWEST_FIRST),
         NUMBER(ANNAL_OLDEST_FIRST);
     NUMBER(ANNAL_KV_PUT), NUMBER(ANNAL_KV_ERASE), NUMBER(ANNAL_KV_ABSENT), NUMBER(ANNAL_KV_EQUALS);

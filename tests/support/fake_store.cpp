@@ -6,6 +6,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/aggregate.h"
 
 namespace annal::test {
 namespace {
@@ -307,6 +308,17 @@ Task<Result<Total>> FakeStore::count(
     for (const Event& event : logs_[project].events)
         total.count += !event.deleted && filter.matches(event) ? 1 : 0;
     co_return total;
+}
+
+Task<Result<std::vector<AggregateRow>>> FakeStore::aggregate(AggregateRequest request) {
+    co_await enter();
+    if (auto error = fault(read_fault_)) co_return *error;
+    const std::lock_guard lock(mutex_);
+    AggregateCounts groups(request);
+    for (const Event& event : logs_[request.project].events) {
+        if (!event.deleted && request.filter.matches(event)) groups.add(event);
+    }
+    co_return groups.rows();
 }
 
 Task<Result<std::string>> FakeStore::epoch() {

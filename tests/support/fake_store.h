@@ -61,6 +61,8 @@ public:
     [[nodiscard]] Task<Result<Total>> count(
         std::string project, Filter filter, std::chrono::milliseconds budget
     ) override;
+    [[nodiscard]] Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request
+    ) override;
     [[nodiscard]] Task<Result<LogState>> log_state(std::string project) override;
     [[nodiscard]] Task<Result<std::vector<MonthInfo>>> months() override;
     [[nodiscard]] Task<Result<void>> drop_month(Month month) override;

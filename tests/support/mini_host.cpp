@@ -244,15 +244,25 @@ struct MiniHost::Services {
         error.retry_after_ms = host.retry_after_ms;
         return error;
     }
+    static std::vector<annal_term> terms_of(const annal_filter* filter) {
+        std::vector<annal_term> terms;
+        for (uint32_t i = 0; filter != nullptr && i < filter->count; ++i)
+            terms.push_back(*ANNAL_AT(annal_term, filter->terms, filter->stride, i));
+        return terms;
+    }
+    static bool selects(const std::vector<annal_term>& terms, const StoredEvent& event) {
+        return !event.deleted && std::all_of(terms.begin(), terms.end(), [&](const auto& term) {
+            return holds(event, term);
+        });
+    }
     static void scan(
         annal_ctx* ctx, annal_call*, const annal_query* query, void* user, annal_page_done done
     ) {
         MiniHost& host = host_of(ctx);
-        std::vector<annal_term> terms;
-        for (uint32_t i = 0; query->filter != nullptr && i < query->filter->count; ++i) {
-            terms.push_back(*ANNAL_AT(annal_term, query->filter->terms, query->filter->stride, i));
-        }
+        const std::vector<annal_term> terms = terms_of(query->filter);
         host.last_terms = terms;
+        std::int64_t skip = ANNAL_HAS(query, annal_query, skip) ? query->skip : 0;
+        host.last_skip = skip;
         std::int64_t below = INT64_MAX;
         std::optional<annal_error> error = refused(host);
         if (!is_null(query->cursor)) {
@@ -274,10 +284,7 @@ struct MiniHost::Services {
             }
             ++looked;
             last = it->seq;
-            if (!it->deleted &&
-                std::all_of(terms.begin(), terms.end(), [&](auto& t) { return holds(*it, t); })) {
-                rows.push_back(*it);
-            }
+            if (selects(terms, *it) && skip-- <= 0) rows.push_back(*it);
         }
         host.dispatch([=, rows = std::move(rows), cursor = "c" + std::to_string(last)] {
             if (error) return done(user, nullptr, &*error);
@@ -305,6 +312,45 @@ struct MiniHost::Services {
             page.struct_size = sizeof(page);
             page.batch = batch.get();
             done(user, &page, nullptr);
+        });
+    }
+    static void count(
+        annal_ctx* ctx, annal_call*, const annal_filter* filter, void* user, annal_total_done done
+    ) {
+        MiniHost& host = host_of(ctx);
+        const std::vector<annal_term> terms = terms_of(filter);
+        annal_total total{sizeof(annal_total), host.count_at_least ? 1U : 0U, 0};
+        for (const StoredEvent& event : host.events) total.count += selects(terms, event) ? 1 : 0;
+        const std::optional<annal_error> error = refused(host);
+        host.dispatch([=] { error ? done(user, nullptr, &*error) : done(user, &total, nullptr); });
+    }
+    static void aggregate(
+        annal_ctx* ctx,
+        annal_call*,
+        const annal_aggregation* what,
+        void* user,
+        annal_aggregate_done done
+    ) {
+        MiniHost& host = host_of(ctx);
+        host.last_terms = terms_of(what->filter);
+        host.aggregations.push_back(
+            {what->interval, what->group_by, {what->unique, what->unique + what->n_unique}}
+        );
+        const std::optional<annal_error> error = refused(host);
+        host.dispatch([=, counted = host.counted] {
+            if (error) return done(user, nullptr, &*error);
+            std::vector<annal_aggregate_row> rows;
+            for (const Counted& row : counted) {
+                const annal_str key = row.key ? to_str(*row.key) : kNull;
+                rows.push_back({row.start_us, key, row.count, row.uniques.data()});
+            }
+            const annal_aggregate table{
+                sizeof(annal_aggregate),
+                static_cast<uint32_t>(rows.size()),
+                sizeof(annal_aggregate_row),
+                0,
+                rows.data()};
+            done(user, &table, nullptr);
         });
     }
     static void actions(
@@ -693,9 +739,10 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
     static const annal_clock_v1 kClock{sizeof(kClock), 0, wall, monotonic, after};
     static const annal_clock_v1 kOldClock{
         offsetof(annal_clock_v1, after), 0, wall, monotonic, after};
-    static const annal_store_v1 kStore{sizeof(kStore), 0, scan, get, actions, log_state, erase};
+    static const annal_store_v1 kStore{
+        sizeof(kStore), 0, scan, get, actions, log_state, erase, count, aggregate};
     static const annal_store_v1 kReadOnly{
-        sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr};
+        sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr, count, aggregate};
     static const annal_bus_v1 kBus{sizeof(kBus), 0, append};
     static const annal_codec_v1 kCodec{sizeof(kCodec), 0, parse, render, parse_time, format_time};
     static const annal_export_v1 kExport{sizeof(kExport), 0, run_export, run_tail};

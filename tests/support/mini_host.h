@@ -90,6 +90,15 @@ public:
         refuse_append;  ///< not OK: the append with this number fails so
     std::function<annal_status()> refuse_store;
     std::uint32_t retry_after_ms = 0;
+    bool count_at_least = false;  ///< counts end with their time
+    /// What every aggregate answers; `uniques` must have as many numbers as are asked for.
+    struct Counted {
+        std::int64_t start_us = ANNAL_TIME_NONE;
+        std::optional<std::string> key;
+        std::int64_t count = 0;
+        std::vector<std::int64_t> uniques;
+    };
+    std::vector<Counted> counted;
     std::uint32_t scan_budget_rows =
         UINT32_MAX;  ///< a scan looks at so many rows, then gives up with has_more
     std::size_t arena_bytes_max = SIZE_MAX;
@@ -123,6 +132,10 @@ public:
         std::uint32_t rows_max = 0, terms = 0;
         std::vector<std::pair<std::string, std::string>> options;
     };
+    struct AggregationSeen {
+        std::uint32_t interval = 0, group_by = 0;
+        std::vector<std::uint32_t> unique;
+    };
     struct TailSeen {
         std::int64_t after = 0;
         std::uint32_t terms = 0;
@@ -135,6 +148,8 @@ public:
     std::string last_reason;
     std::vector<ExportSeen> exports;
     std::vector<TailSeen> tails;
+    std::vector<AggregationSeen> aggregations;
+    std::int64_t last_skip = 0;
     std::vector<Fetched> fetched;
     std::vector<std::uint32_t> slept_ms;  ///< what was waited for; both clocks have jumped instead
 

@@ -23,13 +23,6 @@ constexpr const char* kCountActions =
     "t.project_id = $1::text AND t.action = a.action AND t.seq BETWEEN $2::bigint AND $3::bigint) "
     "c WHERE c.count > 0 ORDER BY c.count DESC, a.action";
 
-bool only_time(const Filter& filter) {
-    Filter rest = filter;
-    rest.from.reset();
-    rest.before.reset();
-    return rest.matches_all();
-}
-
 /// The seq of the first event of `range` created at `at` or later; one beyond when there is none.
 Result<Seq> first_from(
     Connection& db, const std::string& project, const LogView& view, TimeUs at, SeqRange range
@@ -231,7 +224,7 @@ Result<Total> count_events(
         Reading reading(db);
         BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kPatience));
         if (view.head.seq == kNoSeq) return total;
-        if (only_time(filter)) return count_between(db, project, view, filter);
+        if (filter.only_created_at()) return count_between(db, project, view, filter);
         BOOST_OUTCOME_TRY(
             const auto range, range_of(db, project, view, filter.from, filter.before)
         );

@@ -103,13 +103,6 @@ Result<std::int64_t> count_tombstones(Reader& reader, const LogView& log, const 
     return count;
 }
 
-bool only_time(const Filter& filter) {
-    Filter rest = filter;
-    rest.from.reset();
-    rest.before.reset();
-    return rest.matches_all();
-}
-
 /// Exact within one span, or what the deadline allowed.
 Result<bool> count_span(
     Reader& reader,
@@ -188,7 +181,7 @@ Result<Total> count_events(
     BOOST_OUTCOME_TRY(
         const auto range, range_of(reader, project, *log, filter.from, filter.before)
     );
-    if (only_time(filter)) {
+    if (filter.only_created_at()) {
         BOOST_OUTCOME_TRY(const auto erased, count_tombstones(reader, *log, range));
         total.count = std::max<Seq>(0, range.last - range.first + 1) - erased;
         return total;

@@ -33,7 +33,7 @@ extern "C" {
 
 /* The host refuses a module whose major differs from its own, or whose minor is newer than its own. */
 #define ANNAL_ABI_MAJOR 1
-#define ANNAL_ABI_MINOR 2
+#define ANNAL_ABI_MINOR 3
 
 /* Whether the struct behind `p` is long enough to hold `member`, and the member is set. */
 #define ANNAL_HAS(p, type, member) \
@@ -204,6 +204,8 @@ typedef struct annal_query {
     const annal_filter *filter;  /* NULL: all */
     annal_str cursor;            /* null: from the start; else a next_cursor of the same project and filter */
     uint32_t order, reserved;
+    int64_t skip;                /* since 1.3: matches to pass over first, without a cursor; TOO_LARGE beyond 100 000 of them
+                                    when the filter has more than created_at */
 } annal_query;
 
 typedef struct annal_page {
@@ -215,6 +217,26 @@ typedef struct annal_page {
 typedef struct annal_action_count { annal_str action; int64_t count, last_seen_us; } annal_action_count;
 typedef struct annal_actions { uint32_t struct_size, count, stride, reserved; const annal_action_count *rows; } annal_actions;
 
+typedef struct annal_total { uint32_t struct_size, at_least /* 1: the time was over before all was counted */; int64_t count; } annal_total;
+
+enum { ANNAL_INTERVAL_NONE = 0, ANNAL_INTERVAL_HOUR = 1, ANNAL_INTERVAL_DAY = 2, ANNAL_INTERVAL_WEEK = 3 /* from Monday */ };
+/* What to count: the events of `filter` by interval of created_at (UTC) and by the values of one field, and beside each count
+ * the distinct values of other fields. Fields are ANNAL_FIELD_ACTION to ANNAL_FIELD_IP. */
+typedef struct annal_aggregation {
+    uint32_t struct_size, interval;
+    const annal_filter *filter;  /* NULL: all */
+    uint32_t group_by, n_unique; /* group_by 0: one count for all; else events whose field is null or empty are left out */
+    const uint32_t *unique;      /* at most 16 */
+} annal_aggregation;
+typedef struct annal_aggregate_row {
+    int64_t start_us; /* of its interval; ANNAL_TIME_NONE without one */
+    annal_str key;    /* null without group_by */
+    int64_t count;
+    const int64_t *uniques; /* n_unique numbers: distinct values that are neither null nor empty */
+} annal_aggregate_row;
+/* By ascending start, then descending count, then key. Where nothing was counted there is no row. */
+typedef struct annal_aggregate { uint32_t struct_size, count, stride, reserved; const annal_aggregate_row *rows; } annal_aggregate;
+
 typedef struct annal_log_state {
     uint32_t struct_size, reserved;
     int64_t first_seq; /* lowest seq that is still readable */
@@ -225,6 +247,8 @@ typedef struct annal_log_state {
 /* Results and errors in the callbacks below are borrowed for the time of the callback; on failure the result is NULL. */
 typedef void (*annal_page_done)(void *user, const annal_page *page, const annal_error *error);
 typedef void (*annal_actions_done)(void *user, const annal_actions *rows, const annal_error *error);
+typedef void (*annal_total_done)(void *user, const annal_total *total, const annal_error *error);
+typedef void (*annal_aggregate_done)(void *user, const annal_aggregate *rows, const annal_error *error);
 typedef void (*annal_log_state_done)(void *user, const annal_log_state *state, const annal_error *error);
 typedef void (*annal_done)(void *user, const annal_error *error);
 
@@ -240,6 +264,11 @@ typedef struct annal_store_v1 {
     void (*log_state)(annal_ctx *ctx, annal_call *call, void *user, annal_log_state_done done);
     /* Erases the content of one event, keeps its seq as a tombstone, and records audit_log.entry.deleted. */
     void (*erase)(annal_ctx *ctx, annal_call *call, annal_str id, annal_str reason, void *user, annal_done done);
+    /* Since 1.3. How many events the filter selects. */
+    void (*count)(annal_ctx *ctx, annal_call *call, const annal_filter *filter, void *user, annal_total_done done);
+    /* Since 1.3. Exact, of one moment. TOO_LARGE: more than 100 000 rows; ask for a shorter time or a longer interval.
+     * UNAVAILABLE: more than the node counts in its time; narrow the filter. */
+    void (*aggregate)(annal_ctx *ctx, annal_call *call, const annal_aggregation *what, void *user, annal_aggregate_done done);
 } annal_store_v1;
 
 /* One operation on the instance's own ordered key space in the call's project. */

@@ -70,12 +70,45 @@ public:
         order_ = ANNAL_OLDEST_FIRST;
         return *this;
     }
+    /// Passes over so many matches first, in place of a cursor: for pages that have numbers.
+    Query& skip(std::int64_t rows) {
+        skip_ = rows;
+        return *this;
+    }
 
 private:
     friend class Call;
     const Filter* filter_;
     std::uint32_t limit_ = 50, order_ = ANNAL_NEWEST_FIRST;
     annal_str cursor_ = kNull;
+    std::int64_t skip_ = 0;
+};
+
+/// What to count: `Aggregation(filter).group_by(ANNAL_FIELD_ACTION).interval(ANNAL_INTERVAL_DAY)`.
+/// Borrows the filter.
+class Aggregation {
+public:
+    explicit Aggregation(const Filter& filter) : filter_(&filter) {}
+    /// 0: one count for all.
+    Aggregation& group_by(std::uint32_t field) {
+        group_by_ = field;
+        return *this;
+    }
+    Aggregation& interval(std::uint32_t interval) {
+        interval_ = interval;
+        return *this;
+    }
+    /// Counts the distinct values of `field` in each group too.
+    Aggregation& unique(std::uint32_t field) {
+        unique_.push_back(field);
+        return *this;
+    }
+
+private:
+    friend class Call;
+    const Filter* filter_;
+    std::uint32_t group_by_ = 0, interval_ = ANNAL_INTERVAL_NONE;
+    std::vector<std::uint32_t> unique_;
 };
 
 /// Operations on the instance's key space that are committed together. Borrows keys and values.
@@ -281,6 +314,37 @@ public:
             );
         });
     }
+    /// How many events `filter` selects.
+    [[nodiscard]] auto count(const Filter& filter) const {
+        return operation<Total>([this, raw_filter = filter.raw()](auto& op) {
+            const auto* store = host_.store();
+            if (store == nullptr || !ANNAL_HAS(store, annal_store_v1, count)) {
+                return settle_missing<Total>(op, "annal.store/1 of ABI 1.3");
+            }
+            using Op = std::remove_reference_t<decltype(op)>;
+            store->count(
+                host_.context(),
+                raw_,
+                &raw_filter,
+                &op,
+                [](void* user, const annal_total* total, const annal_error* error) noexcept {
+                    static_cast<Op*>(user)->settle([&] {
+                        Total out;
+                        out.status = result_status(total, error);
+                        if (out.ok()) {
+                            out.count = total->count;
+                            out.at_least = total->at_least != 0;
+                        }
+                        return out;
+                    });
+                }
+            );
+        });
+    }
+    /// Counts by interval and group.
+    [[nodiscard]] auto aggregate(const Aggregation& what) const {
+        return detail::Operation<Aggregate, CountGroups>(CountGroups{this, &what});
+    }
     [[nodiscard]] auto log_state() const {
         return operation<LogState>([this](auto& op) {
             const auto* store = host_.store();
@@ -471,6 +535,7 @@ private:
             held.filter = &filter;
             held.cursor = query.cursor_;
             held.order = query.order_;
+            held.skip = query.skip_;
             self = &op;
             store->scan(call->host_.context(), call->raw_, &held, this, on_page<Scan, R, Op>);
         }
@@ -498,6 +563,44 @@ private:
         void* visitor;
         R (*take)(void* visitor, const annal_page& page);
         void* self = nullptr;
+    };
+
+    struct CountGroups {
+        template <class Op>
+        void operator()(Op& op) {
+            const auto* store = call->host_.store();
+            if (store == nullptr || !ANNAL_HAS(store, annal_store_v1, aggregate)) {
+                return settle_missing<Aggregate>(op, "annal.store/1 of ABI 1.3");
+            }
+            filter = what->filter_->raw();
+            held.struct_size = sizeof(held);
+            held.interval = what->interval_;
+            held.filter = &filter;
+            held.group_by = what->group_by_;
+            held.n_unique = static_cast<std::uint32_t>(what->unique_.size());
+            held.unique = what->unique_.data();
+            self = &op;
+            store->aggregate(call->host_.context(), call->raw_, &held, this, take<Op>);
+        }
+        template <class Op>
+        static void take(
+            void* user, const annal_aggregate* rows, const annal_error* error
+        ) noexcept {
+            auto* start = static_cast<CountGroups*>(user);
+            static_cast<Op*>(start->self)->settle([&] {
+                Aggregate out;
+                out.status = result_status(rows, error);
+                if (out.ok()) {
+                    copy_aggregate(*rows, start->held.n_unique, out);
+                }
+                return out;
+            });
+        }
+        const Call* call;
+        const Aggregation* what;
+        void* self = nullptr;
+        annal_filter filter{};
+        annal_aggregation held{};
     };
 
     template <class R, class F>
@@ -562,6 +665,18 @@ private:
         });
     }
 
+    static void copy_aggregate(
+        const annal_aggregate& rows, std::size_t n_unique, Aggregate& out
+    ) {
+        out.rows.reserve(rows.count);
+        for (const annal_aggregate_row& row : Rows(rows.rows, rows.count, rows.stride)) {
+            AggregateRow& copy = out.rows.emplace_back();
+            copy.start_us = row.start_us;
+            copy.key = view(row.key);
+            copy.count = row.count;
+            copy.uniques.assign(row.uniques, row.uniques + n_unique);
+        }
+    }
     [[nodiscard]] static KvPage copy_kv(const annal_kv_rows* rows, const annal_error* error) {
         KvPage out;
         out.status = result_status(rows, error);

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace annal::inline sdk_v1 {
@@ -126,6 +128,28 @@ struct KvPage {
     Status status;
     std::vector<KvRow> rows;
     bool has_more = false;
+    [[nodiscard]] bool ok() const { return status.ok(); }
+};
+
+/// How many events there are; `at_least`: perhaps more, the time was over.
+struct Total {
+    Status status;
+    std::int64_t count = 0;
+    bool at_least = false;
+    [[nodiscard]] bool ok() const { return status.ok(); }
+};
+
+/// One group of events within one interval, copied.
+struct AggregateRow {
+    std::int64_t start_us = ANNAL_TIME_NONE;  ///< of the interval; ANNAL_TIME_NONE without one
+    std::string key;                          ///< empty without group_by
+    std::int64_t count = 0;
+    std::vector<std::int64_t> uniques;  ///< in the order they were asked for
+};
+/// By ascending start, then descending count, then key.
+struct Aggregate {
+    Status status;
+    std::vector<AggregateRow> rows;
     [[nodiscard]] bool ok() const { return status.ok(); }
 };
 
