@@ -12,6 +12,7 @@
 namespace authpi {
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
+using Ids = std::vector<std::string>;
 
 inline constexpr const char* kAccount = "proj_1";  // the project of the host's calls
 
@@ -37,6 +38,15 @@ protected:
     }
     annal::test::Reply get(const std::string& id) {
         return ask("get", {}, {{"account_id", kAccount}, {"event_id", id}});
+    }
+    /// Of the events of a page.
+    static Ids ids(const annal::test::Reply& reply) {
+        EXPECT_EQ(reply.status, 200U) << reply.body;
+        const annal::Json page = annal::test::parse(reply.body);
+        Ids out;
+        for (const annal::Json& event : page.find("data")->items())
+            out.push_back(event.find("id")->string());
+        return out;
     }
     static void expect_error(
         const annal::test::Reply& reply,
