@@ -477,7 +477,7 @@ def test_a_deleted_event_is_gone_from_everywhere(project):
     assert "usr_gone" in ask(project).text
     assert project.delete(f"/v1/audit/events/{dropped['id']}").status == 204
     refused(ask(project, "/" + dropped["id"]), 404, "not_found")
-    refused(ask(project, "/" + uuid_form(dropped["id"])), 404, "not_found")
+    refused(ask(project, f"/{uuid_form(dropped['id'])}"), 404, "not_found")
     events = walk(project)
     assert dropped["id"] not in ids(events) and kept["id"] in ids(events)
     assert len(events) == 3, "the key's creation, the event that was kept, the deletion"
