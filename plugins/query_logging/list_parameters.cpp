@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::uint32_t kLimitMax = 250;
 constexpr std::size_t kOperatorsMax = 4;
+constexpr std::size_t kValueBytesMax = 1024;
+constexpr std::size_t kActionsMax = 100;
 constexpr std::string_view kJoint = "__";
 
 using Wrong = std::optional<std::string>;  // what is wrong with a value
@@ -39,6 +41,12 @@ struct Field {
     }
 };
 
+Wrong too_long(std::string_view value) {
+    return value.size() <= kValueBytesMax
+               ? Wrong()
+               : "must be at most " + std::to_string(kValueBytesMax) + " bytes long";
+}
+
 /// The bare name and the one with its operator are two parameters that say the same.
 Wrong add_once(std::uint32_t field, std::uint32_t op, std::string_view value, ListParameters& out) {
     for (const annal_term& term : out.filter.terms()) {
@@ -47,7 +55,7 @@ Wrong add_once(std::uint32_t field, std::uint32_t op, std::string_view value, Li
         }
     }
     op == ANNAL_OP_EQ ? out.filter.equals(field, value) : out.filter.contains(value);
-    return std::nullopt;
+    return too_long(value);
 }
 
 template <std::uint32_t FieldId>
@@ -71,7 +79,7 @@ Wrong contains(const annal::Host&, std::string_view value, ListParameters& out) 
 
 Wrong action_starts_with(const annal::Host&, std::string_view value, ListParameters& out) {
     out.filter.action_prefix(value);
-    return std::nullopt;
+    return too_long(value);
 }
 
 /// Two segments and more, of a-z, 0-9 and _. Keeps the host's patterns out of a list of actions.
@@ -85,7 +93,11 @@ bool is_action(std::string_view text) {
 
 Wrong action_in(const annal::Host&, std::string_view value, ListParameters& out) {
     std::string_view rest = value;
+    std::size_t count = 0;
     for (bool more = true; more;) {
+        if (++count > kActionsMax) {
+            return "must list at most " + std::to_string(kActionsMax) + " actions";
+        }
         const auto comma = rest.find(',');
         const std::string_view one = rest.substr(0, comma);
         if (!is_action(one)) {

@@ -314,6 +314,15 @@ TEST_P(LoggingTest, RefusesBadValuesByName) {
         expect_refused(ask("list", {{name, "2026-05-14T18:42:13"}}), 400, {name, "with a zone"});
         expect_refused(ask("list", {{name, "0"}}), 400, {name, "with a zone"});
     }
+    const std::string longest(1024, 'x');
+    for (const char* name : {"action", "action__startswith", "user_id__eq", "search"}) {
+        EXPECT_EQ(ask("list", {{name, longest}}).status, 200U) << name;
+        expect_refused(ask("list", {{name, longest + "x"}}), 400, {name, "at most 1024 bytes"});
+    }
+    std::string actions = "a.b";
+    for (int i = 1; i < 100; ++i) actions += ",a.b";
+    EXPECT_EQ(ask("list", {{"action__in", actions}}).status, 200U);
+    expect_refused(ask("list", {{"action__in", actions + ",a.b"}}), 400, {"action__in", "100"});
     expect_refused(ask("list", {{"cursor", "bad"}}), 400, {"cursor"});
     expect_refused(
         ask("delete", {{"reason", std::string(1025, 'x')}}, {{"id", "evt_0"}}),
