@@ -83,6 +83,13 @@ def metadata(filled):
 
 # --- The calls, their scopes and their answers
 
+def test_the_routes(root):
+    plugin, = (p for p in root.get("/v1/plugins").json()["data"] if p["instance"] == "query-logging")
+    assert {(m, r["route"], r["scope"]) for r in plugin["routes"] for m in r["methods"]} == {
+        ("GET", "/api/logging/audit", "audit:read"), ("GET", "/api/logging/audit/filters", "audit:read"),
+        ("GET", "/api/logging/audit/{id}", "audit:read"), ("DELETE", "/api/logging/audit/{id}", "audit:write")}
+
+
 def test_the_list_and_its_defaults(filled):
     found = page(filled)
     assert (found["limit"], len(found["items"]), found["next_page"]) == (50, 50, True)
@@ -163,6 +170,12 @@ def test_without_a_good_key(filled, method, path):
         answer = filled.request(method, LIST + path, key=False, headers=headers)
         refused(answer, 401)
         assert "www-authenticate" in answer.headers
+
+
+def test_head_is_get_without_a_body(filled):
+    for path in (LIST, LIST + "filters"):
+        answer = filled.request("HEAD", path)
+        assert (answer.status, answer.body) == (200, b"") and answer.headers["content-type"] == "application/json"
 
 
 def test_other_methods_and_paths(filled):
