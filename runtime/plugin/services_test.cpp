@@ -153,6 +153,7 @@ protected:
             &filter,
             cursor.empty() ? annal_str{nullptr, 0} : str(cursor),
             order,
+            0,
             0};
         Promised<PageCopy> result;
         store().scan(plugin.ctx(), call.handle, &query, &result, &take_page);
