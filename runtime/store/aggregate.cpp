@@ -4,12 +4,9 @@
 #include <array>
 #include <tuple>
 
-#include "runtime/core/clock.h"
-
 namespace annal {
 namespace {
 
-constexpr TimeUs kHourUs = 3'600 * kSecondUs;
 constexpr TimeUs kFirstMondayUs = 4 * kDayUs;  // 1970-01-05
 
 constexpr TimeUs floor_to(TimeUs at, TimeUs length, TimeUs origin) {

@@ -8,10 +8,13 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/core/clock.h"
 #include "runtime/core/result.h"
 #include "runtime/store/event_store.h"
 
 namespace annal {
+
+inline constexpr TimeUs kHourUs = 3'600 * kSecondUs;
 
 /// Rows of one aggregate.
 inline constexpr std::size_t kAggregateRowsMax = 100'000;

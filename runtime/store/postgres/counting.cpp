@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/core/limits.h"
+#include "runtime/store/passing.h"
 #include "runtime/store/postgres/selection.h"
 
 namespace annal::postgres {
@@ -23,56 +24,29 @@ constexpr const char* kCountActions =
     "t.project_id = $1::text AND t.action = a.action AND t.seq BETWEEN $2::bigint AND $3::bigint) "
     "c WHERE c.count > 0 ORDER BY c.count DESC, a.action";
 
-/// The seq of the first event of `range` created at `at` or later; one beyond when there is none.
-Result<Seq> first_from(
-    Connection& db, const std::string& project, const LogView& view, TimeUs at, SeqRange range
+Result<std::int64_t> count_tombstones(
+    Connection& db, const std::string& project, Seq first, Seq last
 ) {
-    for (const MonthPart& part : view.months) {
-        if (part.range.last < range.first || at >= start_of(next(part.month))) continue;
-        Params params;
-        params.text(project).time(at);
-        const SeqRange own{std::max(part.range.first, range.first), part.range.last};
-        BOOST_OUTCOME_TRY(
-            const auto rows,
-            db.run(
-                "SELECT e.seq FROM audit_events e WHERE " + within_month("e", part.month) +
-                    within("e", own) +
-                    " AND e.created_at >= $2::timestamptz ORDER BY e.seq LIMIT 1",
-                params
-            )
-        );
-        if (rows.size() == 1) return rows.integer(0, 0);
-    }
-    return view.head.seq + 1;
-}
-
-Result<Total> count_between(
-    Connection& db, const std::string& project, const LogView& view, const Filter& filter
-) {
-    SeqRange range = view.all();
-    if (filter.from) {
-        BOOST_OUTCOME_TRY(const auto near, range_of(db, project, view, filter.from, std::nullopt));
-        BOOST_OUTCOME_TRY(range.first, first_from(db, project, view, *filter.from, near));
-    }
-    if (filter.before) {
-        BOOST_OUTCOME_TRY(
-            const auto near, range_of(db, project, view, filter.before, std::nullopt)
-        );
-        BOOST_OUTCOME_TRY(const auto end, first_from(db, project, view, *filter.before, near));
-        range.last = end - 1;
-    }
-    if (range.empty()) return Total{};
     Params params;
-    params.text(project).number(range.first).number(range.last);
+    params.text(project).number(first).number(last);
     BOOST_OUTCOME_TRY(
-        const auto erased,
+        const auto rows,
         db.run(
             "SELECT count(*) FROM tombstones WHERE project_id = $1::text AND seq BETWEEN "
             "$2::bigint AND $3::bigint",
             params
         )
     );
-    return Total{range.last - range.first + 1 - erased.integer(0, 0), true};
+    return rows.integer(0, 0);
+}
+
+Result<Total> count_between(
+    Connection& db, const std::string& project, const LogView& view, const Filter& filter
+) {
+    BOOST_OUTCOME_TRY(const auto range, exact_range(db, project, view, filter));
+    if (range.empty()) return Total{};
+    BOOST_OUTCOME_TRY(const auto erased, count_tombstones(db, project, range.first, range.last));
+    return Total{range.last - range.first + 1 - erased, true};
 }
 
 /// A count of a whole month that can be remembered.
@@ -199,10 +173,11 @@ Result<std::vector<ActionCount>> count_actions(
     Reading reading(db);
     BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kActionsPatience));
     if (view.head.seq == kNoSeq) return std::vector<ActionCount>{};
-    BOOST_OUTCOME_TRY(const auto near, range_of(db, project, view, since, std::nullopt));
-    BOOST_OUTCOME_TRY(const Seq first, first_from(db, project, view, since, near));
+    Filter time;
+    time.from = since;
+    BOOST_OUTCOME_TRY(const auto range, exact_range(db, project, view, time));
     Params params;
-    params.text(project).number(first).number(view.head.seq).text(month_text(month_of(since)));
+    params.text(project).number(range.first).number(view.head.seq).text(month_text(month_of(since)));
     BOOST_OUTCOME_TRY(const auto rows, db.run(kCountActions, params));
     std::vector<ActionCount> counts;
     for (std::size_t i = 0; i < rows.size(); ++i)
@@ -232,6 +207,18 @@ Result<Total> count_events(
     }
     if (total.has_value()) counting.remember();
     return total;
+}
+
+Result<Seq> seek_by_time(
+    Connection& db, const std::string& project, const Filter& filter, std::int64_t skip
+) {
+    Reading reading(db);
+    BOOST_OUTCOME_TRY(const auto view, reading.begin(project, kPatience));
+    if (view.head.seq == kNoSeq) return kNoSeq;
+    BOOST_OUTCOME_TRY(const auto range, exact_range(db, project, view, filter));
+    return seq_behind(range.first, range.last, skip, [&](Seq first, Seq last) {
+        return count_tombstones(db, project, first, last);
+    });
 }
 
 }  // namespace annal::postgres

@@ -15,5 +15,9 @@ namespace annal::postgres {
     const Filter& filter,
     std::chrono::milliseconds budget
 );
+/// See EventStore::seek; for filters of created_at alone.
+[[nodiscard]] Result<Seq> seek_by_time(
+    Connection& db, const std::string& project, const Filter& filter, std::int64_t skip
+);
 
 }  // namespace annal::postgres

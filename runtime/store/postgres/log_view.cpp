@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/store/postgres/selection.h"
+
 namespace annal::postgres {
 namespace {
 
@@ -103,6 +105,51 @@ Result<SeqRange> range_of(
         range.first = std::max(range.first, first);
     }
     if (before && !rows.is_null(0, 1)) range.last = std::min(range.last, rows.integer(0, 1));
+    return range;
+}
+
+namespace {
+
+/// The seq of the first event of `range` created at `at` or later; one beyond when there is none.
+Result<Seq> first_from(
+    Connection& db, const std::string& project, const LogView& view, TimeUs at, SeqRange range
+) {
+    for (const MonthPart& part : view.months) {
+        if (part.range.last < range.first || at >= start_of(next(part.month))) continue;
+        Params params;
+        params.text(project).time(at);
+        const SeqRange own{std::max(part.range.first, range.first), part.range.last};
+        BOOST_OUTCOME_TRY(
+            const auto rows,
+            db.run(
+                "SELECT e.seq FROM audit_events e WHERE " + within_month("e", part.month) +
+                    within("e", own) +
+                    " AND e.created_at >= $2::timestamptz ORDER BY e.seq LIMIT 1",
+                params
+            )
+        );
+        if (rows.size() == 1) return rows.integer(0, 0);
+    }
+    return view.head.seq + 1;
+}
+
+}  // namespace
+
+Result<SeqRange> exact_range(
+    Connection& db, const std::string& project, const LogView& view, const Filter& filter
+) {
+    SeqRange range = view.all();
+    if (filter.from) {
+        BOOST_OUTCOME_TRY(const auto near, range_of(db, project, view, filter.from, std::nullopt));
+        BOOST_OUTCOME_TRY(range.first, first_from(db, project, view, *filter.from, near));
+    }
+    if (filter.before) {
+        BOOST_OUTCOME_TRY(
+            const auto near, range_of(db, project, view, filter.before, std::nullopt)
+        );
+        BOOST_OUTCOME_TRY(const auto end, first_from(db, project, view, *filter.before, near));
+        range.last = end - 1;
+    }
     return range;
 }
 

@@ -64,5 +64,9 @@ private:
     std::optional<TimeUs> from,
     std::optional<TimeUs> before
 );
+/// The readable events created in the filter's [from, before), exactly.
+[[nodiscard]] Result<SeqRange> exact_range(
+    Connection& db, const std::string& project, const LogView& view, const Filter& filter
+);
 
 }  // namespace annal::postgres

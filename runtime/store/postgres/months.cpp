@@ -77,6 +77,13 @@ constexpr const char* kPruneTombstones =
     "t ON t.project_id = l.project_id AND t.seq < l.first_seq LIMIT 10000) a WHERE d.project_id = "
     "a.project_id AND d.seq = a.seq";
 
+constexpr const char* kPruneRollup =
+    "WITH gone AS (DELETE FROM rollup_blocks d USING (SELECT b.project_id, b.first_seq FROM "
+    "project_log l JOIN rollup_blocks b ON b.project_id = l.project_id AND b.first_seq < "
+    "l.first_seq LIMIT 1000) a WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq "
+    "RETURNING d.project_id, d.first_seq) DELETE FROM rollup_hourly h USING gone g WHERE "
+    "h.project_id = g.project_id AND h.first_seq = g.first_seq";
+
 struct MonthState {
     Month month;
     std::string state;
@@ -271,6 +278,7 @@ Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
     set_patience(db, std::chrono::minutes(10));
     BOOST_OUTCOME_TRYV(prune(db, kPruneBatches));
     BOOST_OUTCOME_TRYV(prune(db, kPruneTombstones));
+    BOOST_OUTCOME_TRYV(prune(db, kPruneRollup));
     return clean;
 }
 

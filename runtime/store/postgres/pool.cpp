@@ -106,12 +106,22 @@ Pool::Pool(
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
-bool Pool::post(Job job) {
+bool Pool::post(Job job, Length length) {
+    const bool is_lengthy = length == Length::lengthy;
+    if (is_lengthy) {
+        job = [this, work = std::move(job)](Seat& seat) {
+            work(seat);
+            const std::lock_guard ending(mutex_);
+            lengthy_runs_ = false;
+            wake_.notify_one();
+        };
+    }
     {
         const std::lock_guard lock(mutex_);
-        if (stopping_ || jobs_.size() >= kJobsMax) return false;
-        jobs_.push_back(std::move(job));
-        waiting_.record(static_cast<double>(jobs_.size()));
+        auto& queue = is_lengthy ? lengthy_ : jobs_;
+        if (stopping_ || queue.size() >= (is_lengthy ? kLengthyMax : kJobsMax)) return false;
+        queue.push_back({std::move(job), Clock::now()});
+        waiting_.record(static_cast<double>(jobs_.size() + lengthy_.size()));
     }
     wake_.notify_one();
     return true;
@@ -138,17 +148,35 @@ void Pool::tell(const std::string& failure) {
         log::warn("postgres.connect_failed", {{"pool", name_}, {"error", failure}});
 }
 
+/// The mutex is held here and in `take`. The oldest job comes first, of whichever length.
+bool Pool::lengthy_is_due() const {
+    return !lengthy_runs_ && !lengthy_.empty() &&
+           (jobs_.empty() || lengthy_.front().since <= jobs_.front().since);
+}
+
+/// Null: nothing is left to do.
+Pool::Job Pool::take() {
+    const bool is_lengthy = lengthy_is_due();
+    if (!is_lengthy && jobs_.empty()) return nullptr;
+    auto& queue = is_lengthy ? lengthy_ : jobs_;
+    lengthy_runs_ = lengthy_runs_ || is_lengthy;
+    Job job = std::move(queue.front().job);
+    queue.pop_front();
+    waiting_.record(static_cast<double>(jobs_.size() + lengthy_.size()));
+    return job;
+}
+
 void Pool::run() {
     ThreadSeat seat(*this);
     for (;;) {
         Job job;
         {
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
-            if (jobs_.empty()) return;
-            job = std::move(jobs_.front());
-            jobs_.pop_front();
-            waiting_.record(static_cast<double>(jobs_.size()));
+            wake_.wait(lock, [this] {
+                return stopping_ || !jobs_.empty() || lengthy_is_due();
+            });
+            job = take();
+            if (job == nullptr) return;
         }
         job(seat);
         seat.let_go_of_lost();

@@ -20,7 +20,7 @@ namespace annal::postgres {
 /// Threads with one connection each, made when it is first needed and again after it was lost. Jobs
 /// wait in one queue.
 ///
-/// Limits: kJobsMax jobs wait; `post` refuses more. A job does not wait for the server to come back
+/// Limits: kJobsMax jobs wait, kLengthyMax of them lengthy; `post` refuses more. A job does not wait for the server to come back
 /// unless it wants to: between two attempts to connect it is told at once why there is no
 /// connection.
 class Pool {
@@ -39,6 +39,8 @@ public:
         ~Seat() = default;
     };
     using Job = std::function<void(Seat&)>;
+    /// Of the lengthy jobs one runs at a time, so that it leaves threads to the brief ones.
+    enum class Length { brief, lengthy };
 
     /// @param admit  asked before a connection is given to a job: whether the database may be used
     /// @param replaced  told when another connection takes the place of one that was lost: another
@@ -57,7 +59,7 @@ public:
     Pool& operator=(const Pool&) = delete;
 
     /// False: the queue is full, or the pool has stopped; the job will not run.
-    [[nodiscard]] bool post(Job job);
+    [[nodiscard]] bool post(Job job, Length length = Length::brief);
     /// From now on nothing is taken; what is queued is finished. Calls under way have their own
     /// deadlines.
     void begin_stop();
@@ -65,7 +67,7 @@ public:
     void stop();
 
 private:
-    static constexpr std::size_t kJobsMax = 16'384;
+    static constexpr std::size_t kJobsMax = 16'384, kLengthyMax = 64;
     static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{1'000};
     using Clock = std::chrono::steady_clock;
 
@@ -83,7 +85,15 @@ private:
     std::mutex mutex_;
     log::Repeats repeats_;  ///< why there was no connection
     std::condition_variable wake_;
-    std::deque<Job> jobs_;
+    struct Waiting {
+        Job job;
+        Clock::time_point since;
+    };
+    [[nodiscard]] bool lengthy_is_due() const;
+    [[nodiscard]] Job take();
+
+    std::deque<Waiting> jobs_, lengthy_;
+    bool lengthy_runs_ = false;
     bool stopping_ = false;
     std::vector<std::thread> threads_;
 };

@@ -6,6 +6,7 @@
 
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
+#include "runtime/store/postgres/aggregation.h"
 #include "runtime/store/postgres/append.h"
 #include "runtime/store/postgres/counting.h"
 #include "runtime/store/postgres/keeper.h"
@@ -142,6 +143,25 @@ public:
         Work<Total> work = [&](Connection& db) {
             return count_events(db, project, filter, budget);
         };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request) override {
+        Work<std::vector<AggregateRow>> work = [&](Connection& db) {
+            return aggregate_events(db, request);
+        };
+        co_return co_await on(*reads_, work, Pool::Length::lengthy);
+    }
+
+    Task<Result<Seq>> seek(
+        std::string project, Filter filter, std::int64_t skip, std::chrono::milliseconds budget
+    ) override {
+        if (!filter.only_created_at()) {
+            co_return co_await EventStore::seek(
+                std::move(project), std::move(filter), skip, budget
+            );
+        }
+        Work<Seq> work = [&](Connection& db) { return seek_by_time(db, project, filter, skip); };
         co_return co_await on(*reads_, work);
     }
 
@@ -290,13 +310,16 @@ private:
     }
 
     template <class T>
-    Task<Result<T>> on(Pool& pool, const Work<T>& work) {
+    Task<Result<T>> on(
+        Pool& pool, const Work<T>& work, Pool::Length length = Pool::Length::brief
+    ) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = pool.post([this, &result, &work, done](Pool::Seat& seat) {
+            Pool::Job job = [this, &result, &work, done](Pool::Seat& seat) {
                 result = answer(seat, work);
                 (*done)();
-            });
+            };
+            const bool queued = pool.post(std::move(job), length);
             if (!queued) (*done)();
         };
         co_await suspend(std::move(start));

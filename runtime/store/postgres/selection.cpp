@@ -133,10 +133,22 @@ bool is_indexed(Column c, bool sealed) {
     }
 }
 
-std::string within_month(const std::string& table, Month month) {
+namespace {
+
+std::string between(const std::string& table, Month first, Month last) {
     return table + ".project_id = $1::text AND " + table +
-           ".created_at >= " + timestamp_literal(start_of(month)) + " AND " + table +
-           ".created_at < " + timestamp_literal(start_of(next(month)));
+           ".created_at >= " + timestamp_literal(start_of(first)) + " AND " + table +
+           ".created_at < " + timestamp_literal(start_of(next(last)));
+}
+
+}  // namespace
+
+std::string within_month(const std::string& table, Month month) {
+    return between(table, month, month);
+}
+
+std::string within_months(const std::string& table, const LogView& view) {
+    return between(table, view.months.front().month, view.months.back().month);
 }
 
 std::string within(const std::string& table, const SeqRange& range) {

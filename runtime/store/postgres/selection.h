@@ -26,6 +26,8 @@ struct Search {
 
 /// "t.project_id = $1 AND …": one month of one project. $1 must be the project.
 [[nodiscard]] std::string within_month(const std::string& table, Month month);
+/// The same for all months of a view, which must have some.
+[[nodiscard]] std::string within_months(const std::string& table, const LogView& view);
 /// " AND t.seq BETWEEN …"
 [[nodiscard]] std::string within(const std::string& table, const SeqRange& range);
 /// A LIKE pattern for `searched_text` that finds every event that `needle` is in, and few others.

@@ -4,12 +4,12 @@
 #include <map>
 
 #include "runtime/core/limits.h"
+#include "runtime/store/aggregate.h"
+#include "runtime/store/passing.h"
 #include "runtime/store/sqlite/candidates.h"
 
 namespace annal::sqlite {
 namespace {
-
-constexpr TimeUs kHourUs = 3'600 * kSecondUs;
 
 using Counts = std::map<std::string, ActionCount>;
 
@@ -205,6 +205,21 @@ Result<Total> count_events(
         }
     }
     return total;
+}
+
+Result<Seq> seek_by_time(
+    Reader& reader, const std::string& project, const Filter& filter, std::int64_t skip
+) {
+    const auto log = reader.catalog.view(project);
+    if (!log || log->head.seq == kNoSeq) {
+        return kNoSeq;
+    }
+    BOOST_OUTCOME_TRY(
+        const auto range, range_of(reader, project, *log, filter.from, filter.before)
+    );
+    return seq_behind(range.first, range.last, skip, [&](Seq first, Seq last) {
+        return count_tombstones(reader, *log, {first, last});
+    });
 }
 
 }  // namespace annal::sqlite

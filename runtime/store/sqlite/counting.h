@@ -13,5 +13,9 @@ namespace annal::sqlite {
     const Filter& filter,
     std::chrono::milliseconds budget
 );
+/// See EventStore::seek; for filters of created_at alone.
+[[nodiscard]] Result<Seq> seek_by_time(
+    Reader& reader, const std::string& project, const Filter& filter, std::int64_t skip
+);
 
 }  // namespace annal::sqlite

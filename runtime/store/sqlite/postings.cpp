@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "runtime/core/crypto.h"
+#include "runtime/store/aggregate.h"
 
 namespace annal::sqlite {
 namespace {
@@ -244,6 +245,40 @@ void Postings::count_actions(
             ActionCount& sum = into[count.action];
             sum.count += count.count;
             sum.last_seen = std::max(sum.last_seen, count.last_seen);
+        }
+    }
+}
+
+void Postings::count_hours(
+    ProjectNumber pid,
+    Seq first,
+    Seq last,
+    const std::function<void(std::int64_t, std::string_view, std::int64_t)>& take
+) const {
+    const auto& previous = previous_[kAction];
+    const std::shared_lock lock(mutex_);
+    for (auto i = actions_.lower_bound(ActionView{pid, ""});
+         i != actions_.end() && i->first.pid == pid;
+         ++i) {
+        std::int64_t hour = 0, count = 0;
+        for (Ordinal o = i->second.newest; o != kNone; o = previous[o]) {
+            const Seq seq = seq_of(keys_[o]);
+            if (seq < first) {
+                break;
+            }
+            if (seq > last || erased_ordinals_.contains(o)) {
+                continue;
+            }
+            const std::int64_t own = created_at_[o] / kHourUs;
+            if (own != hour && count > 0) {
+                take(hour, i->first.action, count);
+                count = 0;
+            }
+            hour = own;
+            ++count;
+        }
+        if (count > 0) {
+            take(hour, i->first.action, count);
         }
     }
 }

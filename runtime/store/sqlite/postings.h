@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -85,6 +86,15 @@ public:
         Seq first,
         Seq last,
         std::map<std::string, ActionCount>& into
+    ) const;
+    /// How many events of each action were created in each hour since 1970, in no order and perhaps
+    /// in several parts; tombstones left out.
+    void count_hours(
+        ProjectNumber pid,
+        Seq first,
+        Seq last,
+        const std::function<void(std::int64_t hour, std::string_view action, std::int64_t count)>&
+            take
     ) const;
     [[nodiscard]] std::vector<Seq> tombstones(ProjectNumber pid, Seq first, Seq last) const;
 

@@ -155,18 +155,28 @@ ReaderPool::ReaderPool(
       threads_(std::max<std::size_t>(1, threads)) {
     for (std::size_t i = 0; i < threads_.size(); ++i) {
         threads_[i].thread = std::thread([this, i, &directory, &catalog, open_files_max] {
-            run(i, Reader(directory, catalog, metrics_, open_files_max));
+            run(i, Reader(directory, catalog, metrics_, open_files_max, stopping_));
         });
     }
 }
 
-bool ReaderPool::post(Job job) {
+bool ReaderPool::post(Job job, Length length) {
     const std::lock_guard lock(mutex_);
-    if (stopping_ || jobs_.size() >= kJobsMax) {
+    const bool is_lengthy = length == Length::lengthy;
+    auto& queue = is_lengthy ? lengthy_ : jobs_;
+    if (stopping_ || queue.size() >= (is_lengthy ? kLengthyMax : kJobsMax)) {
         return false;
     }
-    jobs_.push_back({std::move(job), std::chrono::steady_clock::now()});
-    metrics_.waiting.record(static_cast<double>(jobs_.size()));
+    if (is_lengthy) {
+        job = [this, work = std::move(job)](Reader& reader) {
+            work(reader);
+            const std::lock_guard ending(mutex_);
+            lengthy_runs_ = false;
+            wake_.notify_one();
+        };
+    }
+    queue.push_back({std::move(job), std::chrono::steady_clock::now()});
+    metrics_.waiting.record(static_cast<double>(jobs_.size() + lengthy_.size()));
     // Still locked: once the job is done, the pool may be gone.
     wake_.notify_one();
     return true;
@@ -199,7 +209,9 @@ void ReaderPool::run(std::size_t index, Reader reader) {
     auto& own = threads_[index].own;
     std::unique_lock lock(mutex_);
     while (true) {
-        wake_.wait(lock, [&] { return stopping_ || !jobs_.empty() || !own.empty(); });
+        wake_.wait(lock, [&] {
+            return stopping_ || !jobs_.empty() || !own.empty() || lengthy_is_due();
+        });
         Job job = take(own);
         if (job == nullptr) {
             return;
@@ -213,19 +225,32 @@ void ReaderPool::run(std::size_t index, Reader reader) {
     }
 }
 
-/// With the mutex held. Null: nothing is left to do.
+/// With the mutex held, as those below. The oldest comes first, of whichever length.
+bool ReaderPool::lengthy_is_due() const {
+    return !lengthy_runs_ && !lengthy_.empty() &&
+           (jobs_.empty() || lengthy_.front().since <= jobs_.front().since);
+}
+
+/// Null: nothing is left to do.
 ReaderPool::Job ReaderPool::take(std::deque<Job>& own) {
-    Job job;
     if (!own.empty()) {
-        job = std::move(own.front());
+        Job job = std::move(own.front());
         own.pop_front();
-    } else if (!jobs_.empty()) {
-        const auto waited = std::chrono::steady_clock::now() - jobs_.front().since;
-        metrics_.wait_seconds.record(std::chrono::duration<double>(waited).count());
-        job = std::move(jobs_.front().job);
-        jobs_.pop_front();
-        metrics_.waiting.record(static_cast<double>(jobs_.size()));
+        return job;
     }
+    if (lengthy_is_due()) {
+        lengthy_runs_ = true;
+        return take_first(lengthy_);
+    }
+    return jobs_.empty() ? Job() : take_first(jobs_);
+}
+
+ReaderPool::Job ReaderPool::take_first(std::deque<Waiting>& from) {
+    const auto waited = std::chrono::steady_clock::now() - from.front().since;
+    metrics_.wait_seconds.record(std::chrono::duration<double>(waited).count());
+    Job job = std::move(from.front().job);
+    from.pop_front();
+    metrics_.waiting.record(static_cast<double>(jobs_.size() + lengthy_.size()));
     return job;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -32,12 +33,20 @@ public:
         const Directory& directory,
         const Catalog& all,
         const ReadMetrics& how,
-        std::size_t open_files_max
+        std::size_t open_files_max,
+        const std::atomic<bool>& stopping
     )
-        : catalog(all), metrics(how), directory_(directory), open_files_max_(open_files_max) {}
+        : catalog(all),
+          metrics(how),
+          directory_(directory),
+          open_files_max_(open_files_max),
+          stopping_(stopping) {}
 
     const Catalog& catalog;
     const ReadMetrics& metrics;
+
+    /// The store closes: what takes long gives up.
+    [[nodiscard]] bool is_stopping() const { return stopping_; }
 
     /// Good until the next call of any of these.
     [[nodiscard]] Result<Connection*> events(const std::shared_ptr<Segment>& segment);
@@ -64,17 +73,20 @@ private:
 
     const Directory& directory_;
     const std::size_t open_files_max_;
+    const std::atomic<bool>& stopping_;
     std::map<std::pair<SegmentNumber, bool>, Open> open_;  // with whether it is the sidecar
     std::optional<Connection> control_;
     std::set<std::pair<SegmentNumber, ProjectNumber>> identified_;
 };
 
-/// The reading threads. Jobs wait in one queue.
+/// The reading threads. Jobs wait in one queue, lengthy ones in another: of them one runs at a
+/// time, so that it leaves threads to the brief ones.
 ///
-/// Limits: kJobsMax jobs wait; `post` refuses more.
+/// Limits: kJobsMax jobs wait, kLengthyMax of them lengthy; `post` refuses more.
 class ReaderPool {
 public:
     using Job = std::function<void(Reader&)>;
+    enum class Length { brief, lengthy };
 
     ReaderPool(
         const Directory& directory,
@@ -86,14 +98,14 @@ public:
     ~ReaderPool() { stop(); }
 
     /// False: the queue is full, or the pool has stopped; the job will not run.
-    [[nodiscard]] bool post(Job job);
+    [[nodiscard]] bool post(Job job, Length length = Length::brief);
     /// Runs `job` on every thread soon.
     void tell_all(const Job& job);
     /// Finishes what is queued.
     void stop();
 
 private:
-    static constexpr std::size_t kJobsMax = 16'384;
+    static constexpr std::size_t kJobsMax = 16'384, kLengthyMax = 64;
     struct Thread {
         std::deque<Job> own;
         std::thread thread;
@@ -103,14 +115,17 @@ private:
         std::chrono::steady_clock::time_point since;
     };
     void run(std::size_t index, Reader reader);
+    [[nodiscard]] bool lengthy_is_due() const;
     [[nodiscard]] Job take(std::deque<Job>& own);
+    [[nodiscard]] Job take_first(std::deque<Waiting>& from);
 
     ReadMetrics metrics_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::deque<Waiting> jobs_;
+    std::deque<Waiting> jobs_, lengthy_;
+    bool lengthy_runs_ = false;
     std::size_t busy_ = 0;
-    bool stopping_ = false;
+    std::atomic<bool> stopping_{false};
     std::vector<Thread> threads_;
 };
 

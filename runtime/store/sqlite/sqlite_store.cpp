@@ -1,6 +1,7 @@
 #include "runtime/store/sqlite/sqlite_store.h"
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/sqlite/aggregation.h"
 #include "runtime/store/sqlite/counting.h"
 #include "runtime/store/sqlite/keeper.h"
 #include "runtime/store/sqlite/recovery.h"
@@ -100,6 +101,27 @@ public:
         override {
         Read<Total> work = [&](Reader& reader) {
             return count_events(reader, project, filter, budget);
+        };
+        co_return co_await read(work);
+    }
+
+    Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request) override {
+        Read<std::vector<AggregateRow>> work = [&](Reader& reader) {
+            return aggregate_events(reader, request);
+        };
+        co_return co_await read(work, ReaderPool::Length::lengthy);
+    }
+
+    Task<Result<Seq>> seek(
+        std::string project, Filter filter, std::int64_t skip, std::chrono::milliseconds budget
+    ) override {
+        if (!filter.only_created_at()) {
+            co_return co_await EventStore::seek(
+                std::move(project), std::move(filter), skip, budget
+            );
+        }
+        Read<Seq> work = [&](Reader& reader) {
+            return seek_by_time(reader, project, filter, skip);
         };
         co_return co_await read(work);
     }
@@ -222,13 +244,16 @@ private:
     }
 
     template <class T>
-    Task<Result<T>> read(const Read<T>& work) {
+    Task<Result<T>> read(
+        const Read<T>& work, ReaderPool::Length length = ReaderPool::Length::brief
+    ) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-            const bool queued = readers_.post([&result, &work, done](Reader& reader) {
+            ReaderPool::Job job = [&result, &work, done](Reader& reader) {
                 result = work(reader);
                 (*done)();
-            });
+            };
+            const bool queued = readers_.post(std::move(job), length);
             if (!queued) {
                 (*done)();
             }

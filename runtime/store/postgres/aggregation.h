@@ -1,0 +1,13 @@
+#pragma once
+
+#include "runtime/store/postgres/log_view.h"
+
+namespace annal::postgres {
+
+/// See EventStore::aggregate. Counts by action alone come from rollups, everything else is one
+/// statement of the database's.
+[[nodiscard]] Result<std::vector<AggregateRow>> aggregate_events(
+    Connection& db, const AggregateRequest& request
+);
+
+}  // namespace annal::postgres

@@ -1,0 +1,18 @@
+#pragma once
+
+#include "runtime/store/aggregate.h"
+#include "runtime/store/postgres/log_view.h"
+
+namespace annal::postgres {
+
+/// Adds the events of the request's time to `counts`, by hour and action: from the blocks of
+/// 0018_create_rollup.sql, which it counts first where they are missing, and what lies beside them
+/// from its rows. The request's filter must be of created_at alone.
+///
+/// A role that may not write counts rows each time.
+/// @error Errc::unavailable  The deadline passed; the blocks that were counted until then stay.
+[[nodiscard]] Result<void> add_from_rollup(
+    Connection& db, const AggregateRequest& request, Deadline deadline, AggregateCounts& counts
+);
+
+}  // namespace annal::postgres
