@@ -39,6 +39,8 @@ ROUTES = [
 ]
 GUARDED = [route for route in ROUTES if route[2]]
 OPEN = [route for route in ROUTES if not route[2]]
+# Other products' dialects, whose files test them in their own forms.
+DIALECTS = {"query-porta"}
 HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/v1/plugins", "/v1/clock/confirm", "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys",
                "/v1/api-keys/{id}", "/v1/config/{key}"}
 
@@ -79,7 +81,7 @@ def dead_keys(root):
 
 def test_the_table_above_names_every_plugin_route(root):
     served = {(method, r["route"], r["scope"]) for plugin in root.get("/v1/plugins").json()["data"]
-              for r in plugin["routes"] for method in r["methods"]}
+              if plugin["instance"] not in DIALECTS for r in plugin["routes"] for method in r["methods"]}
     tested = {(r[0], r[1], r[2]) for r in ROUTES if r[1] not in HOST_ROUTES}
     assert served == tested
 
