@@ -169,7 +169,7 @@ def test_another_project_sees_nothing_of_it(pages, project):
 def typed(root):
     """One event of each type, under the strict catalog."""
     client = root.new_project()
-    assert client.put("/v1/config/catalog", "strict").status == 200
+    assert client.put("/v1/config/catalog", '"strict"').status == 200
     client.ingest(*(event(action, target_id=action) for action in ACTIONS))
     return client
 
@@ -222,7 +222,7 @@ def filters_of(stored):
     return {
         "action": ("user.*", lambda e: e["action"].startswith("user.")),
         "entity_type": ("role", lambda e: e["target_type"] == "role"),
-        "entity_id": ("any string", lambda e: e["target_id"] == "any string"),
+        "entity_id": ("user-uuid", lambda e: e["target_id"] == "user-uuid"),
         "actor_id": ("a-1", lambda e: e["actor"]["id"] == "a-1"),
         "organization_id": ("org-1", lambda e: e["organization_id"] == "org-1"),
         "from": (begin, lambda e: e["created_at"] >= begin),
@@ -246,7 +246,7 @@ def test_every_combination_of_filters(mixed, count):
         assert len(ids) == min(len(wanted), 100), names
         assert all(a == b or b is None for a, b in zip(ids, wanted)), names
         found += len(ids)
-    assert found > 0 or count > 4
+    assert found > 0
 
 
 @pytest.mark.parametrize("name,value", [
@@ -390,7 +390,7 @@ def test_deleted_events_are_neither_shown_nor_counted(project):
     everything = ask(project, pageSize=100)
     assert everything["pagination"]["total"] == len(everything["data"]) == 10 + 1 + 20
     assert not {row["id"] for row in rows[3:23]} & {row["id"] for row in everything["data"]}
-    assert entities(project, page=3, pageSize=10) == [None]
+    assert entities(project, page=3, pageSize=10) == left
     assert [row["action"] for row in ask(project, from_="2024-01-15", page=31, pageSize=1)["data"]] == ["api_key.created"]
 
 
