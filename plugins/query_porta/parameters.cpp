@@ -15,7 +15,7 @@ using Parameter = annal::Parameter<ListParameters>;
 
 constexpr std::size_t kTextBytesMax = 1024;  // what the store compares
 
-static_assert((kPageMax - 1) <= INT64_MAX / kPageSizeMax);
+static_assert(kPageMax <= INT64_MAX / kPageSizeMax);
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -132,8 +132,7 @@ constexpr annal::ParameterRules kRules{.ignores_unknown = true, .absent_if_empty
 std::optional<annal::Problem> read_list_parameters(
     const annal::Request& request, ListParameters& out
 ) {
-    const auto fault =
-        annal::read_parameters<ListParameters>(request, kParameters, kRules, out);
+    const auto fault = annal::read_parameters<ListParameters>(request, kParameters, kRules, out);
     if (!fault) {
         return std::nullopt;
     }

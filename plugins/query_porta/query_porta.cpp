@@ -48,9 +48,7 @@ annal::Problem read_problem(const annal::Status& status, const ListParameters& p
     return annal::Problem(status);
 }
 
-void append_pagination(
-    annal::Buffer& body, const ListParameters& parameters, std::int64_t total
-) {
+void append_pagination(annal::Buffer& body, const ListParameters& parameters, std::int64_t total) {
     const std::int64_t size = parameters.page_size;
     Json json(body);
     json.begin_object()
