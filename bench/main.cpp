@@ -28,6 +28,7 @@ constexpr Named kScenarios[] = {
     {"ingest_batches", ingest_batches},
     {"ingest_singles", ingest_singles},
     {"reads", reads},
+    {"aggregates", aggregates},
     {"exports", exports},
     {"two_nodes", two_nodes},
     {"held_snapshot", held_snapshot},
@@ -86,8 +87,8 @@ int main(int argc, char** argv) {
     app.add_option(
         "scenarios",
         scenarios,
-        "ingest_batches, ingest_singles, reads, exports, two_nodes, held_snapshot, stream, "
-        "webhooks; "
+        "ingest_batches, ingest_singles, reads, aggregates, exports, two_nodes, held_snapshot, "
+        "stream, webhooks; "
         "default: all"
     );
     CLI11_PARSE(app, argc, argv);

@@ -34,6 +34,8 @@ void ingest_batches(const Setting& setting, const ServerProcess& server);
 void ingest_singles(const Setting& setting, const ServerProcess& server);
 /// Reads while 12 000 events/s come in.
 void reads(const Setting& setting, const ServerProcess& server);
+/// Counts by hour, group and distinct value over all that is stored.
+void aggregates(const Setting& setting, const ServerProcess& server);
 void exports(const Setting& setting, const ServerProcess& server);
 /// Where servers can share the store: a second one beside `server`, both appending to one project.
 void two_nodes(const Setting& setting, const ServerProcess& server);

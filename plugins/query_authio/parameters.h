@@ -1,10 +1,11 @@
 #pragma once
 
-#include <annal/sdk/http.hpp>
+#include <annal/sdk/parameters.hpp>
 
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace authio {
 
@@ -19,6 +20,14 @@ enum ParameterSet : unsigned {
     kLegacy = 1U << 5U,  ///< before, action_prefix
     kRows = 1U << 6U,    ///< limit of an export
     kAfter = 1U << 7U,   ///< after, last_event_id
+    kShape = 1U << 8U,   ///< group_by, interval, count_unique
+};
+
+/// A word of a query and the ANNAL_FIELD_ or ANNAL_INTERVAL_ that it stands for; 0: not given.
+struct NamedField {
+    std::string_view name;
+    std::uint32_t value = 0;
+    bool operator==(const NamedField&) const = default;
 };
 
 /// Query parameters, read and checked. Text is borrowed from the request.
@@ -29,6 +38,8 @@ struct Parameters {
     std::uint32_t rows = 100'000;
     std::optional<std::int64_t> after;
     std::optional<std::string_view> csv_safe, reason;
+    NamedField group_by, interval;
+    std::vector<NamedField> unique;
 };
 
 /// Reads the parameters of `request`, of which a route takes those in `set`. A parameter that is

@@ -1,4 +1,4 @@
-/// The native read API: list, get, types, live tail, exports and the legacy list, and the deletion
+/// The native read API: list, get, types, aggregate, live tail, exports and the legacy list, and the deletion
 /// of one event.
 ///
 ///     apiVersion: annal.dev/v1
@@ -9,6 +9,8 @@
 ///       triggers:            # the names are fixed: they say what a route does
 ///         - {name: list, http: {methods: [GET], route: /v1/audit/events, scope: audit:read}}
 ///         - {name: types, http: {methods: [GET], route: /v1/audit/events/types, scope:
+///         audit:read}}
+///         - {name: aggregate, http: {methods: [GET], route: /v1/audit/events/aggregate, scope:
 ///         audit:read}}
 ///         - {name: tail, http: {methods: [GET], route: /v1/audit/events/tail, scope: audit:read}}
 ///         - {name: get, http: {methods: [GET], route: "/v1/audit/events/{id}", scope: audit:read}}
@@ -103,11 +105,12 @@ public:
             std::pair<
                 std::string_view,
                 annal::Task<> (QueryAuthio::*)(annal::Request&, annal::Response&)>,
-            7>
+            8>
             kRoutes{{
                 {"list", &QueryAuthio::list},
                 {"get", &QueryAuthio::get},
                 {"types", &QueryAuthio::types},
+                {"aggregate", &QueryAuthio::aggregate},
                 {"export", &QueryAuthio::export_events},
                 {"tail", &QueryAuthio::tail},
                 {"legacy", &QueryAuthio::legacy},
@@ -208,6 +211,81 @@ private:
         }
         json.end_array().end_object();
         co_await send_json(response, body);
+    }
+
+    /// Buckets are not filled in: where nothing was counted there is none, but for the one bucket of
+    /// a question without interval.
+    annal::Task<> aggregate(annal::Request& request, annal::Response& response) {
+        Parameters parameters;
+        if (const auto problem = read_parameters(request, kFilters | kShape, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        annal::Aggregation what(parameters.filter);
+        what.group_by(parameters.group_by.value).interval(parameters.interval.value);
+        for (const NamedField& field : parameters.unique) {
+            what.unique(field.value);
+        }
+        const annal::Aggregate counted = co_await request.call().aggregate(what);
+        if (!counted.ok()) {
+            co_await response.fail(read_problem(counted.status, false));
+            co_return;
+        }
+        annal::Buffer body;
+        Json json(body);
+        json.begin_object();
+        write_name(json, "interval", parameters.interval);
+        write_name(json, "group_by", parameters.group_by);
+        json.key("buckets").begin_array();
+        if (counted.rows.empty() && parameters.interval.value == 0) {
+            json.raw(R"({"rows":[]})");
+        }
+        for (std::size_t i = 0; i < counted.rows.size();) {
+            i = write_bucket(json, counted.rows, i, parameters);
+        }
+        json.end_array().end_object();
+        co_await send_json(response, body);
+    }
+
+    static void write_name(Json& json, std::string_view key, const NamedField& named) {
+        json.key(key);
+        if (named.value != 0) {
+            json.value(named.name);
+        } else {
+            json.value(nullptr);
+        }
+    }
+
+    /// The bucket whose first row is row `i`; the number of the next bucket's.
+    std::size_t write_bucket(
+        Json& json,
+        const std::vector<annal::AggregateRow>& rows,
+        std::size_t i,
+        const Parameters& parameters
+    ) const {
+        const std::int64_t start_us = rows[i].start_us;
+        json.begin_object();
+        if (parameters.interval.value != 0) {
+            json.member("start", host().format_time(start_us));
+        }
+        json.key("rows").begin_array();
+        for (; i < rows.size() && rows[i].start_us == start_us; ++i) {
+            json.begin_object();
+            if (parameters.group_by.value != 0) {
+                json.member("key", rows[i].key);
+            }
+            json.member("count", rows[i].count);
+            if (!parameters.unique.empty()) {
+                json.key("uniques").begin_object();
+                for (std::size_t u = 0; u < parameters.unique.size(); ++u) {
+                    json.member(parameters.unique[u].name, rows[i].uniques[u]);
+                }
+                json.end_object();
+            }
+            json.end_object();
+        }
+        json.end_array().end_object();
+        return i;
     }
 
     annal::Task<> export_events(annal::Request& request, annal::Response& response) {
@@ -313,8 +391,8 @@ private:
                                    .detail(
                                        "the manifest's trigger \"" +
                                        std::string(request.trigger()) +
-                                       "\" must be named list, get, types, tail, export, legacy or "
-                                       "delete"
+                                       "\" must be named list, get, types, aggregate, tail, export, "
+                                       "legacy or delete"
                                    ));
     }
 

@@ -264,6 +264,62 @@ TEST_P(QueryTest, CountsTheTypesOf30Days) {
     );
 }
 
+TEST_P(QueryTest, AggregatesInTheShapeAsked) {
+    const std::int64_t hour = 1'780'002'000'000'000;
+    host_.counted = {
+        {hour, "a.b", 5, {2, 1}}, {hour, "c.d", 5, {0, 1}}, {hour + 3'600'000'000, "a.b", 1, {1, 1}}};
+    const Reply full = ask(
+        "aggregate",
+        {{"group_by", "action"}, {"interval", "hour"}, {"count_unique", "user_id,ip,user_id"}}
+    );
+    EXPECT_EQ(
+        full.body,
+        R"({"interval":"hour","group_by":"action","buckets":[)"
+        R"({"start":"2026-05-28T21:00:00.000000Z","rows":[)"
+        R"({"key":"a.b","count":5,"uniques":{"user_id":2,"ip":1}},)"
+        R"({"key":"c.d","count":5,"uniques":{"user_id":0,"ip":1}}]},)"
+        R"({"start":"2026-05-28T22:00:00.000000Z","rows":[)"
+        R"({"key":"a.b","count":1,"uniques":{"user_id":1,"ip":1}}]}]})"
+    );
+    const auto& seen = host_.aggregations.back();
+    EXPECT_EQ(seen.group_by, static_cast<std::uint32_t>(ANNAL_FIELD_ACTION));
+    EXPECT_EQ(seen.interval, static_cast<std::uint32_t>(ANNAL_INTERVAL_HOUR));
+    EXPECT_EQ(seen.unique, (std::vector<std::uint32_t>{ANNAL_FIELD_USER_ID, ANNAL_FIELD_IP}));
+    host_.counted = {{ANNAL_TIME_NONE, std::nullopt, 6, {}}};
+    EXPECT_EQ(
+        ask("aggregate", {{"user", "usr_1"}}).body,
+        R"({"interval":null,"group_by":null,"buckets":[{"rows":[{"count":6}]}]})"
+    );
+    EXPECT_EQ(host_.last_terms.size(), 1U);
+}
+
+TEST_P(QueryTest, AnEmptyAggregateHasOneBucketWithoutIntervalAndNoneWithOne) {
+    EXPECT_EQ(
+        ask("aggregate", {{"group_by", "ip"}}).body,
+        R"({"interval":null,"group_by":"ip","buckets":[{"rows":[]}]})"
+    );
+    EXPECT_EQ(
+        ask("aggregate", {{"interval", "week"}}).body,
+        R"({"interval":"week","group_by":null,"buckets":[]})"
+    );
+}
+
+TEST_P(QueryTest, RefusesAggregatesThatItDoesNotKnow) {
+    const auto refused = [&](const std::string& name, const std::string& value, const char* word) {
+        expect_problem(ask("aggregate", {{name, value}}), 400, "invalid_parameter", word);
+    };
+    refused("group_by", "type", "must be one of action, actor_type");
+    refused("group_by", "metadata", "must be one of");
+    refused("interval", "month", "must be hour, day or week");
+    refused("count_unique", "user_id,", "this is none: \\\"\\\"");
+    refused("count_unique", "when", "this is none: \\\"when\\\"");
+    expect_problem(ask("aggregate", {{"limit", "5"}}), 400, "unknown_parameter", "count_unique");
+    host_.refuse_store = [] { return ANNAL_TOO_LARGE; };
+    expect_problem(ask("aggregate"), 413, "too_large");
+    host_.refuse_store = [] { return ANNAL_UNAVAILABLE; };
+    expect_problem(ask("aggregate"), 503, "unavailable");
+}
+
 TEST_P(QueryTest, PagesTheLegacyListByTime) {
     host_.fill(5);
     host_.fill(1, "risk.x");

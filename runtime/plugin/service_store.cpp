@@ -32,6 +32,7 @@ struct Page {
 };
 
 Result<void> check_skip(const annal_query& query, const Query& taken) {
+    if (query.skip == 0) return ok();
     if (query.skip < 0 || taken.after || !taken.newest_first) {
         return Error{
             Errc::invalid, "skip must be 0 and more, without a cursor, newest first", "skip"};

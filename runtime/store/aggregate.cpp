@@ -53,7 +53,10 @@ Error aggregate_ran_out_of_time() {
 }
 
 AggregateCounts::AggregateCounts(const AggregateRequest& request)
-    : request_(request), seen_(request.unique.size()) {
+    : AggregateCounts(request, Limits{}) {}
+
+AggregateCounts::AggregateCounts(const AggregateRequest& request, const Limits& limits)
+    : request_(request), limits_(limits), seen_(request.unique.size()) {
     (void)number_of({});  // 0 is the empty text
 }
 
@@ -61,7 +64,7 @@ AggregateCounts::TextNumber AggregateCounts::number_of(std::string_view text) {
     const auto known = numbers_.find(text);
     if (known != numbers_.end()) return known->second;
     text_bytes_ += text.size();
-    if (text_bytes_ > kTextBytesMax) distinct_exceeded_ = true;
+    if (text_bytes_ > limits_.text_bytes) distinct_exceeded_ = true;
     const auto number = static_cast<TextNumber>(texts_.size());
     numbers_.emplace(texts_.emplace_back(text), number);
     return number;
@@ -75,7 +78,7 @@ AggregateCounts::Group* AggregateCounts::group_of(TimeUs created_at, std::string
     const auto next = static_cast<std::uint32_t>(groups_.size());
     const auto [place, is_new] = group_numbers_.emplace(start_number << 32U | text, next);
     if (!is_new) return &groups_[place->second];
-    if (groups_.size() == kAggregateRowsMax) {
+    if (groups_.size() == limits_.groups) {
         rows_exceeded_ = true;
         return nullptr;
     }
@@ -90,7 +93,7 @@ void AggregateCounts::add_unique(
     if (value.empty()) return;
     const std::uint64_t pair = std::uint64_t{group} << 32U | number_of(value);
     if (!seen_[dimension].insert(pair).second) return;
-    if (++distinct_ > kDistinctMax) distinct_exceeded_ = true;
+    if (++distinct_ > limits_.distinct) distinct_exceeded_ = true;
     ++uniques_[group * request_.unique.size() + dimension];
 }
 

@@ -28,15 +28,18 @@ void sort_rows(std::vector<AggregateRow>& rows);
 
 /// Counts as EventStore::aggregate does, event by event, for stores that have no engine for it.
 ///
-/// Limits: kAggregateRowsMax groups, kDistinctMax distinct values over all groups, kTextBytesMax of
-/// their text; what goes beyond is an error of `rows`, and further events cost nothing.
+/// What goes beyond the limits is an error of `rows`, and further events cost nothing.
 class AggregateCounts {
 public:
-    static constexpr std::size_t kDistinctMax = 8'000'000;
-    static constexpr std::size_t kTextBytesMax = std::size_t{256} << 20U;
+    struct Limits {
+        std::size_t groups = kAggregateRowsMax;
+        std::size_t distinct = 8'000'000;  ///< distinct values over all groups, some 20 bytes each
+        std::size_t text_bytes = std::size_t{256} << 20U;  ///< of keys and values
+    };
 
     /// Borrows the request. What its filter does not match is not to be added.
     explicit AggregateCounts(const AggregateRequest& request);
+    AggregateCounts(const AggregateRequest& request, const Limits& limits);
 
     /// One event: the value of group_by (ignored without one) and those of `unique`, in order.
     void add(TimeUs created_at, std::string_view key, const std::string_view* uniques);
@@ -61,6 +64,7 @@ private:
     void add_unique(std::size_t group, std::size_t dimension, std::string_view value);
 
     const AggregateRequest& request_;
+    const Limits limits_;
     std::deque<std::string> texts_;
     boost::unordered_flat_map<std::string_view, TextNumber> numbers_;
     std::size_t text_bytes_ = 0;

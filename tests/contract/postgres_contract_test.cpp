@@ -11,11 +11,12 @@ public:
     ~PostgresHarness() override { shared_cluster().sql("postgres", drop_statement()); }
 
     Result<std::unique_ptr<EventStore>> open(
-        const Clock& clock, Metrics& metrics, std::uint32_t /*segment_events*/
+        const Clock& clock, Metrics& metrics, std::uint32_t segment_events
     ) override {
         annal::PostgresOptions options;
         options.url = url_;
         options.stamps = &clock;
+        options.rollup_seqs = segment_events;
         auto store = open_postgres_store(options, metrics);
         store_ = store ? store.value().get() : nullptr;
         return store;
@@ -49,12 +50,15 @@ private:
     EventStore* store_ = nullptr;
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Postgres,
-    StoreContract,
-    testing::Values(StoreKind{"Default", [] { return std::make_unique<PostgresHarness>(); }}),
-    kind_name
-);
+}  // namespace
+
+std::vector<StoreKind> store_kinds() {
+    return {StoreKind{"Default", [] { return std::make_unique<PostgresHarness>(); }}};
+}
+
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Postgres, StoreContract, testing::ValuesIn(store_kinds()), kind_name);
 
 // Each project of a commit is a lock, and the server has room for so many.
 TEST(PostgresLocks, ACommitOfMoreProjectsThanTheServerHasLocksForIsSplit) {

@@ -70,12 +70,15 @@ private:
     fs::path directory_;
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Sqlite,
-    StoreContract,
-    testing::Values(StoreKind{"Default", [] { return std::make_unique<SqliteHarness>(); }}),
-    kind_name
-);
+}  // namespace
+
+std::vector<StoreKind> store_kinds() {
+    return {StoreKind{"Default", [] { return std::make_unique<SqliteHarness>(); }}};
+}
+
+namespace {
+
+INSTANTIATE_TEST_SUITE_P(Sqlite, StoreContract, testing::ValuesIn(store_kinds()), kind_name);
 
 }  // namespace
 }  // namespace annal::test

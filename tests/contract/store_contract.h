@@ -133,6 +133,9 @@ protected:
     IoThreads threads_;
 };
 
+/// What a program tries the contract on, where suites do not name it themselves.
+[[nodiscard]] std::vector<StoreKind> store_kinds();
+
 inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) {
     return info.param.name;
 }

@@ -100,14 +100,14 @@ Result<std::vector<AggregateRow>> count_rows(Connection& db, const AggregateRequ
 }  // namespace
 
 Result<std::vector<AggregateRow>> aggregate_events(
-    Connection& db, const AggregateRequest& request
+    Connection& db, const AggregateRequest& request, Seq block_seqs
 ) {
     const bool by_action_alone = request.unique.empty() && request.filter.only_created_at() &&
                                  (!request.group_by || request.group_by == Column::action);
     if (!by_action_alone) return count_rows(db, request);
     AggregateCounts counts(request);
     const Deadline deadline = std::chrono::steady_clock::now() + request.budget;
-    BOOST_OUTCOME_TRYV(add_from_rollup(db, request, deadline, counts));
+    BOOST_OUTCOME_TRYV(add_from_rollup(db, request, block_seqs, deadline, counts));
     return counts.rows();
 }
 

@@ -148,7 +148,7 @@ public:
 
     Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request) override {
         Work<std::vector<AggregateRow>> work = [&](Connection& db) {
-            return aggregate_events(db, request);
+            return aggregate_events(db, request, options_.rollup_seqs);
         };
         co_return co_await on(*reads_, work, Pool::Length::lengthy);
     }

@@ -9,7 +9,6 @@
 namespace annal::postgres {
 namespace {
 
-constexpr Seq kBlockSeqs = 50'000;
 constexpr std::chrono::milliseconds kPatience{30'000};
 constexpr std::string_view kQueryCanceled = "57014";
 constexpr const char* kBegin =
@@ -19,17 +18,16 @@ constexpr const char* kBegin =
 constexpr const char* kRightBlocks =
     "SELECT b.first_seq FROM rollup_blocks b WHERE b.project_id = $1::text AND b.first_seq BETWEEN "
     "$2::bigint AND $3::bigint AND b.tombstones = (SELECT count(*) FROM tombstones t WHERE "
-    "t.project_id = $1::text AND t.seq BETWEEN b.first_seq AND b.first_seq + 49999)";
+    "t.project_id = $1::text AND t.seq BETWEEN b.first_seq AND b.first_seq + $4::bigint - 1)";
 constexpr const char* kForgetBlock =
     "DELETE FROM rollup_hourly WHERE project_id = $1::text AND first_seq = $2::bigint";
 constexpr const char* kNoteBlock =
     "INSERT INTO rollup_blocks SELECT $1::text, $2::bigint, count(*) FROM tombstones WHERE "
-    "project_id = $1::text AND seq BETWEEN $2::bigint AND $2::bigint + 49999 ON CONFLICT "
+    "project_id = $1::text AND seq BETWEEN $2::bigint AND $2::bigint + $3::bigint - 1 ON CONFLICT "
     "(project_id, first_seq) DO UPDATE SET tombstones = excluded.tombstones";
 constexpr const char* kSumBlocks =
     "SELECT hour, action, sum(count)::bigint FROM rollup_hourly WHERE project_id = $1::text AND "
     "first_seq = ANY($2::bigint[]) GROUP BY 1, 2";
-static_assert(kBlockSeqs - 1 == 49'999, "as the statements say");
 
 /// Events of `range` by hour and action. $1 is the project.
 std::string counted_rows(const LogView& view, const SeqRange& range) {
@@ -39,18 +37,20 @@ std::string counted_rows(const LogView& view, const SeqRange& range) {
            within_months("t", view) + within("t", range) + " AND NOT t.deleted GROUP BY 1, 2) c";
 }
 
-/// The first seqs of the blocks that lie in `range`, both ends included; empty: none does.
-SeqRange blocks_in(const SeqRange& range) {
-    const Seq first = (range.first + kBlockSeqs - 1) / kBlockSeqs * kBlockSeqs;
-    return {first, (range.last + 1) / kBlockSeqs * kBlockSeqs - kBlockSeqs};
-}
-
 class RollupRead {
 public:
     RollupRead(
-        Connection& db, const AggregateRequest& request, Deadline deadline, AggregateCounts& counts
+        Connection& db,
+        const AggregateRequest& request,
+        Seq block_seqs,
+        Deadline deadline,
+        AggregateCounts& counts
     )
-        : db_(db), request_(request), deadline_(deadline), counts_(counts) {}
+        : db_(db),
+          request_(request),
+          block_seqs_(block_seqs),
+          deadline_(deadline),
+          counts_(counts) {}
 
     Result<void> run() {
         BOOST_OUTCOME_TRYV(complete());
@@ -72,12 +72,18 @@ public:
         right.insert(range.last + 1);
         for (const Seq block : right) {
             BOOST_OUTCOME_TRYV(add_rows(view, {next, block - 1}));
-            next = block + kBlockSeqs;
+            next = block + block_seqs_;
         }
         return ok();
     }
 
 private:
+    /// The first seqs of the blocks that lie in `range`, both ends included; empty: none does.
+    [[nodiscard]] SeqRange blocks_in(const SeqRange& range) const {
+        const Seq first = (range.first + block_seqs_ - 1) / block_seqs_ * block_seqs_;
+        return {first, (range.last + 1) / block_seqs_ * block_seqs_ - block_seqs_};
+    }
+
     /// Counts the blocks that are missing or not right any more.
     Result<void> complete() {
         LogView view;
@@ -95,7 +101,7 @@ private:
             if (blocks.empty()) return ok();
             BOOST_OUTCOME_TRY(right, right_blocks(blocks));
         }
-        for (Seq block = blocks.first; block <= blocks.last; block += kBlockSeqs) {
+        for (Seq block = blocks.first; block <= blocks.last; block += block_seqs_) {
             if (right.contains(block)) continue;
             if (std::chrono::steady_clock::now() >= deadline_) return aggregate_ran_out_of_time();
             // Another node may have counted it, or nobody may write here.
@@ -114,9 +120,10 @@ private:
             BOOST_OUTCOME_TRYV(db_.run(kForgetBlock, params));
             BOOST_OUTCOME_TRYV(db_.run(
                 "INSERT INTO rollup_hourly SELECT $1::text, $2::bigint, r.* FROM (" +
-                    counted_rows(view, {block, block + kBlockSeqs - 1}) + ") r",
+                    counted_rows(view, {block, block + block_seqs_ - 1}) + ") r",
                 params
             ));
+            params.number(block_seqs_);
             BOOST_OUTCOME_TRYV(db_.run(kNoteBlock, params));
             return ok();
         });
@@ -124,7 +131,7 @@ private:
 
     Result<std::set<Seq>> right_blocks(const SeqRange& blocks) {
         Params params;
-        params.text(request_.project).number(blocks.first).number(blocks.last);
+        params.text(request_.project).number(blocks.first).number(blocks.last).number(block_seqs_);
         BOOST_OUTCOME_TRY(const auto rows, db_.run(kRightBlocks, params));
         std::set<Seq> right;
         for (std::size_t i = 0; i < rows.size(); ++i) right.insert(rows.integer(i, 0));
@@ -168,6 +175,7 @@ private:
 
     Connection& db_;
     const AggregateRequest& request_;
+    const Seq block_seqs_;
     const Deadline deadline_;
     AggregateCounts& counts_;
 };
@@ -175,9 +183,13 @@ private:
 }  // namespace
 
 Result<void> add_from_rollup(
-    Connection& db, const AggregateRequest& request, Deadline deadline, AggregateCounts& counts
+    Connection& db,
+    const AggregateRequest& request,
+    Seq block_seqs,
+    Deadline deadline,
+    AggregateCounts& counts
 ) {
-    return RollupRead(db, request, deadline, counts).run();
+    return RollupRead(db, request, block_seqs, deadline, counts).run();
 }
 
 }  // namespace annal::postgres

@@ -10,9 +10,14 @@ namespace annal::postgres {
 /// from its rows. The request's filter must be of created_at alone.
 ///
 /// A role that may not write counts rows each time.
+/// @param block_seqs  of a block; the same on all nodes of a database
 /// @error Errc::unavailable  The deadline passed; the blocks that were counted until then stay.
 [[nodiscard]] Result<void> add_from_rollup(
-    Connection& db, const AggregateRequest& request, Deadline deadline, AggregateCounts& counts
+    Connection& db,
+    const AggregateRequest& request,
+    Seq block_seqs,
+    Deadline deadline,
+    AggregateCounts& counts
 );
 
 }  // namespace annal::postgres
