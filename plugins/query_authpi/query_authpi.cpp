@@ -1,0 +1,267 @@
+/// The AuthPI dialect of the read API: list, aggregate, one event.
+///
+///     apiVersion: annal.dev/v1
+///     kind: Plugin
+///     metadata: {name: query-authpi}
+///     spec:
+///       library: {name: query_authpi}
+///       triggers:            # the names are fixed: they say what a route does
+///         - {name: list, http: {method: GET, route: "/v1/accounts/{account_id}/events",
+///         scope: audit:read}}
+///         - {name: aggregate, http: {method: GET,
+///         route: "/v1/accounts/{account_id}/events/aggregate", scope: audit:read}}
+///         - {name: get, http: {method: GET,
+///         route: "/v1/accounts/{account_id}/events/{event_id}", scope: audit:read}}
+///       permissions: {store: [read]}
+///
+/// An account is a project, and a key sees its own alone. Errors, the host's own included, are
+/// {"error", "error_description", "request_id"}.
+#include <annal/sdk.hpp>
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "aggregate_json.h"
+#include "event_json.h"
+#include "parameters.h"
+
+namespace authpi {
+namespace {
+
+using Json = annal::JsonWriter<annal::Buffer>;
+
+constexpr std::string_view kJson = "application/json";
+constexpr std::string_view kInvalidRequest = "invalid_request";
+
+/// Writes the events of a page while the host holds them.
+class EventsWriter {
+public:
+    explicit EventsWriter(Json& json) : json_(json) {}
+
+    void operator()(const annal::Batch& batch, bool has_more, annal_str next_cursor) {
+        for (const annal_event& event : batch) {
+            write_event(json_, event);
+            ++count_;
+        }
+        has_more_ = has_more;
+        next_cursor_ = annal::view(next_cursor);
+    }
+    [[nodiscard]] std::size_t count() const { return count_; }
+    [[nodiscard]] bool has_more() const { return has_more_; }
+    [[nodiscard]] const std::string& next_cursor() const { return next_cursor_; }
+
+private:
+    Json& json_;
+    std::size_t count_ = 0;
+    bool has_more_ = false;
+    std::string next_cursor_;
+};
+
+annal::Problem invalid(std::string text) {
+    return annal::Problem(400, std::string(kInvalidRequest)).detail(std::move(text));
+}
+
+/// What a failed read amounts to for a client. Of what it sent, only the list of types and the
+/// cursor are left for the host to refuse.
+annal::Problem read_problem(const annal::Status& status, const Parameters& asked) {
+    switch (status.code()) {
+        case ANNAL_UNPROCESSABLE:
+            return invalid("query parameter event_types: " + status.text());
+        case ANNAL_INVALID:
+            return invalid(
+                annal::is_null(asked.cursor) ? status.text()
+                                             : "query parameter cursor: " + status.text()
+            );
+        case ANNAL_TOO_LARGE:
+            return invalid(status.text());
+        default:
+            return annal::Problem(status);
+    }
+}
+
+annal::Problem event_problem(const annal::Status& status) {
+    if (status.code() == ANNAL_NOT_FOUND || status.code() == ANNAL_INVALID) {
+        return annal::Problem(404, "not_found").detail("this account has no event with this id");
+    }
+    return annal::Problem(status);
+}
+
+/// This API's word for an error, whoever made it: OAuth's where it has one.
+std::string_view error_word(const annal_problem& problem) {
+    switch (problem.status) {
+        case 401:
+            return "unauthorized_client";
+        case 403:
+            return annal::view(problem.code) == "insufficient_scope" ? "insufficient_scope"
+                                                                     : "access_denied";
+        case 404:
+            return "not_found";
+        case 405:
+            return "method_not_allowed";
+        case 413:
+            return "request_too_large";
+        case 429:
+            return "rate_limit_exceeded";
+        case 503:
+            return "temporarily_unavailable";
+        default:
+            return problem.status < 500 ? kInvalidRequest : "server_error";
+    }
+}
+
+std::string_view description_of(const annal_problem& problem) {
+    for (const annal_str text : {problem.detail, problem.title}) {
+        if (text.len > 0) {
+            return annal::view(text);
+        }
+    }
+    return annal::status_title(problem.status);
+}
+
+}  // namespace
+
+class QueryAuthpi : public annal::HttpHandler {
+public:
+    static constexpr auto kName = "query_authpi";
+
+    annal::Status open() { return host().require(ANNAL_SERVICE_STORE); }
+
+    annal::Task<> handle(annal::Request& request, annal::Response& response) {
+        static constexpr std::array<
+            std::pair<
+                std::string_view,
+                annal::Task<> (QueryAuthpi::*)(annal::Request&, annal::Response&)>,
+            3>
+            kRoutes{{
+                {"list", &QueryAuthpi::list},
+                {"aggregate", &QueryAuthpi::aggregate},
+                {"get", &QueryAuthpi::get},
+            }};
+        if (request.param("account_id") != request.project()) {
+            return deny(request, response);
+        }
+        for (const auto& [trigger, route] : kRoutes) {
+            if (trigger == request.trigger()) {
+                return (this->*route)(request, response);
+            }
+        }
+        return wrong_trigger(request, response);
+    }
+
+    std::string_view render_problem(const annal_problem& problem, annal::Buffer& body) {
+        Json json(body);
+        json.begin_object().member("error", error_word(problem));
+        json.member("error_description", description_of(problem));
+        json.member("request_id", problem.request_id).end_object();
+        return kJson;
+    }
+
+private:
+    annal::Task<> list(annal::Request& request, annal::Response& response) {
+        Parameters asked;
+        if (const auto fault = read_list_parameters(request, asked)) {
+            const annal::Problem problem = invalid(fault->text());
+            co_await response.fail(problem);
+            co_return;
+        }
+        annal::Buffer body;
+        Json json(body);
+        json.begin_object().key("data").begin_array();
+        EventsWriter events(json);
+        annal::Query query(asked.filter);
+        query.limit(asked.limit).cursor(asked.cursor);
+        const annal::Status status = co_await request.call().scan(query, events);
+        if (!status.ok()) {
+            const annal::Problem problem = read_problem(status, asked);
+            co_await response.fail(problem);
+            co_return;
+        }
+        json.end_array().key("next_cursor");
+        if (events.has_more()) {
+            json.value(events.next_cursor());
+        } else {
+            json.value(nullptr);
+        }
+        json.member("has_more", events.has_more()).end_object();
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> aggregate(annal::Request& request, annal::Response& response) {
+        Parameters asked;
+        if (const auto fault = read_aggregate_parameters(request, asked)) {
+            const annal::Problem problem = invalid(fault->text());
+            co_await response.fail(problem);
+            co_return;
+        }
+        annal::Aggregation what(asked.filter);
+        what.interval(asked.interval);
+        what.group_by(asked.group_by != nullptr ? asked.group_by->field : 0);
+        for (const Dimension* const dimension : asked.unique) {
+            what.unique(dimension->field);
+        }
+        const annal::Aggregate counted = co_await request.call().aggregate(what);
+        if (!counted.ok()) {
+            const annal::Problem problem = read_problem(counted.status, asked);
+            co_await response.fail(problem);
+            co_return;
+        }
+        annal::Buffer body;
+        append_aggregate(body, asked, counted);
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> get(annal::Request& request, annal::Response& response) {
+        annal::Buffer body;
+        Json json(body);
+        EventsWriter events(json);
+        annal::Status status = co_await request.call().get(request.param("event_id"), events);
+        if (status.ok() && events.count() == 0) {
+            status = annal::Status(ANNAL_NOT_FOUND, {});
+        }
+        if (!status.ok()) {
+            const annal::Problem problem = event_problem(status);
+            co_await response.fail(problem);
+            co_return;
+        }
+        co_await send_json(response, body);
+    }
+
+    annal::Task<> deny(annal::Request& request, annal::Response& response) {
+        const annal::Problem problem =
+            annal::Problem(403, "access_denied")
+                .detail(
+                    "this key sees the account " + std::string(request.project()) +
+                    " alone: use its id in the path, or a key of the other account"
+                );
+        co_await response.fail(problem);
+    }
+
+    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
+        host().error(
+            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
+        );
+        const annal::Problem problem =
+            annal::Problem(500, "internal")
+                .detail(
+                    "the manifest's trigger \"" + std::string(request.trigger()) +
+                    "\" must be named list, aggregate or get"
+                );
+        co_await response.fail(problem);
+    }
+
+    annal::Task<> send_json(annal::Response& response, const annal::Buffer& body) {
+        if (body.overflowed()) {
+            const annal::Problem problem =
+                invalid("the answer is too large; ask for a shorter time or a narrower filter");
+            co_await response.fail(problem);
+            co_return;
+        }
+        co_await response.send(200, kJson, body.view());
+    }
+};
+
+}  // namespace authpi
+
+ANNAL_PLUGIN("annal.query-authpi", "1.0.0", "Annal", "Apache-2.0", authpi::QueryAuthpi)
