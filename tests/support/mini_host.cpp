@@ -263,28 +263,30 @@ struct MiniHost::Services {
         host.last_terms = terms;
         std::int64_t skip = ANNAL_HAS(query, annal_query, skip) ? query->skip : 0;
         host.last_skip = skip;
-        std::int64_t below = INT64_MAX;
+        const bool oldest_first = query->order == ANNAL_OLDEST_FIRST;
+        std::int64_t beyond = oldest_first ? INT64_MIN : INT64_MAX;
         std::optional<annal_error> error = refused(host);
         if (!is_null(query->cursor)) {
             const std::string cursor = text_of(query->cursor);
             if (cursor.rfind("c", 0) != 0)
                 error = error_of(ANNAL_INVALID, "not a cursor");
             else
-                below = std::stoll(cursor.substr(1));
+                beyond = std::stoll(cursor.substr(1));
         }
         std::vector<StoredEvent> rows;
         bool more = false;
-        std::int64_t last = below;
+        std::int64_t last = beyond;
         std::uint32_t looked = 0;
-        for (auto it = host.events.rbegin(); !error && it != host.events.rend(); ++it) {
-            if (it->seq >= below) continue;
+        for (std::size_t i = 0; !error && i < host.events.size(); ++i) {
+            const StoredEvent& event = host.events[oldest_first ? i : host.events.size() - 1 - i];
+            if (oldest_first ? event.seq <= beyond : event.seq >= beyond) continue;
             if (rows.size() == query->limit || looked == host.scan_budget_rows) {
                 more = true;
                 break;
             }
             ++looked;
-            last = it->seq;
-            if (selects(terms, *it) && skip-- <= 0) rows.push_back(*it);
+            last = event.seq;
+            if (selects(terms, event) && skip-- <= 0) rows.push_back(event);
         }
         host.dispatch([=, rows = std::move(rows), cursor = "c" + std::to_string(last)] {
             if (error) return done(user, nullptr, &*error);
