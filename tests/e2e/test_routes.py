@@ -46,6 +46,7 @@ HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/v1/plugins", "/v1/clock/conf
 DIALECTS = {
     "query-authpi",
     "query-logging",
+    "query-porta",
 }
 
 

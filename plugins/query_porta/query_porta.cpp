@@ -1,0 +1,205 @@
+/// The read API of Porta's audit log: a list with page numbers.
+///
+///     apiVersion: annal.dev/v1
+///     kind: Plugin
+///     metadata: {name: query-porta}
+///     spec:
+///       library: {name: query_porta}
+///       triggers:            # the names are fixed: they say what a route does
+///         - {name: list, http: {methods: [GET], route: /api/admin/audit, scope: audit:read}}
+///       limits: {timeout: 30s}
+///       permissions: {store: [read]}
+///
+/// A page is whole or an error: where one read of the store ends at its time budget, the next goes
+/// on from there until the call's own time is over.
+#include <annal/sdk.hpp>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "event_rows.h"
+#include "parameters.h"
+#include "problem_words.h"
+
+namespace porta {
+namespace {
+
+using Json = annal::JsonWriter<annal::Buffer>;
+
+constexpr std::string_view kJson = "application/json";
+
+/// What a failed read amounts to for a client.
+annal::Problem read_problem(const annal::Status& status, const ListParameters& parameters) {
+    if (status.code() == ANNAL_TOO_LARGE) {
+        return annal::Problem(400, "page_too_deep")
+            .detail(
+                "page " + std::to_string(parameters.page) + " of pageSize " +
+                std::to_string(parameters.page_size) +
+                " begins behind the first 100000 events, which is as deep as a filtered list can "
+                "be paged; narrow it, with from and to for example"
+            );
+    }
+    if (status.code() == ANNAL_INVALID || status.code() == ANNAL_UNPROCESSABLE) {
+        return annal::Problem(400, "invalid_parameter").detail(status.text());
+    }
+    return annal::Problem(status);
+}
+
+void append_pagination(annal::Buffer& body, const ListParameters& parameters, std::int64_t total) {
+    const std::int64_t size = parameters.page_size;
+    Json json(body);
+    json.begin_object()
+        .member("total", total)
+        .member("page", parameters.page)
+        .member("pageSize", size)
+        .member("totalPages", total / size + (total % size != 0 ? 1 : 0))
+        .end_object();
+}
+
+}  // namespace
+
+class QueryPorta : public annal::HttpHandler {
+public:
+    static constexpr auto kName = "query_porta";
+
+    annal::Status open() {
+        annal::Status status = host().require(ANNAL_SERVICE_CODEC);
+        return status.ok() ? host().require(ANNAL_SERVICE_STORE) : status;
+    }
+
+    annal::Task<> handle(annal::Request& request, annal::Response& response) {
+        static constexpr std::array<
+            std::pair<
+                std::string_view,
+                annal::Task<> (QueryPorta::*)(annal::Request&, annal::Response&)>,
+            1>
+            kRoutes{{
+                {"list", &QueryPorta::list},
+            }};
+        for (const auto& [trigger, route] : kRoutes) {
+            if (trigger == request.trigger()) {
+                return (this->*route)(request, response);
+            }
+        }
+        return wrong_trigger(request, response);
+    }
+
+    std::string_view render_problem(const annal_problem& problem, annal::Buffer& out) {
+        return append_problem(out, problem);
+    }
+
+private:
+    annal::Task<> list(annal::Request& request, annal::Response& response) {
+        ListParameters parameters;
+        if (const auto problem = read_list_parameters(request, parameters)) {
+            co_await response.fail(*problem);
+            co_return;
+        }
+        const annal::Total total = co_await request.call().count(parameters.filter);
+        if (!total.ok()) {
+            co_await response.fail(read_problem(total.status, parameters));
+            co_return;
+        }
+        annal::Buffer body;
+        body.append(R"({"data":[)");
+        EventRows rows(host(), body);
+        const std::int64_t wanted = rows_wanted(total, parameters);
+        const annal::Status status = co_await fill_page(request, parameters, wanted, rows);
+        if (!status.ok()) {
+            co_await response.fail(read_problem(status, parameters));
+            co_return;
+        }
+        // A lower bound is no lower than what has been seen.
+        const auto shown = static_cast<std::int64_t>(rows.count());
+        const std::int64_t seen = shown > 0 ? parameters.skip() + shown : 0;
+        body.append(R"(],"pagination":)");
+        append_pagination(body, parameters, std::max(total.count, seen));
+        body.push('}');
+        co_await send_json(response, body, total.at_least);
+    }
+
+    /// Of this page. With a total that is exact no more is looked for than there is: the search for
+    /// a row that does not exist would go through the whole log.
+    [[nodiscard]] static std::int64_t rows_wanted(
+        const annal::Total& total, const ListParameters& parameters
+    ) {
+        if (total.at_least) {
+            return parameters.page_size;
+        }
+        return std::clamp<std::int64_t>(total.count - parameters.skip(), 0, parameters.page_size);
+    }
+
+    /// Reads until there are `wanted` rows, or no more of them in the log.
+    annal::Task<annal::Status> fill_page(
+        annal::Request& request,
+        const ListParameters& parameters,
+        std::int64_t wanted,
+        EventRows& rows
+    ) {
+        std::string cursor;
+        for (std::int64_t missing = wanted; missing > 0;) {
+            annal::Query query(parameters.filter);
+            query.limit(static_cast<std::uint32_t>(missing));
+            if (cursor.empty()) {
+                query.skip(parameters.skip());
+            } else {
+                query.cursor(annal::to_str(cursor));
+            }
+            annal::Status status = co_await request.call().scan(query, rows);
+            if (!status.ok()) {
+                co_return status;
+            }
+            if (!rows.failure().ok()) {
+                co_return rows.failure();
+            }
+            missing = wanted - static_cast<std::int64_t>(rows.count());
+            if (missing <= 0 || !rows.has_more()) {
+                break;
+            }
+            if (rows.next_cursor() == cursor || request.call().cancelled()) {
+                co_return annal::Status(
+                    ANNAL_UNAVAILABLE,
+                    "the events of this page were not found in the time allowed; narrow the list "
+                    "with from and to"
+                );
+            }
+            cursor = rows.next_cursor();
+        }
+        co_return annal::Status();
+    }
+
+    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
+        host().error(
+            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
+        );
+        co_await response.fail(annal::Problem(500, "internal")
+                                   .detail(
+                                       "the manifest's trigger \"" +
+                                       std::string(request.trigger()) + "\" must be named list"
+                                   ));
+    }
+
+    annal::Task<> send_json(
+        annal::Response& response, const annal::Buffer& body, bool is_at_least
+    ) {
+        if (body.overflowed()) {
+            co_await response.fail(annal::Problem(503, "unavailable")
+                                       .detail("the page is too large; ask for a smaller pageSize")
+            );
+            co_return;
+        }
+        annal::Headers headers;
+        headers.add("content-type", kJson);
+        if (is_at_least) {
+            headers.add("Annal-Total", "at-least");
+        }
+        co_await response.send(200, headers, body.view());
+    }
+};
+
+}  // namespace porta
+
+ANNAL_PLUGIN("annal.query-porta", "1.0.0", "Annal", "Apache-2.0", porta::QueryPorta)
