@@ -24,8 +24,9 @@
 /// Pages are rendered straight from the store's rows into one buffer; exports and tails never pass
 /// through here at all.
 #include <annal/sdk.hpp>
+#include <annal/sdk/page_visitor.hpp>
+#include <annal/sdk/routes.hpp>
 
-#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,42 +40,6 @@ using Json = annal::JsonWriter<annal::Buffer>;
 
 constexpr std::int64_t kTypesWindowUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
 constexpr std::string_view kJson = "application/json";
-
-/// Renders the rows of pages into an open array.
-class RowsRenderer {
-public:
-    RowsRenderer(const annal::Host& host, annal::Buffer& out) : host_(host), out_(out) {}
-
-    void operator()(const annal::Batch& batch, bool has_more, annal_str next_cursor) {
-        const annal_writer writer = out_.writer();
-        for (const annal_event& event : batch) {
-            if (count_++ > 0) {
-                out_.push(',');
-            }
-            if (annal::Status status = host_.render(event, writer); !status.ok()) {
-                failure_ = std::move(status);
-                return;
-            }
-            last_created_at_us_ = event.created_at_us;
-        }
-        has_more_ = has_more;
-        next_cursor_ = annal::view(next_cursor);
-    }
-    [[nodiscard]] const annal::Status& failure() const { return failure_; }
-    [[nodiscard]] bool has_more() const { return has_more_; }
-    [[nodiscard]] const std::string& next_cursor() const { return next_cursor_; }
-    [[nodiscard]] std::size_t count() const { return count_; }
-    [[nodiscard]] std::int64_t last_created_at_us() const { return last_created_at_us_; }
-
-private:
-    const annal::Host& host_;
-    annal::Buffer& out_;
-    annal::Status failure_;
-    std::size_t count_ = 0;
-    std::int64_t last_created_at_us_ = 0;
-    bool has_more_ = false;
-    std::string next_cursor_;
-};
 
 /// What a failed read amounts to for a client. Of what it sent, only the cursor and the patterns
 /// are left for the host to refuse.
@@ -101,27 +66,17 @@ public:
     }
 
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
-        static constexpr std::array<
-            std::pair<
-                std::string_view,
-                annal::Task<> (QueryAuthio::*)(annal::Request&, annal::Response&)>,
-            8>
-            kRoutes{{
-                {"list", &QueryAuthio::list},
-                {"get", &QueryAuthio::get},
-                {"types", &QueryAuthio::types},
-                {"aggregate", &QueryAuthio::aggregate},
-                {"export", &QueryAuthio::export_events},
-                {"tail", &QueryAuthio::tail},
-                {"legacy", &QueryAuthio::legacy},
-                {"delete", &QueryAuthio::erase},
-            }};
-        for (const auto& [trigger, route] : kRoutes) {
-            if (trigger == request.trigger()) {
-                return (this->*route)(request, response);
-            }
-        }
-        return wrong_trigger(request, response);
+        static constexpr annal::Route<QueryAuthio> kRoutes[] = {
+            {"list", &QueryAuthio::list},
+            {"get", &QueryAuthio::get},
+            {"types", &QueryAuthio::types},
+            {"aggregate", &QueryAuthio::aggregate},
+            {"export", &QueryAuthio::export_events},
+            {"tail", &QueryAuthio::tail},
+            {"legacy", &QueryAuthio::legacy},
+            {"delete", &QueryAuthio::erase},
+        };
+        return annal::answer_by_trigger<QueryAuthio>(*this, kRoutes, request, response);
     }
 
 private:
@@ -133,21 +88,21 @@ private:
             co_return;
         }
         annal::Buffer body;
-        body.append(R"({"data":[)");
-        RowsRenderer rows(host(), body);
+        Json json(body);
+        json.begin_object().key("data").begin_array();
+        annal::PageVisitor rows([&](const annal_event& event) {
+            json.separate();
+            return host().render(event, body.writer());
+        });
         annal::Query query(parameters.filter);
         query.limit(parameters.limit).cursor(parameters.cursor);
         if (const annal::Status status = co_await scan(request, query, rows); !status.ok()) {
             co_await response.fail(read_problem(status, !annal::is_null(parameters.cursor)));
             co_return;
         }
-        body.append(R"(],"next_cursor":)");
-        if (rows.has_more()) {
-            annal::append_json_string(body, rows.next_cursor());
-        } else {
-            body.append("null");
-        }
-        body.append(rows.has_more() ? R"(,"has_more":true})" : R"(,"has_more":false})");
+        json.end_array().key("next_cursor");
+        rows.has_more() ? json.value(rows.next_cursor()) : json.value(nullptr);
+        json.member("has_more", rows.has_more()).end_object();
         co_await send_json(response, body);
     }
 
@@ -158,7 +113,9 @@ private:
             co_return;
         }
         annal::Buffer body;
-        RowsRenderer rows(host(), body);
+        annal::PageVisitor rows([&](const annal_event& event) {
+            return host().render(event, body.writer());
+        });
         annal::Status status = co_await request.call().get(request.param("id"), rows);
         if (status.ok() && rows.count() == 0) {
             status = annal::Status(ANNAL_NOT_FOUND, {});
@@ -352,8 +309,14 @@ private:
             co_return;
         }
         annal::Buffer body;
-        body.append(R"({"data":[)");
-        RowsRenderer rows(host(), body);
+        Json json(body);
+        json.begin_object().key("data").begin_array();
+        std::int64_t last_at_us = 0;
+        annal::PageVisitor rows([&](const annal_event& event) {
+            last_at_us = event.created_at_us;
+            json.separate();
+            return host().render(event, body.writer());
+        });
         std::string cursor;
         // A page that the time budget ended without a row has no time to go on from: look further.
         do {
@@ -373,31 +336,15 @@ private:
                                        .retry_after_s(1));
             co_return;
         }
-        body.append(R"(],"next_before":)");
-        if (rows.has_more()) {
-            annal::append_json_string(body, host().format_time(rows.last_created_at_us()));
-        } else {
-            body.append("null");
-        }
-        body.push('}');
+        json.end_array().key("next_before");
+        rows.has_more() ? json.value(host().format_time(last_at_us)) : json.value(nullptr);
+        json.end_object();
         co_await send_json(response, body);
     }
 
-    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
-        host().error(
-            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
-        );
-        co_await response.fail(annal::Problem(500, "internal")
-                                   .detail(
-                                       "the manifest's trigger \"" +
-                                       std::string(request.trigger()) +
-                                       "\" must be named list, get, types, aggregate, tail, export, "
-                                       "legacy or delete"
-                                   ));
-    }
-
+    template <class Take>
     annal::Task<annal::Status> scan(
-        annal::Request& request, const annal::Query& query, RowsRenderer& rows
+        annal::Request& request, const annal::Query& query, annal::PageVisitor<Take>& rows
     ) {
         annal::Status status = co_await request.call().scan(query, rows);
         co_return status.ok() ? rows.failure() : status;

@@ -17,8 +17,9 @@
 /// An account is a project, and a key sees its own alone. Errors, the host's own included, are
 /// {"error", "error_description", "request_id"}.
 #include <annal/sdk.hpp>
+#include <annal/sdk/page_visitor.hpp>
+#include <annal/sdk/routes.hpp>
 
-#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,30 +35,6 @@ using Json = annal::JsonWriter<annal::Buffer>;
 
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kInvalidRequest = "invalid_request";
-
-/// Writes the events of a page while the host holds them.
-class EventsWriter {
-public:
-    explicit EventsWriter(Json& json) : json_(json) {}
-
-    void operator()(const annal::Batch& batch, bool has_more, annal_str next_cursor) {
-        for (const annal_event& event : batch) {
-            write_event(json_, event);
-            ++count_;
-        }
-        has_more_ = has_more;
-        next_cursor_ = annal::view(next_cursor);
-    }
-    [[nodiscard]] std::size_t count() const { return count_; }
-    [[nodiscard]] bool has_more() const { return has_more_; }
-    [[nodiscard]] const std::string& next_cursor() const { return next_cursor_; }
-
-private:
-    Json& json_;
-    std::size_t count_ = 0;
-    bool has_more_ = false;
-    std::string next_cursor_;
-};
 
 annal::Problem invalid(std::string text) {
     return annal::Problem(400, std::string(kInvalidRequest)).detail(std::move(text));
@@ -129,25 +106,15 @@ public:
     annal::Status open() { return host().require(ANNAL_SERVICE_STORE); }
 
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
-        static constexpr std::array<
-            std::pair<
-                std::string_view,
-                annal::Task<> (QueryAuthpi::*)(annal::Request&, annal::Response&)>,
-            3>
-            kRoutes{{
-                {"list", &QueryAuthpi::list},
-                {"aggregate", &QueryAuthpi::aggregate},
-                {"get", &QueryAuthpi::get},
-            }};
+        static constexpr annal::Route<QueryAuthpi> kRoutes[] = {
+            {"list", &QueryAuthpi::list},
+            {"aggregate", &QueryAuthpi::aggregate},
+            {"get", &QueryAuthpi::get},
+        };
         if (request.param("account_id") != request.project()) {
             return deny(request, response);
         }
-        for (const auto& [trigger, route] : kRoutes) {
-            if (trigger == request.trigger()) {
-                return (this->*route)(request, response);
-            }
-        }
-        return wrong_trigger(request, response);
+        return annal::answer_by_trigger<QueryAuthpi>(*this, kRoutes, request, response);
     }
 
     std::string_view render_problem(const annal_problem& problem, annal::Buffer& body) {
@@ -169,7 +136,10 @@ private:
         annal::Buffer body;
         Json json(body);
         json.begin_object().key("data").begin_array();
-        EventsWriter events(json);
+        annal::PageVisitor events([&json](const annal_event& event) {
+            write_event(json, event);
+            return annal::Status();
+        });
         annal::Query query(asked.filter);
         query.limit(asked.limit).cursor(asked.cursor);
         const annal::Status status = co_await request.call().scan(query, events);
@@ -215,7 +185,10 @@ private:
     annal::Task<> get(annal::Request& request, annal::Response& response) {
         annal::Buffer body;
         Json json(body);
-        EventsWriter events(json);
+        annal::PageVisitor events([&json](const annal_event& event) {
+            write_event(json, event);
+            return annal::Status();
+        });
         annal::Status status = co_await request.call().get(request.param("event_id"), events);
         if (status.ok() && events.count() == 0) {
             status = annal::Status(ANNAL_NOT_FOUND, {});
@@ -234,19 +207,6 @@ private:
                 .detail(
                     "this key sees the account " + std::string(request.project()) +
                     " alone: use its id in the path, or a key of the other account"
-                );
-        co_await response.fail(problem);
-    }
-
-    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
-        host().error(
-            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
-        );
-        const annal::Problem problem =
-            annal::Problem(500, "internal")
-                .detail(
-                    "the manifest's trigger \"" + std::string(request.trigger()) +
-                    "\" must be named list, aggregate or get"
                 );
         co_await response.fail(problem);
     }

@@ -243,8 +243,8 @@ TEST_P(QueryTest, RendersTheProblemsOfTheHost) {
 }
 
 TEST_P(QueryTest, SaysWhichTriggersItHas) {
-    expect_error(ask("liste"), 500, "server_error", "list, aggregate or get");
-    ASSERT_NE(host_.logged("query.unknown_trigger"), nullptr);
+    expect_error(ask("liste"), 500, "server_error", "list, aggregate, get");
+    ASSERT_NE(host_.logged("plugin.unknown_trigger"), nullptr);
 }
 
 TEST(QueryCreate, NamesTheServiceThatIsMissing) {

@@ -17,9 +17,10 @@
 ///
 /// Pages are rendered straight from the store's rows into one buffer.
 #include <annal/sdk.hpp>
+#include <annal/sdk/page_visitor.hpp>
 #include <annal/sdk/parameters.hpp>
+#include <annal/sdk/routes.hpp>
 
-#include <array>
 #include <optional>
 #include <span>
 #include <string>
@@ -33,31 +34,6 @@ namespace logging {
 namespace {
 
 constexpr std::string_view kJson = "application/json";
-
-/// Renders the rows of a page into an open array, or one row alone.
-class EntryRenderer {
-public:
-    EntryRenderer(const annal::Host& host, Json& json) : host_(host), json_(json) {}
-
-    void operator()(const annal::Batch& batch, bool has_more, annal_str next_cursor) {
-        for (const annal_event& event : batch) {
-            append_entry(json_, host_, event);
-            ++count_;
-        }
-        has_more_ = has_more;
-        next_cursor_ = annal::view(next_cursor);
-    }
-    [[nodiscard]] std::size_t count() const { return count_; }
-    [[nodiscard]] bool has_more() const { return has_more_; }
-    [[nodiscard]] const std::string& next_cursor() const { return next_cursor_; }
-
-private:
-    const annal::Host& host_;
-    Json& json_;
-    std::size_t count_ = 0;
-    bool has_more_ = false;
-    std::string next_cursor_;
-};
 
 annal::Problem invalid(std::string detail) {
     return annal::Problem(400, "invalid_parameter").detail(std::move(detail));
@@ -117,23 +93,13 @@ public:
     }
 
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
-        static constexpr std::array<
-            std::pair<
-                std::string_view,
-                annal::Task<> (QueryLogging::*)(annal::Request&, annal::Response&)>,
-            4>
-            kRoutes{{
-                {"list", &QueryLogging::list},
-                {"filters", &QueryLogging::filters},
-                {"get", &QueryLogging::get},
-                {"delete", &QueryLogging::erase},
-            }};
-        for (const auto& [trigger, route] : kRoutes) {
-            if (trigger == request.trigger()) {
-                return (this->*route)(request, response);
-            }
-        }
-        return wrong_trigger(request, response);
+        static constexpr annal::Route<QueryLogging> kRoutes[] = {
+            {"list", &QueryLogging::list},
+            {"filters", &QueryLogging::filters},
+            {"get", &QueryLogging::get},
+            {"delete", &QueryLogging::erase},
+        };
+        return annal::answer_by_trigger<QueryLogging>(*this, kRoutes, request, response);
     }
 
     std::string_view render_problem(const annal_problem& problem, annal::Buffer& out) {
@@ -159,7 +125,10 @@ private:
         annal::Buffer body;
         Json json(body);
         json.begin_object().key("items").begin_array();
-        EntryRenderer entries(host(), json);
+        annal::PageVisitor entries([&](const annal_event& event) {
+            append_entry(json, host(), event);
+            return annal::Status();
+        });
         annal::Query query(asked.filter);
         query.limit(asked.limit).cursor(asked.cursor);
         if (asked.oldest_first) {
@@ -212,7 +181,10 @@ private:
         }
         annal::Buffer body;
         Json json(body);
-        EntryRenderer entry(host(), json);
+        annal::PageVisitor entry([&](const annal_event& event) {
+            append_entry(json, host(), event);
+            return annal::Status();
+        });
         annal::Status status = co_await request.call().get(request.param("id"), entry);
         if (status.ok() && entry.count() == 0) {
             status = annal::Status(ANNAL_NOT_FOUND, {});
@@ -239,18 +211,6 @@ private:
         }
         const annal::Headers headers;
         co_await response.send(204, headers, {});
-    }
-
-    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
-        host().error(
-            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
-        );
-        co_await response.fail(annal::Problem(500, "internal")
-                                   .detail(
-                                       "the manifest's trigger \"" +
-                                       std::string(request.trigger()) +
-                                       "\" must be named list, filters, get or delete"
-                                   ));
     }
 
     annal::Task<> send_json(

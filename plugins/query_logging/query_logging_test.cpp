@@ -391,7 +391,7 @@ TEST_P(LoggingTest, RendersTheHostsErrors) {
 }
 
 TEST_P(LoggingTest, SaysWhichTriggersItHas) {
-    expect_refused(ask("liste"), 500, {"liste", "list, filters, get or delete"});
+    expect_refused(ask("liste"), 500, {"liste", "list, filters, get, delete"});
 }
 
 TEST(LoggingCreate, NamesTheServiceThatIsMissing) {

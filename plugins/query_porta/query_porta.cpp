@@ -13,21 +13,20 @@
 /// A page is whole or an error: where one read of the store ends at its time budget, the next goes
 /// on from there until the call's own time is over.
 #include <annal/sdk.hpp>
+#include <annal/sdk/page_visitor.hpp>
+#include <annal/sdk/routes.hpp>
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "event_rows.h"
+#include "event_json.h"
 #include "parameters.h"
 #include "problem_words.h"
 
 namespace porta {
 namespace {
-
-using Json = annal::JsonWriter<annal::Buffer>;
 
 constexpr std::string_view kJson = "application/json";
 
@@ -48,9 +47,8 @@ annal::Problem read_problem(const annal::Status& status, const ListParameters& p
     return annal::Problem(status);
 }
 
-void append_pagination(annal::Buffer& body, const ListParameters& parameters, std::int64_t total) {
+void append_pagination(Json& json, const ListParameters& parameters, std::int64_t total) {
     const std::int64_t size = parameters.page_size;
-    Json json(body);
     json.begin_object()
         .member("total", total)
         .member("page", parameters.page)
@@ -71,20 +69,10 @@ public:
     }
 
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
-        static constexpr std::array<
-            std::pair<
-                std::string_view,
-                annal::Task<> (QueryPorta::*)(annal::Request&, annal::Response&)>,
-            1>
-            kRoutes{{
-                {"list", &QueryPorta::list},
-            }};
-        for (const auto& [trigger, route] : kRoutes) {
-            if (trigger == request.trigger()) {
-                return (this->*route)(request, response);
-            }
-        }
-        return wrong_trigger(request, response);
+        static constexpr annal::Route<QueryPorta> kRoutes[] = {
+            {"list", &QueryPorta::list},
+        };
+        return annal::answer_by_trigger<QueryPorta>(*this, kRoutes, request, response);
     }
 
     std::string_view render_problem(const annal_problem& problem, annal::Buffer& out) {
@@ -104,8 +92,11 @@ private:
             co_return;
         }
         annal::Buffer body;
-        body.append(R"({"data":[)");
-        EventRows rows(host(), body);
+        Json json(body);
+        json.begin_object().key("data").begin_array();
+        annal::PageVisitor rows([&](const annal_event& event) {
+            return append_event(json, host(), event);
+        });
         const std::int64_t wanted = rows_wanted(total, parameters);
         const annal::Status status = co_await fill_page(request, parameters, wanted, rows);
         if (!status.ok()) {
@@ -115,9 +106,9 @@ private:
         // A lower bound is no lower than what has been seen.
         const auto shown = static_cast<std::int64_t>(rows.count());
         const std::int64_t seen = shown > 0 ? parameters.skip() + shown : 0;
-        body.append(R"(],"pagination":)");
-        append_pagination(body, parameters, std::max(total.count, seen));
-        body.push('}');
+        json.end_array().key("pagination");
+        append_pagination(json, parameters, std::max(total.count, seen));
+        json.end_object();
         co_await send_json(response, body, total.at_least);
     }
 
@@ -133,11 +124,12 @@ private:
     }
 
     /// Reads until there are `wanted` rows, or no more of them in the log.
+    template <class Take>
     annal::Task<annal::Status> fill_page(
         annal::Request& request,
         const ListParameters& parameters,
         std::int64_t wanted,
-        EventRows& rows
+        annal::PageVisitor<Take>& rows
     ) {
         std::string cursor;
         for (std::int64_t missing = wanted; missing > 0;) {
@@ -169,17 +161,6 @@ private:
             cursor = rows.next_cursor();
         }
         co_return annal::Status();
-    }
-
-    annal::Task<> wrong_trigger(annal::Request& request, annal::Response& response) {
-        host().error(
-            "query.unknown_trigger", {{"trigger", request.trigger()}, {"path", request.path()}}
-        );
-        co_await response.fail(annal::Problem(500, "internal")
-                                   .detail(
-                                       "the manifest's trigger \"" +
-                                       std::string(request.trigger()) + "\" must be named list"
-                                   ));
     }
 
     annal::Task<> send_json(

@@ -447,8 +447,8 @@ TEST_P(PortaTest, PassesOnWhatTheStoreSays) {
 
 TEST_P(PortaTest, SaysWhichTriggersItHas) {
     add(1);
-    expect_error(ask({}, "lists"), 500, "InternalServerError", "must be named list");
-    EXPECT_NE(host_.logged("query.unknown_trigger"), nullptr);
+    expect_error(ask({}, "lists"), 500, "InternalServerError", "this plugin knows list");
+    EXPECT_NE(host_.logged("plugin.unknown_trigger"), nullptr);
 }
 
 TEST_P(PortaTest, RendersTheErrorsOfTheHost) {
