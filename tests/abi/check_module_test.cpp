@@ -157,16 +157,16 @@ INSTANTIATE_TEST_SUITE_P(
         Spoiled{
             "major_newer",
             [](GoodModule& m) { m.module.abi_major = ANNAL_ABI_MAJOR + 1; },
-            {"was built for Annal plugin ABI 2.2, this host speaks 1.2: rebuild it against "
+            {"was built for Annal plugin ABI 2.3, this host speaks 1.3: rebuild it against "
              "annal-sdk 1"}},
         Spoiled{
             "major_older",
             [](GoodModule& m) { m.module.abi_major = 0; },
-            {"ABI 0.2, this host speaks 1.2: rebuild it against annal-sdk 1"}},
+            {"ABI 0.3, this host speaks 1.3: rebuild it against annal-sdk 1"}},
         Spoiled{
             "minor_newer",
             [](GoodModule& m) { m.module.abi_minor = ANNAL_ABI_MINOR + 3; },
-            {"module \"com.example.good\" was built for Annal plugin ABI 1.5, this host speaks "
+            {"module \"com.example.good\" was built for Annal plugin ABI 1.6, this host speaks "
              "1.2: update Annal, or rebuild"}},
         Spoiled{
             "major_newer_and_all_else_other",
@@ -175,7 +175,7 @@ INSTANTIATE_TEST_SUITE_P(
                 m.module.id = nullptr;
                 m.module.components = nullptr;
             },
-            {"the module was built for Annal plugin ABI 2.2"}}
+            {"the module was built for Annal plugin ABI 2.3"}}
     ),
     test_name
 );

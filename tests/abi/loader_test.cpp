@@ -82,10 +82,10 @@ TEST_F(LoaderTest, RefusesEachFaultInItsOwnWords) {
     };
     const std::vector<Case> cases = {
         {"wrong_major",
-         {"was built for Annal plugin ABI 2.2, this host speaks 1.2: rebuild it against annal-sdk "
+         {"was built for Annal plugin ABI 2.3, this host speaks 1.3: rebuild it against annal-sdk "
           "1"}},
         {"newer_minor",
-         {"module \"org.annal.test\" was built for Annal plugin ABI 1.7, this host speaks 1.2: "
+         {"module \"org.annal.test\" was built for Annal plugin ABI 1.7, this host speaks 1.3: "
           "update Annal"}},
         {"no_symbol", {"does not export annal_module_v1"}},
         {"next_symbol",

@@ -10,7 +10,6 @@
 namespace annal::postgres {
 namespace {
 
-constexpr std::string_view kQueryCanceled = "57014";
 // Every row is read: what keeps other reads from it would only make it slower.
 constexpr const char* kPlanFreely =
     "SET LOCAL enable_seqscan = on;SET LOCAL enable_hashjoin = on;SET LOCAL work_mem = '64MB'";
@@ -91,10 +90,17 @@ Result<std::vector<AggregateRow>> count_rows(Connection& db, const AggregateRequ
     const std::string where = within_months("t", view) + within("t", range) + selection.time +
                               selection.driver + " AND " + rest;
     BOOST_OUTCOME_TRYV(db.run(kPlanFreely));
-    auto rows = db.run(statement_of(request, where), params);
-    if (rows.has_error() && db.state() == kQueryCanceled) return aggregate_ran_out_of_time();
-    if (rows.has_error()) return rows.error();
-    return read_groups(request, rows.value());
+    BOOST_OUTCOME_TRY(const auto rows, db.run(statement_of(request, where), params));
+    return read_groups(request, rows);
+}
+
+Result<std::vector<AggregateRow>> add_up(
+    Connection& db, const AggregateRequest& request, Seq block_seqs
+) {
+    AggregateCounts counts(request);
+    const Deadline deadline = std::chrono::steady_clock::now() + request.budget;
+    BOOST_OUTCOME_TRYV(add_from_rollup(db, request, block_seqs, deadline, counts));
+    return counts.rows();
 }
 
 }  // namespace
@@ -104,11 +110,10 @@ Result<std::vector<AggregateRow>> aggregate_events(
 ) {
     const bool by_action_alone = request.unique.empty() && request.filter.only_created_at() &&
                                  (!request.group_by || request.group_by == Column::action);
-    if (!by_action_alone) return count_rows(db, request);
-    AggregateCounts counts(request);
-    const Deadline deadline = std::chrono::steady_clock::now() + request.budget;
-    BOOST_OUTCOME_TRYV(add_from_rollup(db, request, block_seqs, deadline, counts));
-    return counts.rows();
+    auto rows = by_action_alone ? add_up(db, request, block_seqs) : count_rows(db, request);
+    // statement_timeout: nothing else here has an end of its own.
+    if (rows.has_error() && rows.error().code == Errc::timeout) return aggregate_ran_out_of_time();
+    return rows;
 }
 
 }  // namespace annal::postgres

@@ -10,7 +10,6 @@ namespace annal::postgres {
 namespace {
 
 constexpr std::chrono::milliseconds kPatience{30'000};
-constexpr std::string_view kQueryCanceled = "57014";
 constexpr const char* kBegin =
     "BEGIN ISOLATION LEVEL REPEATABLE READ;SET LOCAL statement_timeout = '10s';SET LOCAL "
     "lock_timeout = '2s';SET LOCAL jit = off;SET LOCAL enable_seqscan = off";
@@ -156,11 +155,8 @@ private:
             if (std::chrono::steady_clock::now() >= deadline_) return aggregate_ran_out_of_time();
             const SeqRange piece{
                 left.first, std::min(left.last, left.first + Seq{kScanWindowSeqs} - 1)};
-            auto rows = db_.run(counted_rows(view, piece), params);
-            if (rows.has_error() && db_.state() == kQueryCanceled)
-                return aggregate_ran_out_of_time();
-            if (rows.has_error()) return rows.error();
-            take(rows.value());
+            BOOST_OUTCOME_TRY(const auto rows, db_.run(counted_rows(view, piece), params));
+            take(rows);
             left.first = piece.last + 1;
         }
         return ok();
