@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
             "minor_newer",
             [](GoodModule& m) { m.module.abi_minor = ANNAL_ABI_MINOR + 3; },
             {"module \"com.example.good\" was built for Annal plugin ABI 1.6, this host speaks "
-             "1.2: update Annal, or rebuild"}},
+             "1.3: update Annal, or rebuild"}},
         Spoiled{
             "major_newer_and_all_else_other",
             [](GoodModule& m) {

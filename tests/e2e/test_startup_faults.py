@@ -264,8 +264,8 @@ def build_library(folder, name, module, entry="ANNAL_EXPORT const annal_module *
 
 GOOD = 'sizeof(annal_module), ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test.module", "1.0.0", "test", "test"'
 FOREIGN = {
-    "another major": (f"{GOOD.replace('ANNAL_ABI_MAJOR', '2')}, 0, 0, 0", None, ["2.2", "1.2"]),
-    "a newer minor": (f"{GOOD.replace('ANNAL_ABI_MINOR', '9')}, 0, 0, 0", None, ["1.9", "1.2"]),
+    "another major": (f"{GOOD.replace('ANNAL_ABI_MAJOR', '2')}, 0, 0, 0", None, ["2.3", "1.3"]),
+    "a newer minor": (f"{GOOD.replace('ANNAL_ABI_MINOR', '9')}, 0, 0, 0", None, ["1.9", "1.3"]),
     "a short struct": (f"{GOOD.replace('sizeof(annal_module)', '16')}, 0, 0, 0", None, ["16"]),
     "no components": (f"{GOOD}, 0, 0, 0", None, ["component"]),
     "the entry of ABI 2": (f"{GOOD}, 0, 0, 0", "ANNAL_EXPORT const annal_module *annal_module_v2(void) { return &module; }",
