@@ -11,7 +11,6 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from annal_server import STORE, event, wait_until
@@ -19,6 +18,7 @@ from delivered import expect_no_loss_no_disorder, expect_same_bytes, in_time
 from lease_samples import LeaseSamples
 from posting import Load
 from scripted_receiver import Receiver
+from shifted_clock import shifted
 from tcp_proxy import TcpProxy
 import test_audit_stream_nodes as stream_nodes
 import test_audit_streams as streams
@@ -440,14 +440,6 @@ END $$;
 CREATE TRIGGER test_takeover AFTER UPDATE ON leases FOR EACH ROW
     WHEN (OLD.owner <> '' AND NEW.owner <> '' AND NEW.owner <> OLD.owner) EXECUTE FUNCTION test_takeover();
 """
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-
-
-def another_time(offset):
-    """The environment of a node whose clock is off."""
-    assert FAKETIME, "the package libfaketime is missing: ./dev setup"
-    options = os.environ.get("ASAN_OPTIONS", "detect_leaks=1") + ":verify_asan_link_order=0"
-    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1", "ASAN_OPTIONS": options}
 
 
 @postgres_only
@@ -455,7 +447,7 @@ def another_time(offset):
 def test_t6_nodes_two_hours_apart_take_the_lease_when_it_is_due(
         postgres_cluster, postgres_database, make_server, receiver, kind):
     """One is an hour ahead of the database, the other an hour behind."""
-    nodes = [make_server(database=postgres_database, settings=LEASES, env=another_time(offset)) for offset in ("+1h", "-1h")]
+    nodes = [make_server(database=postgres_database, settings=LEASES, env=shifted(offset)) for offset in ("+1h", "-1h")]
     project = nodes[0].start().client().new_project()
     delivery = kind(project, receiver)
     postgres_cluster.sql(postgres_database, TAKEOVERS)
