@@ -31,7 +31,10 @@ void aggregates(const Setting&, const ServerProcess& server) {
     const std::vector<Question> all{
         {"aggregate_type_hour", "group_by=action&interval=hour", 20, 100},
         {"aggregate_total", "", 20, 100},
-        {"aggregate_filtered", "group_by=action&interval=day&organization=" + organization, 5, 15'000},
+        {"aggregate_filtered",
+         "group_by=action&interval=day&organization=" + organization,
+         5,
+         15'000},
         {"aggregate_users", "group_by=user_id&interval=week", 2, 15'000},
         {"aggregate_unique_users", "group_by=action&count_unique=user_id", 2, 15'000},
     };

@@ -16,7 +16,6 @@ constexpr std::string_view kTimeForm =
 
 using Wrong = std::optional<std::string>;  // what is wrong with a value
 
-
 bool is_segment_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
 }
@@ -182,8 +181,8 @@ Wrong read_unique(const annal::Host& /*host*/, std::string_view value, Parameter
         const std::string_view one = value.substr(0, comma);
         const auto field = find_dimension(one);
         if (!field) {
-            return "must be a comma-separated list of " + dimension_names() +
-                   "; this is none: \"" + std::string(one) + "\"";
+            return "must be a comma-separated list of " + dimension_names() + "; this is none: \"" +
+                   std::string(one) + "\"";
         }
         const NamedField named{one, *field};
         if (std::find(out.unique.begin(), out.unique.end(), named) == out.unique.end()) {

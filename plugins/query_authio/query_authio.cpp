@@ -1,5 +1,5 @@
-/// The native read API: list, get, types, aggregate, live tail, exports and the legacy list, and the deletion
-/// of one event.
+/// The native read API: list, get, types, aggregate, live tail, exports and the legacy list, and
+/// the deletion of one event.
 ///
 ///     apiVersion: annal.dev/v1
 ///     kind: Plugin
@@ -170,8 +170,8 @@ private:
         co_await send_json(response, body);
     }
 
-    /// Buckets are not filled in: where nothing was counted there is none, but for the one bucket of
-    /// a question without interval.
+    /// Buckets are not filled in: where nothing was counted there is none, but for the one bucket
+    /// of a question without interval.
     annal::Task<> aggregate(annal::Request& request, annal::Response& response) {
         Parameters parameters;
         if (const auto problem = read_parameters(request, kFilters | kShape, parameters)) {

@@ -267,11 +267,12 @@ TEST_P(QueryTest, CountsTheTypesOf30Days) {
 TEST_P(QueryTest, AggregatesInTheShapeAsked) {
     const std::int64_t hour = 1'780'002'000'000'000;
     host_.counted = {
-        {hour, "a.b", 5, {2, 1}}, {hour, "c.d", 5, {0, 1}}, {hour + 3'600'000'000, "a.b", 1, {1, 1}}};
-    const Reply full = ask(
-        "aggregate",
-        {{"group_by", "action"}, {"interval", "hour"}, {"count_unique", "user_id,ip,user_id"}}
-    );
+        {hour, "a.b", 5, {2, 1}},
+        {hour, "c.d", 5, {0, 1}},
+        {hour + 3'600'000'000, "a.b", 1, {1, 1}}};
+    const Reply full =
+        ask("aggregate",
+            {{"group_by", "action"}, {"interval", "hour"}, {"count_unique", "user_id,ip,user_id"}});
     EXPECT_EQ(
         full.body,
         R"({"interval":"hour","group_by":"action","buckets":[)"

@@ -156,9 +156,7 @@ constexpr Field kFields[] = {
      "string",
      false,
      "eq",
-     {{{"eq", equals<ANNAL_FIELD_ACTION>},
-       {"in", action_in},
-       {"startswith", action_starts_with}}}},
+     {{{"eq", equals<ANNAL_FIELD_ACTION>}, {"in", action_in}, {"startswith", action_starts_with}}}},
     text_field<ANNAL_FIELD_ACTOR_TYPE>("actor_type"),
     text_field<ANNAL_FIELD_ACTOR_ID>("actor_id"),
     text_field<ANNAL_FIELD_ACTOR_EMAIL>("actor_email"),
@@ -272,9 +270,8 @@ ListGrammar::ListGrammar() {
     }
 }
 
-std::optional<std::string> ListGrammar::read(
-    const annal::Request& request, ListParameters& out
-) const {
+std::optional<std::string> ListGrammar::read(const annal::Request& request, ListParameters& out)
+    const {
     const std::span<const annal::Parameter<ListParameters>> table(table_);
     const auto fault = annal::read_parameters(request, table, annal::ParameterRules{}, out);
     if (!fault) {

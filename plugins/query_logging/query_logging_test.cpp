@@ -231,8 +231,7 @@ TEST_P(LoggingTest, TheMetadataIsWhatTheListTakes) {
     for (const Json& field : metadata.find("filters")->items()) {
         const std::string name = field.find("field")->string();
         const bool is_time = field.find("type")->string() == "datetime";
-        const std::string value =
-            is_time ? "2030-01-01T00:00:00Z" : (name == "ip" ? "::1" : "a.b");
+        const std::string value = is_time ? "2030-01-01T00:00:00Z" : (name == "ip" ? "::1" : "a.b");
         for (const Json& op : field.find("operators")->items()) {
             const std::string full = name + "__" + op.string();
             EXPECT_EQ(ask("list", {{full, value}}).status, 200U) << full;
@@ -240,9 +239,7 @@ TEST_P(LoggingTest, TheMetadataIsWhatTheListTakes) {
         const bool has_default = field.find("default_operator")->kind() == Json::Kind::string;
         EXPECT_EQ(ask("list", {{name, value}}).status, has_default ? 200U : 400U) << name;
         if (field.find("sortable")->boolean()) sortable.insert(name);
-        EXPECT_EQ(
-            ask("list", {{"sort_by", name}}).status, sortable.count(name) == 1 ? 200U : 400U
-        );
+        EXPECT_EQ(ask("list", {{"sort_by", name}}).status, sortable.count(name) == 1 ? 200U : 400U);
     }
     EXPECT_EQ(sortable, (std::set<std::string>{"timestamp", "id"}));
     EXPECT_TRUE(reply.body.ends_with(

@@ -166,8 +166,7 @@ TEST_P(PortaTest, NumbersItsPages) {
 
     const Reply past = ask({{"page", "4"}});
     EXPECT_EQ(
-        past.body,
-        R"({"data":[],"pagination":{"total":45,"page":4,"pageSize":20,"totalPages":3}})"
+        past.body, R"({"data":[],"pagination":{"total":45,"page":4,"pageSize":20,"totalPages":3}})"
     );
     EXPECT_EQ(first.headers.count("Annal-Total"), 0U);
 }
@@ -336,9 +335,8 @@ TEST_P(PortaTest, TheBeginningIsInTheEndIsNot) {
     );
     EXPECT_EQ(entities(ask({{"from", "2024-01-15T10:30:04.000001Z"}})), Rows{});
     EXPECT_EQ(entities(ask({{"to", "2024-01-15T10:30:00.000001Z"}})), Rows{"0"});
-    EXPECT_TRUE(
-        entities(ask({{"from", "2024-01-16T00:00:00Z"}, {"to", "2024-01-14T00:00:00Z"}})).empty()
-    );
+    EXPECT_TRUE(entities(ask({{"from", "2024-01-16T00:00:00Z"}, {"to", "2024-01-14T00:00:00Z"}})
+    ).empty());
 }
 
 TEST_P(PortaTest, ADateBeginsAtMidnight) {

@@ -7,11 +7,7 @@ namespace annal {
 // The counting functions of the store service.
 
 void count_events(
-    annal_ctx* ctx,
-    annal_call* call,
-    const annal_filter* filter,
-    void* user,
-    annal_total_done done
+    annal_ctx* ctx, annal_call* call, const annal_filter* filter, void* user, annal_total_done done
 ) noexcept;
 void aggregate_events(
     annal_ctx* ctx,

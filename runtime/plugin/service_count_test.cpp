@@ -1,4 +1,5 @@
-// The counting part of the store service and numbered pages, through the C ABI, as a plugin sees it.
+// The counting part of the store service and numbered pages, through the C ABI, as a plugin sees
+// it.
 #include "runtime/plugin/service_count.h"
 
 #include <gtest/gtest.h>

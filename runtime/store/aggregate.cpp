@@ -36,6 +36,20 @@ void sort_rows(std::vector<AggregateRow>& rows) {
     });
 }
 
+Result<void> charge_waiting(
+    AggregateRequest& request, std::chrono::steady_clock::time_point asked
+) {
+    using std::chrono::milliseconds;
+    const auto waited = std::chrono::steady_clock::now() - asked;
+    request.budget -= std::chrono::duration_cast<milliseconds>(waited);
+    if (request.budget > milliseconds(0)) return ok();
+    return Error{
+        Errc::unavailable,
+        "the node was busy with other counts for all of the time allowed; try again",
+        {},
+        5'000};
+}
+
 Error too_many_rows() {
     return {
         Errc::too_large,
@@ -87,9 +101,7 @@ AggregateCounts::Group* AggregateCounts::group_of(TimeUs created_at, std::string
     return &groups_.back();
 }
 
-void AggregateCounts::add_unique(
-    std::size_t group, std::size_t dimension, std::string_view value
-) {
+void AggregateCounts::add_unique(std::size_t group, std::size_t dimension, std::string_view value) {
     if (value.empty()) return;
     const std::uint64_t pair = std::uint64_t{group} << 32U | number_of(value);
     if (!seen_[dimension].insert(pair).second) return;

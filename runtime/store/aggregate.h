@@ -2,6 +2,7 @@
 
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -23,6 +24,11 @@ inline constexpr std::size_t kAggregateRowsMax = 100'000;
 [[nodiscard]] TimeUs interval_start(Interval interval, TimeUs at);
 /// What EventStore::aggregate promises about the order of rows.
 void sort_rows(std::vector<AggregateRow>& rows);
+/// Takes what has passed since `asked` off the budget: a request waits for its turn.
+/// @error Errc::unavailable  Nothing is left of it.
+[[nodiscard]] Result<void> charge_waiting(
+    AggregateRequest& request, std::chrono::steady_clock::time_point asked
+);
 [[nodiscard]] Error too_many_rows();
 [[nodiscard]] Error aggregate_ran_out_of_time();
 

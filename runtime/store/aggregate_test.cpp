@@ -102,5 +102,18 @@ TEST(AggregateCounts, EachLimitIsAnErrorThatSaysWhatToDo) {
     }
 }
 
+TEST(ChargeWaiting, TakesOffWhatHasPassedAndRefusesWhenNothingIsLeft) {
+    const auto now = std::chrono::steady_clock::now();
+    AggregateRequest request;
+    request.budget = std::chrono::seconds(10);
+    ASSERT_TRUE(charge_waiting(request, now - std::chrono::seconds(4)).has_value());
+    EXPECT_LE(request.budget, std::chrono::seconds(6));
+    EXPECT_GT(request.budget, std::chrono::seconds(5));
+    const auto late = charge_waiting(request, now - std::chrono::seconds(10));
+    ASSERT_TRUE(late.has_error());
+    EXPECT_EQ(late.error().code, Errc::unavailable);
+    EXPECT_GT(late.error().retry_after_ms, 0U);
+}
+
 }  // namespace
 }  // namespace annal

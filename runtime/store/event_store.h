@@ -122,9 +122,9 @@ struct AggregateRequest {
 
 /// One group of events within one interval.
 struct AggregateRow {
-    TimeUs start = kNoTime;  ///< of the interval; kNoTime without one
-    std::string key;         ///< the column's value; empty without group_by
-    std::int64_t count = 0;  ///< at least 1
+    TimeUs start = kNoTime;             ///< of the interval; kNoTime without one
+    std::string key;                    ///< the column's value; empty without group_by
+    std::int64_t count = 0;             ///< at least 1
     std::vector<std::int64_t> uniques;  ///< one for each of `unique`; null and empty do not count
 };
 
@@ -229,8 +229,7 @@ public:
     /// @error Errc::too_large    More than kAggregateRowsMax rows.
     /// @error Errc::unavailable  Not done within the budget, or more distinct values than the node
     /// keeps at once; the detail says how to ask for less.
-    [[nodiscard]] virtual Task<Result<std::vector<AggregateRow>>> aggregate(
-        AggregateRequest request
+    [[nodiscard]] virtual Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request
     ) = 0;
 
     /// The seq to scan behind, newest first, so that `skip` matches are passed over: of the match

@@ -25,7 +25,7 @@ struct Filter {
     std::optional<std::string> text;  ///< literal substring of action, actor_id, target_id or
                                       ///< description; ASCII letters match in either case
 
-    [[nodiscard]] bool matches_all() const;  ///< no part is set
+    [[nodiscard]] bool matches_all() const;      ///< no part is set
     [[nodiscard]] bool only_created_at() const;  ///< no part but `from` and `before` is set
     [[nodiscard]] bool matches(const Event& event
     ) const;  ///< the reference; never true for a tombstone unless matches_all

@@ -104,8 +104,7 @@ protected:
             random.add_event(unit, clock_.wall_us());
         const AppendUnit built = unit.build();
         const auto answered = receipts(unit);
-        for (std::size_t i = 0; i < answered.size(); ++i)
-            truth.add(built.events[i], answered[i]);
+        for (std::size_t i = 0; i < answered.size(); ++i) truth.add(built.events[i], answered[i]);
     }
 
     void erase_some(RandomEvents& random, Truth& truth) {
@@ -151,8 +150,8 @@ protected:
         Filter filter;
         const auto at = [&] {
             const Event& event = truth.events[random.below(truth.events.size())];
-            const TimeUs whole = random.one_in(3) ? event.created_at / kHour * kHour
-                                                  : event.created_at;
+            const TimeUs whole =
+                random.one_in(3) ? event.created_at / kHour * kHour : event.created_at;
             return whole + static_cast<TimeUs>(random.below(3)) - 1;
         };
         if (!random.one_in(3)) filter.from = at();
@@ -184,7 +183,8 @@ TEST_P(AggregateContract, RandomFiltersAgreeWithTheOracle) {
         request.filter = random.one_in(2) ? random.filter(truth) : random_time(random, truth);
         request.interval = kIntervals[random.below(kIntervals.size())];
         // Most often what rollups are for.
-        request.group_by = random.one_in(2) ? Column::action : kGroups[random.below(kGroups.size())];
+        request.group_by =
+            random.one_in(2) ? Column::action : kGroups[random.below(kGroups.size())];
         request.unique = kUniques[random.one_in(2) ? 0 : random.below(kUniques.size())];
         SCOPED_TRACE("round " + std::to_string(round));
         expect_agrees(truth, request);
@@ -279,8 +279,6 @@ TEST_P(AggregateContract, SeekLandsBehindExactlySoManyMatches) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Stores, AggregateContract, testing::ValuesIn(store_kinds()), kind_name
-);
+INSTANTIATE_TEST_SUITE_P(Stores, AggregateContract, testing::ValuesIn(store_kinds()), kind_name);
 
 }  // namespace annal::test

@@ -207,7 +207,8 @@ struct NoticeLog final : pqxx::errorhandler {
     }
 
 private:
-    /// "already exists, skipping", and libpqxx 6 at a session that ended: the call it ended says so.
+    /// "already exists, skipping", and libpqxx 6 at a session that ended: the call it ended says
+    /// so.
     static bool is_chatter(std::string_view notice) {
         return notice.starts_with("NOTICE:") ||
                notice.starts_with("Could not obtain client encoding");

@@ -177,7 +177,10 @@ Result<std::vector<ActionCount>> count_actions(
     time.from = since;
     BOOST_OUTCOME_TRY(const auto range, exact_range(db, project, view, time));
     Params params;
-    params.text(project).number(range.first).number(view.head.seq).text(month_text(month_of(since)));
+    params.text(project)
+        .number(range.first)
+        .number(view.head.seq)
+        .text(month_text(month_of(since)));
     BOOST_OUTCOME_TRY(const auto rows, db.run(kCountActions, params));
     std::vector<ActionCount> counts;
     for (std::size_t i = 0; i < rows.size(); ++i)

@@ -172,9 +172,7 @@ void Pool::run() {
         Job job;
         {
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [this] {
-                return stopping_ || !jobs_.empty() || lengthy_is_due();
-            });
+            wake_.wait(lock, [this] { return stopping_ || !jobs_.empty() || lengthy_is_due(); });
             job = take();
             if (job == nullptr) return;
         }

@@ -20,9 +20,9 @@ namespace annal::postgres {
 /// Threads with one connection each, made when it is first needed and again after it was lost. Jobs
 /// wait in one queue.
 ///
-/// Limits: kJobsMax jobs wait, kLengthyMax of them lengthy; `post` refuses more. A job does not wait for the server to come back
-/// unless it wants to: between two attempts to connect it is told at once why there is no
-/// connection.
+/// Limits: kJobsMax jobs wait, kLengthyMax of them lengthy; `post` refuses more. A job does not
+/// wait for the server to come back unless it wants to: between two attempts to connect it is told
+/// at once why there is no connection.
 class Pool {
 public:
     /// What a job works with: the connection of its thread.

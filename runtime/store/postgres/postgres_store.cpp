@@ -6,6 +6,7 @@
 
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
+#include "runtime/store/aggregate.h"
 #include "runtime/store/postgres/aggregation.h"
 #include "runtime/store/postgres/append.h"
 #include "runtime/store/postgres/counting.h"
@@ -147,8 +148,12 @@ public:
     }
 
     Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request) override {
-        Work<std::vector<AggregateRow>> work = [&](Connection& db) {
-            return aggregate_events(db, request, options_.rollup_seqs);
+        const auto asked = std::chrono::steady_clock::now();
+        Work<std::vector<AggregateRow>> work = [&, left = request](Connection& db
+                                               ) mutable -> Result<std::vector<AggregateRow>> {
+            left.budget = request.budget;
+            BOOST_OUTCOME_TRYV(charge_waiting(left, asked));
+            return aggregate_events(db, left, options_.rollup_seqs);
         };
         co_return co_await on(*reads_, work, Pool::Length::lengthy);
     }
@@ -310,9 +315,7 @@ private:
     }
 
     template <class T>
-    Task<Result<T>> on(
-        Pool& pool, const Work<T>& work, Pool::Length length = Pool::Length::brief
-    ) {
+    Task<Result<T>> on(Pool& pool, const Work<T>& work, Pool::Length length = Pool::Length::brief) {
         Result<T> result = overloaded();
         std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
             Pool::Job job = [this, &result, &work, done](Pool::Seat& seat) {

@@ -21,7 +21,7 @@ struct PostgresOptions {
     std::chrono::milliseconds statement_timeout{20'000};  ///< of an append's statement
     int months_ahead = 3;                              ///< partitions made before they are needed
     std::chrono::milliseconds start_patience{60'000};  ///< for the first attempt to get it ready
-    std::int64_t rollup_seqs = 50'000;  ///< events of one block of a rollup
+    std::int64_t rollup_seqs = 50'000;                 ///< events of one block of a rollup
     const Clock* stamps = nullptr;  ///< stamps events instead of the database's clock; for tests
 
     /// Where nothing is pooled.

@@ -61,7 +61,10 @@ private:
         if (!request_.filter.only_created_at()) return add_matches(log, part);
         if (const auto postings = span.segment->postings(); postings && by_action_alone_) {
             postings->count_hours(
-                span.pid, part.first, part.last, [this](auto hour, auto action, auto count) {
+                span.pid,
+                part.first,
+                part.last,
+                [this](auto hour, auto action, auto count) {
                     counts_.add_counted(hour * kHourUs, action, count);
                 }
             );
@@ -76,10 +79,11 @@ private:
 
     Result<void> add_matches(const LogView& log, SeqRange left) {
         while (!left.empty() && !counts_.failed()) {
-            Walk walking{request_.project, request_.filter, left, false, deadline_, [this](auto& e) {
-                             counts_.add(e);
-                             return true;
-                         }};
+            Walk walking{
+                request_.project, request_.filter, left, false, deadline_, [this](auto& e) {
+                    counts_.add(e);
+                    return true;
+                }};
             BOOST_OUTCOME_TRYV(walk(reader_, log, walking));
             if (walking.ended) break;
             left.first = walking.scanned + 1;
@@ -120,9 +124,7 @@ private:
         if (first_hour >= end_hour) return add_rows(span, part.first, part.last, nullptr);
         if (first_hour > 0) {
             BOOST_OUTCOME_TRY(const Seq whole, first_from(reader_, span, first_hour * kHourUs));
-            BOOST_OUTCOME_TRYV(
-                add_rows(span, part.first, std::min(whole - 1, part.last), nullptr)
-            );
+            BOOST_OUTCOME_TRYV(add_rows(span, part.first, std::min(whole - 1, part.last), nullptr));
         }
         if (end_hour < INT64_MAX) {
             BOOST_OUTCOME_TRY(const Seq end, first_from(reader_, span, end_hour * kHourUs));
@@ -134,9 +136,7 @@ private:
         while (true) {
             BOOST_OUTCOME_TRY(const bool row, rows.next());
             if (!row) return ok();
-            counts_.add_counted(
-                rows.integer(0) * kHourUs, rows.text(1).view(), rows.integer(2)
-            );
+            counts_.add_counted(rows.integer(0) * kHourUs, rows.text(1).view(), rows.integer(2));
         }
     }
 
@@ -155,8 +155,8 @@ private:
     }
 
     bool note_time() {
-        is_late_ = is_late_ || reader_.is_stopping() ||
-                   std::chrono::steady_clock::now() >= deadline_;
+        is_late_ =
+            is_late_ || reader_.is_stopping() || std::chrono::steady_clock::now() >= deadline_;
         return is_late_;
     }
 

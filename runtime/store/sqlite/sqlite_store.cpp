@@ -1,6 +1,7 @@
 #include "runtime/store/sqlite/sqlite_store.h"
 
 #include "runtime/core/task_impl.h"
+#include "runtime/store/aggregate.h"
 #include "runtime/store/sqlite/aggregation.h"
 #include "runtime/store/sqlite/counting.h"
 #include "runtime/store/sqlite/keeper.h"
@@ -106,7 +107,10 @@ public:
     }
 
     Task<Result<std::vector<AggregateRow>>> aggregate(AggregateRequest request) override {
-        Read<std::vector<AggregateRow>> work = [&](Reader& reader) {
+        const auto asked = std::chrono::steady_clock::now();
+        using Rows = std::vector<AggregateRow>;
+        Read<Rows> work = [&](Reader& reader) -> Result<Rows> {
+            BOOST_OUTCOME_TRYV(charge_waiting(request, asked));
             return aggregate_events(reader, request);
         };
         co_return co_await read(work, ReaderPool::Length::lengthy);

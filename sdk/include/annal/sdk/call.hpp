@@ -665,9 +665,7 @@ private:
         });
     }
 
-    static void copy_aggregate(
-        const annal_aggregate& rows, std::size_t n_unique, Aggregate& out
-    ) {
+    static void copy_aggregate(const annal_aggregate& rows, std::size_t n_unique, Aggregate& out) {
         out.rows.reserve(rows.count);
         for (const annal_aggregate_row& row : Rows(rows.rows, rows.count, rows.stride)) {
             AggregateRow& copy = out.rows.emplace_back();

@@ -35,7 +35,7 @@ struct Parameter {
 
 /// How a product takes parameters that it has no use for.
 struct ParameterRules {
-    bool ignores_unknown = false;   ///< else one is refused
+    bool ignores_unknown = false;  ///< else one is refused
     bool absent_if_empty = false;  ///< also when it is `null`; else one is refused
 };
 

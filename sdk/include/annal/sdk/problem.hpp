@@ -95,14 +95,28 @@ namespace annal::inline sdk_v1 {
             return "Content Too Large";
         case 415:
             return "Unsupported Media Type";
+        case 411:
+            return "Length Required";
+        case 414:
+            return "URI Too Long";
+        case 416:
+            return "Range Not Satisfiable";
         case 422:
             return "Unprocessable Content";
         case 429:
             return "Too Many Requests";
+        case 431:
+            return "Request Header Fields Too Large";
+        case 501:
+            return "Not Implemented";
         case 503:
             return "Service Unavailable";
+        case 504:
+            return "Gateway Timeout";
+        case 505:
+            return "HTTP Version Not Supported";
         default:
-            return "Internal Server Error";
+            return status < 500 ? "Bad Request" : "Internal Server Error";
     }
 }
 

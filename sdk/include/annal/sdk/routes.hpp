@@ -20,10 +20,7 @@ struct Route {
 /// plugin.unknown_trigger.
 template <class Handler>
 [[nodiscard]] Task<> answer_by_trigger(
-    Handler& handler,
-    std::span<const Route<Handler>> routes,
-    Request& request,
-    Response& response
+    Handler& handler, std::span<const Route<Handler>> routes, Request& request, Response& response
 ) {
     for (const Route<Handler>& route : routes) {
         if (route.trigger == request.trigger()) {
