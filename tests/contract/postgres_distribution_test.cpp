@@ -365,6 +365,13 @@ TEST_F(PostgresDistribution, WhatServesProjectsStaysWithinThoseItNames) {
         EXPECT_TRUE(threads_->run(store_->get("p", page.batch.events.front().id)).has_value());
     }
     EXPECT_TRUE(threads_->run(store_->action_counts("p", kFebruary)).has_value());
+    AggregateRequest request;
+    request.project = "p";
+    EXPECT_TRUE(threads_->run(store_->aggregate(request)).has_value());
+    request.group_by = Column::user_id;
+    request.unique = {Column::action};
+    EXPECT_TRUE(threads_->run(store_->aggregate(request)).has_value());
+    EXPECT_TRUE(threads_->run(store_->seek("p", {}, 1, kBudget)).has_value());
     EXPECT_TRUE(threads_->run(store_->log_state("p")).has_value());
     EXPECT_TRUE(threads_->run(store_->kv_get("plugin.x", "q", "k")).value().has_value());
     EXPECT_EQ(threads_->run(store_->kv_scan("plugin.x", "q", "", "", 10)).value().size(), 1U);
@@ -407,6 +414,8 @@ const std::set<std::string> kOfAllProjects{
     "Delete commit_marks",   // by age
     "Delete event_batches",  // below the floor
     "Delete tombstones",
+    "Delete rollup_hourly",
+    "Delete rollup_blocks",
     "FROM kv WHERE space = $1::text",  // at start-up
 };
 

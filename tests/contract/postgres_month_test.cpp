@@ -274,6 +274,41 @@ TEST_F(PostgresMonth, WhatIsKnownOfADroppedOneGoesAfterwards) {
     EXPECT_FALSE(has_partition("2026_03"));
 }
 
+TEST_F(PostgresMonth, TheRollupOfADroppedOneGoesAfterwards) {
+    auto small = options();
+    small.rollup_seqs = 4;
+    Node node(url_, small);
+    append(node, "old", 10);
+    clock_.step_to(kStart + 35 * kDayUs);
+    append(node, "new", 10);
+    AggregateRequest request;
+    request.project = "p";
+    EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 20);
+    EXPECT_EQ(rows("rollup_blocks"), 5);
+    EXPECT_EQ(rows("rollup_hourly"), 12) << "two actions; one block holds both months";
+    ASSERT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_TRUE(drop_march(node).has_value());
+    EXPECT_TRUE(postgres::settle(node.store(), 60s));
+    EXPECT_EQ(rows("rollup_blocks"), 2);
+    EXPECT_EQ(rows("rollup_hourly"), 4);
+    EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 10);
+}
+
+TEST_F(PostgresMonth, AnErasureMakesItsBlockOfTheRollupCountAgain) {
+    auto small = options();
+    small.rollup_seqs = 4;
+    Node node(url_, small);
+    append(node, "old", 12);
+    AggregateRequest request;
+    request.project = "p";
+    EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 12);
+    Session beside(url_);
+    beside.run("UPDATE rollup_hourly SET count = 100");
+    EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 300) << "blocks are what counts";
+    EXPECT_TRUE(node.append(Unit("p").erase(5)).has_value());
+    EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 203);
+}
+
 // Where transactions have one snapshot unless they say otherwise, it must not be older than the
 // barrier.
 TEST_F(PostgresMonth, ALogThatEntersItLastIsDroppedWithIt) {

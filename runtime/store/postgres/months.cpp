@@ -78,11 +78,14 @@ constexpr const char* kPruneTombstones =
     "a.project_id AND d.seq = a.seq";
 
 constexpr const char* kPruneRollup =
-    "WITH gone AS (DELETE FROM rollup_blocks d USING (SELECT b.project_id, b.first_seq FROM "
-    "project_log l JOIN rollup_blocks b ON b.project_id = l.project_id AND b.first_seq < "
-    "l.first_seq LIMIT 1000) a WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq "
-    "RETURNING d.project_id, d.first_seq) DELETE FROM rollup_hourly h USING gone g WHERE "
-    "h.project_id = g.project_id AND h.first_seq = g.first_seq";
+    "DELETE FROM rollup_hourly d USING (SELECT r.project_id, r.first_seq, r.hour, r.action FROM "
+    "project_log l JOIN rollup_hourly r ON r.project_id = l.project_id AND r.first_seq < "
+    "l.first_seq LIMIT 10000) a WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq "
+    "AND d.hour = a.hour AND d.action = a.action";
+constexpr const char* kPruneBlocks =
+    "DELETE FROM rollup_blocks d USING (SELECT b.project_id, b.first_seq FROM project_log l JOIN "
+    "rollup_blocks b ON b.project_id = l.project_id AND b.first_seq < l.first_seq LIMIT 10000) a "
+    "WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq";
 
 struct MonthState {
     Month month;
@@ -279,6 +282,7 @@ Result<bool> purge_dropped(Connection& db, Partitions& partitions) {
     BOOST_OUTCOME_TRYV(prune(db, kPruneBatches));
     BOOST_OUTCOME_TRYV(prune(db, kPruneTombstones));
     BOOST_OUTCOME_TRYV(prune(db, kPruneRollup));
+    BOOST_OUTCOME_TRYV(prune(db, kPruneBlocks));
     return clean;
 }
 
