@@ -242,7 +242,10 @@ TEST_P(AggregateContract, TooManyRowsAndTooLittleTimeAreErrorsThatSayWhatToDo) {
     const auto late = run(store_->aggregate(request));
     ASSERT_TRUE(late.has_error());
     EXPECT_EQ(late.error().code, Errc::unavailable) << late.error().detail;
-    EXPECT_NE(late.error().detail.find("shorter time"), std::string::npos) << late.error().detail;
+    // Where even its turn came too late, there is nothing to narrow.
+    const bool says_what_to_do = late.error().detail.find("shorter time") != std::string::npos ||
+                                 late.error().detail.find("try again") != std::string::npos;
+    EXPECT_TRUE(says_what_to_do) << late.error().detail;
 }
 
 TEST_P(AggregateContract, SeekLandsBehindExactlySoManyMatches) {
