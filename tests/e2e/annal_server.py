@@ -385,13 +385,17 @@ class Server:
                 cwd=self.folder, preexec_fn=self._before_exec, restore_signals=self.file_size_max is None)
         return self
 
-    def start(self):
+    def start(self, settled=True):
+        """Returns once it listens; `settled`: and once it has done with its database what it does first, or has failed to.
+        On a slow machine it may listen before that, and answers 503 until then."""
         self.spawn()
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
             match = re.search(r"^listening on (.+):(\d+)$", self.stdout(), re.MULTILINE)
             if match:
                 self.address = (match[1].strip("[]"), int(match[2]))
+                if settled and self.database:
+                    wait_until(lambda: "being got ready" not in self.client().get("/readyz", key=False).text, START_DEADLINE_S, "a database")
                 return self
             if self.process.poll() is not None:
                 code, self.process = self.process.returncode, None

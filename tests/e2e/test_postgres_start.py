@@ -176,7 +176,7 @@ def test_a_signal_ends_the_waiting(own_cluster, database, make_server):
 def test_a_frozen_server_is_waited_for_and_left(own_cluster, database, make_server):
     own_cluster.freeze()
     try:
-        server = make_server(database=own_cluster.url(database)).start()
+        server = make_server(database=own_cluster.url(database)).start(settled=False)
         assert server.client().get("/healthz", key=False).status == 200
         assert server.client().get("/readyz", key=False).status == 503
         begun = time.monotonic()
