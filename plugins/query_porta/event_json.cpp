@@ -12,14 +12,18 @@ constexpr std::size_t kToMilliseconds = std::string_view("2024-01-15T10:30:00.00
 
 }  // namespace
 
+std::string to_milliseconds(const annal::Host& host, std::int64_t at_us) {
+    std::string text(host.format_time(at_us));
+    text.resize(kToMilliseconds);
+    return text + 'Z';
+}
+
 annal::Status append_event(Json& json, const annal::Host& host, const annal_event& event) {
     const auto id = annal::uuid_of(annal::view(event.id));
     if (!id) {
         return {ANNAL_INTERNAL, "the id of an event has no UUID form"};
     }
-    std::string created_at(host.format_time(event.created_at_us));
-    created_at.resize(kToMilliseconds);
-    created_at += 'Z';
+    const std::string created_at = to_milliseconds(host, event.created_at_us);
     const std::string_view metadata = annal::view(event.metadata);
 
     json.begin_object().member("id", id->view()).member("action", event.action);

@@ -15,4 +15,7 @@ using Json = annal::JsonWriter<annal::Buffer>;
     Json& json, const annal::Host& host, const annal_event& event
 );
 
+/// "2025-04-21T00:00:00.000Z"
+[[nodiscard]] std::string to_milliseconds(const annal::Host& host, std::int64_t at_us);
+
 }  // namespace porta

@@ -1,4 +1,5 @@
-/// The read API of Porta's audit log: a list with page numbers.
+/// Porta's audit API: a list with page numbers, and the cleanup of what is older than
+/// audit_retention_days.
 ///
 ///     apiVersion: annal.dev/v1
 ///     kind: Plugin
@@ -7,8 +8,10 @@
 ///       library: {name: query_porta}
 ///       triggers:            # the names are fixed: they say what a route does
 ///         - {name: list, http: {methods: [GET], route: /api/admin/audit, scope: audit:read}}
+///         - {name: cleanup, http: {methods: [DELETE], route: /api/admin/audit/cleanup,
+///            scope: audit:write}}
 ///       limits: {timeout: 30s}
-///       permissions: {store: [read]}
+///       permissions: {store: [read, delete]}
 ///
 /// A page is whole or an error: where one read of the store ends at its time budget, the next goes
 /// on from there until the call's own time is over.
@@ -71,6 +74,7 @@ public:
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
         static constexpr annal::Route<QueryPorta> kRoutes[] = {
             {"list", &QueryPorta::list},
+            {"cleanup", &QueryPorta::clean_up},
         };
         return annal::answer_by_trigger<QueryPorta>(*this, kRoutes, request, response);
     }
@@ -110,6 +114,23 @@ private:
         append_pagination(json, parameters, std::max(total.count, seen));
         json.end_object();
         co_await send_json(response, body, total.at_least);
+    }
+
+    annal::Task<> clean_up(annal::Request& request, annal::Response& response) {
+        const annal::Cleanup cleanup = co_await request.call().clean_up();
+        if (!cleanup.ok()) {
+            const annal::Problem problem(cleanup.status);
+            co_await response.fail(problem);
+            co_return;
+        }
+        annal::Buffer body;
+        Json json(body);
+        json.begin_object().member("deleted", cleanup.deleted);
+        json.member("retentionDays", cleanup.retention_days);
+        json.member("cutoffDate", to_milliseconds(host(), cleanup.cutoff_us)).end_object();
+        annal::Headers headers;
+        headers.add("content-type", kJson);
+        co_await response.send(200, headers, body.view());
     }
 
     /// Of this page. With a total that is exact no more is looked for than there is: the search for

@@ -60,6 +60,18 @@ Apply size(std::uint64_t Limits::*member) {
     };
 }
 
+Apply months(std::uint32_t RetentionPolicy::*member, std::uint32_t most) {
+    return [=](NodeSettings& s, const std::string& v) -> Result<void> {
+        std::uint32_t value = 0;
+        const auto [end, error] = std::from_chars(v.data(), v.data() + v.size(), value);
+        if (error != std::errc() || end != v.data() + v.size() || value < 1 || value > most)
+            return Error{
+                Errc::invalid, "must be a whole number of months from 1 to " + std::to_string(most)};
+        s.retention.*member = value;
+        return ok();
+    };
+}
+
 /// Bytes a second; 0 asks for none.
 Apply rate(std::uint32_t Limits::*member) {
     return [=](NodeSettings& s, const std::string& v) -> Result<void> {
@@ -234,6 +246,12 @@ const std::vector<Entry>& entries() {
         {"postgres.append_connections", "", connections(&PostgresOptions::append_connections)},
         {"postgres.read_connections", "", connections(&PostgresOptions::read_connections)},
         {"postgres.delivery_connections", "", connections(&PostgresOptions::delivery_connections)},
+        {"retention.months",
+         "AUTHIO_AUDIT_RETENTION_MONTHS",
+         months(&RetentionPolicy::months, RetentionPolicy::kMonthsMax)},
+        {"retention.forward_months",
+         "AUTHIO_AUDIT_FORWARD_MONTHS",
+         months(&RetentionPolicy::forward_months, RetentionPolicy::kForwardMonthsMax)},
         {"limits.body_bytes", "", size(&Limits::body_bytes_max)},
         {"limits.bodies_in_memory", "", size(&Limits::bodies_in_memory_max)},
         {"limits.queue_bytes", "", size(&Limits::queue_bytes_max)},

@@ -10,6 +10,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/result.h"
 #include "runtime/http/tls.h"
+#include "runtime/plugin/retention_port.h"
 #include "runtime/store/postgres/postgres_store.h"
 
 namespace annal {
@@ -36,6 +37,9 @@ struct NodeSettings {
     std::uint32_t segment_events_max = 250'000;  ///< sqlite.segment_events
     PostgresOptions postgres;  ///< postgres.*, ANNAL_POSTGRES_URL, ANNAL_POSTGRES_DIRECT_URL
     Limits limits;             ///< limits.*
+    /// retention.months, AUTHIO_AUDIT_RETENTION_MONTHS, …: what a retention job without months of
+    /// its own goes by.
+    RetentionPolicy retention;
 
     /// Whether other nodes may serve the same data.
     [[nodiscard]] bool shares_store() const { return store == "postgres"; }

@@ -24,6 +24,7 @@
 #include "runtime/bus/noticeboard.h"
 #include "runtime/control/api_keys.h"
 #include "runtime/control/health.h"
+#include "runtime/control/job_routes.h"
 #include "runtime/control/projects.h"
 #include "runtime/control/secret_routes.h"
 #include "runtime/control/setting_routes.h"
@@ -38,8 +39,10 @@
 #include "runtime/http/plugin_handler.h"
 #include "runtime/http/server.h"
 #include "runtime/http/tail.h"
+#include "runtime/jobs/jobs.h"
 #include "runtime/plugin/call.h"
 #include "runtime/plugin/loader.h"
+#include "runtime/retention/retention.h"
 #include "runtime/store/directory_lock.h"
 #include "runtime/store/postgres/postgres_store.h"
 #include "runtime/store/sqlite/sqlite_store.h"
@@ -138,6 +141,8 @@ struct Runtime::State {
     std::unique_ptr<Destinations> destinations;
     std::unique_ptr<Streams> streams;
     std::unique_ptr<Webhooks> webhooks;
+    std::unique_ptr<Retention> retention;
+    std::unique_ptr<Jobs> jobs;
     std::unique_ptr<control::Rekeying> rekeying;
     std::string address;
     std::promise<void> stop_requested;
@@ -430,6 +435,13 @@ Result<void> Runtime::State::load_control() {
     destinations = std::make_unique<Destinations>(environment);
     streams = std::make_unique<Streams>(Streams::Environment{
         environment, sink_pool, *destinations, formats, *secret_box, *board});
+    retention = std::make_unique<Retention>(
+        Retention::Environment{
+            environment, [this](std::string project) { return streams->positions(project); }},
+        settings.retention
+    );
+    environment.retention = retention.get();
+    jobs = std::make_unique<Jobs>(environment, sink_pool);
     rekeying = std::make_unique<control::Rekeying>(control::Rekeying::Environment{
         *store, *appender, *board, *secret_box, *common_ring});
     board->add_reader([this](std::string project) { return keys->reload(project); });
@@ -534,12 +546,11 @@ Result<void> Runtime::State::make_bootstrap_project() {
 Result<void> Runtime::State::add_instance(const Manifest& manifest) {
     BOOST_OUTCOME_TRY(const auto* module, loader->load(manifest.library, manifest.sha256));
     const auto component = find_component(manifest, *module);
-    if (component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB))
-        return Error{Errc::invalid, "this version runs no scheduled jobs; remove the manifest"};
     if (manifest.destination) return destinations->add(manifest, *module);
     BOOST_OUTCOME_TRY(auto instance, Instance::create(manifest, *module, environment));
     instances.emplace_back(std::move(instance));
-    return ok();
+    const bool is_job = component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB);
+    return is_job ? jobs->add(instances.back()) : ok();
 }
 
 /// What is wrong with any of them, all at once. When that is only what may pass by itself, so may
@@ -578,6 +589,8 @@ Result<void> Runtime::State::load_plugins() {
 }
 
 void Runtime::State::destroy_plugins() {
+    jobs->clear();
+    retention->retract();
     streams->clear();
     destinations->clear();
     exporter.reset();
@@ -639,6 +652,7 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(control::add_secret_routes(router, *rekeying, first_key));
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
+    BOOST_OUTCOME_TRYV(control::add_job_routes(router, *jobs));
     return add_plugin_routes();
 }
 
@@ -659,10 +673,13 @@ Result<void> Runtime::State::start_streams() {
     BOOST_OUTCOME_TRYV(provide_http_client(environment));
     streams->start();
     webhooks->start();
+    jobs->start();
     return ok();
 }
 
 void Runtime::State::stop_streams() {
+    retention->stop();
+    run(jobs->stop());
     run(webhooks->stop());
     run(streams->stop());
 }

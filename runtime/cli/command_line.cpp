@@ -25,6 +25,11 @@ struct Grammar {
     void need_project(CLI::App* sub) {
         sub->add_option("--project", a.project, "Project id")->required()->envname("ANNAL_PROJECT");
     }
+    /// Where a log with one project needs no name.
+    void may_name_project(CLI::App* sub) {
+        sub->add_option("--project", a.project, "Project id; default: the only one there is")
+            ->envname("ANNAL_PROJECT");
+    }
     static CLI::App* group(CLI::App& parent, const char* name, const char* help) {
         CLI::App* sub = parent.add_subcommand(name, help);
         sub->require_subcommand(1);
@@ -173,7 +178,7 @@ void Grammar::define(CLI::App& app) {
     CLI::App* get = add(*config, "get", "Show a setting", config_get);
     CLI::App* set = add(*config, "set", "Change a setting", config_set);
     for (CLI::App* sub : {get, set}) {
-        need_project(sub);
+        may_name_project(sub);
         sub->add_option("--key", a.key, "audit_retention_days, catalog, …")->required();
     }
     set->add_option("--value", a.value, "365, strict, null, …")->required();
@@ -191,6 +196,14 @@ void Grammar::define(CLI::App& app) {
             "Seal every stored secret anew under the first key of the ring",
             secrets_rekey);
     rekey->add_flag("--dry-run", a.dry_run, "Only count");
+
+    CLI::App* jobs = group(app, "jobs", "Scheduled work");
+    add(*jobs, "list", "List schedules and how their last runs went", jobs_list);
+    CLI::App* retention = group(app, "retention", "How long events stay");
+    CLI::App* run = add(
+        *retention, "run", "Take away what has outlived its time, now, and say what", retention_run
+    );
+    run->add_flag("--dry-run", a.dry_run, "Only say what would go");
 
     CLI::App* plugins = group(app, "plugins", "Plugins and their manifests");
     add(*plugins, "list", "List the instances of the node", plugins_list);

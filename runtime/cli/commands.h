@@ -14,6 +14,8 @@ int keys_list(const Arguments& arguments);
 int keys_revoke(const Arguments& arguments);
 int config_get(const Arguments& arguments);
 int config_set(const Arguments& arguments);
+int jobs_list(const Arguments& arguments);
+int retention_run(const Arguments& arguments);
 int secrets_new_key(const Arguments& arguments);
 int secrets_rekey(const Arguments& arguments);
 int plugins_list(const Arguments& arguments);

@@ -8,11 +8,34 @@ namespace annal::cli {
 
 namespace json = boost::json;
 
+namespace {
+
+/// The project that was named, or the one there is. @error Errc::invalid  There are several, or
+/// none; those there are are named.
+Result<std::string> project_of(const Node& node, const Arguments& arguments) {
+    if (!arguments.project.empty()) return arguments.project;
+    LocalClient::Call call;
+    call.target = "/v1/projects";
+    BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
+    const json::array& projects = answer.at("data").get_array();
+    if (projects.size() == 1) return std::string(projects.front().at("id").as_string());
+    std::string names;
+    for (const json::value& project : projects) {
+        names += (names.empty() ? ": " : ", ") + std::string(project.at("id").as_string());
+    }
+    return Error{
+        Errc::invalid,
+        "name the project, with --project or ANNAL_PROJECT: there are " +
+            std::to_string(projects.size()) + names};
+}
+
+}  // namespace
+
 int config_get(const Arguments& arguments) {
     return with_node(arguments, [&](Node& node) -> Result<int> {
         LocalClient::Call call;
         call.target = "/v1/config/" + percent_encode(arguments.key);
-        call.project = arguments.project;
+        BOOST_OUTCOME_TRY(call.project, project_of(node, arguments));
         BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));
         return print(answer);
     });
@@ -35,7 +58,7 @@ int config_set(const Arguments& arguments) {
         LocalClient::Call call;
         call.method = "PUT";
         call.target = "/v1/config/" + percent_encode(arguments.key);
-        call.project = arguments.project;
+        BOOST_OUTCOME_TRY(call.project, project_of(node, arguments));
         call.content_type = "application/json";
         call.body = as_json(arguments.value);
         BOOST_OUTCOME_TRY(const json::value answer, node.ask(call));

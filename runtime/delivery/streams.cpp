@@ -885,6 +885,30 @@ Task<Result<std::vector<AuditStream>>> Streams::list(std::string project) {
     co_return streams;
 }
 
+Task<Result<std::map<std::string, Seq>>> Streams::positions(std::string project) {
+    BOOST_OUTCOME_CO_TRY(const auto made, co_await list(project));
+    std::vector<StreamDefinition> definitions;
+    for (const AuditStream& stream : made) definitions.push_back(stream.definition());
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& stream : declared_) {
+            if (stream->definition().project == project)
+                definitions.push_back(stream->definition());
+        }
+    }
+    std::map<std::string, Seq> positions;
+    for (const StreamDefinition& definition : definitions) {
+        BOOST_OUTCOME_CO_TRY(
+            const Seq cursor,
+            co_await environment_.host.store->cursor(definition.project, definition.subscription)
+        );
+        // One that has just been made with the newest event has no cursor yet, and wants nothing old.
+        if (cursor == kNoSeq && definition.from == StreamDefinition::From::latest) continue;
+        positions[definition.id] = cursor + 1;
+    }
+    co_return positions;
+}
+
 Task<Result<AuditStream>> Streams::get(std::string project, std::string id) {
     BOOST_OUTCOME_CO_TRY(Known known, co_await find(std::move(project), std::move(id)));
     co_return std::move(known.stream);

@@ -132,6 +132,9 @@ public:
     [[nodiscard]] std::optional<StreamStatus> status(
         const std::string& project, const std::string& id
     ) const;
+    /// How far each stream of the project has come that may still want events: all but the revoked
+    /// ones, whether they work or not. By stream: the first event that it has not delivered.
+    [[nodiscard]] Task<Result<std::map<std::string, Seq>>> positions(std::string project);
     /// Of every stream on this node.
     [[nodiscard]] std::vector<StreamStatus> statuses() const;
 

@@ -193,6 +193,16 @@ std::shared_ptr<const void> Call::parsed_memory(
     return nullptr;
 }
 
+void Call::set_report(std::string json) {
+    const std::lock_guard lock(mutex_);
+    report_ = std::move(json);
+}
+
+std::string Call::report() const {
+    const std::lock_guard lock(mutex_);
+    return report_;
+}
+
 bool Call::cancelled() const {
     if (completed_.load(std::memory_order_acquire)) return true;
     if (options_.deadline_us != INT64_MAX &&

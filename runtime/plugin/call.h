@@ -76,6 +76,11 @@ public:
     static constexpr std::size_t kParsedBytesMax = 32U << 20;
 
     [[nodiscard]] bool cancelled() const;
+    /// What a job's run has to show, for whoever waits for its completion. At most kReportBytesMax.
+    void set_report(std::string json);
+    [[nodiscard]] std::string report() const;
+    static constexpr std::size_t kReportBytesMax = 1U << 20;
+
     /// A second completion of one call is a defect of the plugin: logged, otherwise ignored.
     void complete(const annal_error* error);
     [[nodiscard]] const Options& options() const { return options_; }
@@ -89,10 +94,11 @@ private:
     };
 
     Options options_;
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     Arena arena_;
     std::vector<std::shared_ptr<const void>> kept_;
     std::deque<Parsed> parsed_;
+    std::string report_;
     std::size_t parsed_bytes_ = 0;
     std::atomic<annal_call*> handle_{nullptr};
     std::atomic<bool> completed_{false};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/json/parse.hpp>
 #include <span>
 #include <string_view>
 
@@ -27,6 +28,16 @@ std::int32_t cancelled(annal_call* handle) noexcept {
     return !call || call->cancelled() ? 1 : 0;
 }
 
+annal_status report(annal_call* handle, annal_str json) noexcept {
+    const auto call = Call::share(handle);
+    if (!call) return ANNAL_INVALID;
+    if (json.len > Call::kReportBytesMax) return ANNAL_TOO_LARGE;
+    boost::system::error_code error;
+    const auto value = boost::json::parse(to_view(json), error);
+    if (error || !value.is_object()) return ANNAL_INVALID;
+    call->set_report(std::string(to_view(json)));
+    return ANNAL_OK;
+}
 void complete(annal_call* handle, const annal_error* error) noexcept {
     Call::complete(handle, error);
 }
@@ -142,7 +153,8 @@ struct Instance::State {
               &service,
               &allocate,
               &cancelled,
-              &complete} {}
+              &complete,
+              &report} {}
 
     const Manifest manifest;
     const Module& module;

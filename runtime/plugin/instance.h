@@ -24,6 +24,7 @@ namespace annal {
 
 class Call;
 class HttpClient;
+class RetentionPort;
 
 /// What host services reach. One per runtime; outlives every instance.
 struct HostEnvironment {
@@ -47,6 +48,8 @@ struct HostEnvironment {
     std::uint16_t own_port = 0;                ///< where this node listens; 0: nowhere
     /// Made with the first instance that may use it; ends with the environment.
     std::shared_ptr<HttpClient> http_client;
+    /// Set before instances are made; outlives them.
+    RetentionPort* retention = nullptr;
     /// annal.export/1, whose other end is in runtime/http; NULL until it is set.
     std::function<
         void(Call&, const annal_export&, const annal_response&, void* user, annal_done done)>

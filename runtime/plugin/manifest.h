@@ -44,7 +44,7 @@ struct DestinationTrigger {
 
 struct ScheduleTrigger {
     std::string name;
-    std::int64_t every_us = 0;
+    std::int64_t every_us = 0;  ///< 0: only when somebody asks for it
     bool at_start = false;
     int line = 0;
 };
@@ -52,7 +52,7 @@ struct ScheduleTrigger {
 /// What an instance may use; a service without permission is NULL to it.
 struct Permissions {
     bool append = false, store_read = false, store_delete = false, export_ = false, kv = false,
-         config = false;
+         config = false, retention = false;
     std::vector<std::string> secrets;  ///< names, or "prefix/*"
     std::vector<std::string> http;     ///< "host:port"
 };

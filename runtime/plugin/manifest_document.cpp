@@ -199,14 +199,15 @@ void read_store_permission(const ManifestField& field, Permissions& out) {
 }
 
 void read_permissions(const ManifestField& field, Permissions& out) {
-    constexpr std::array<std::string_view, 7> kKeys = {
-        "append", "store", "export", "kv", "config", "secrets", "http"};
+    constexpr std::array<std::string_view, 8> kKeys = {
+        "append", "store", "export", "kv", "config", "retention", "secrets", "http"};
     const ManifestMapping permissions(field, kKeys);
     if (!permissions.ok()) return;
     out.append = read_flag(permissions, "append");
     out.export_ = read_flag(permissions, "export");
     out.kv = read_flag(permissions, "kv");
     out.config = read_flag(permissions, "config");
+    out.retention = read_flag(permissions, "retention");
     if (const auto store = permissions.section("store")) read_store_permission(*store, out);
     if (const auto secrets = permissions.section("secrets")) {
         out.secrets = read_list(
@@ -379,8 +380,9 @@ ScheduleTrigger read_schedule(const ManifestField& field, std::string name) {
     out.line = field.line();
     const ManifestMapping schedule(field, kKeys);
     if (!schedule.ok()) return out;
-    if (const auto every = schedule.require("every", "the time between two runs, as in 24h")) {
-        out.every_us = read_duration(*every, kEveryMinUs, kEveryMaxUs, "1s to 366d");
+    if (const auto every = schedule.require("every", "the time between two runs, as in 24h, or never")) {
+        if (every->text() != "never")
+            out.every_us = read_duration(*every, kEveryMinUs, kEveryMaxUs, "1s to 366d, or never");
     }
     out.at_start = read_flag(schedule, "atStart");
     return out;

@@ -6,6 +6,7 @@
 #include "runtime/core/json_text.h"
 #include "runtime/plugin/service_count.h"
 #include "runtime/plugin/service_filter.h"
+#include "runtime/plugin/service_retention.h"
 #include "runtime/plugin/service_task.h"
 
 namespace annal {
@@ -267,6 +268,7 @@ AppendUnit erase_unit(
     unit.project = call.options().project;
     unit.events.push_back(draft);
     unit.erase.push_back(event.seq);
+    unit.kv.push_back(Settings::unless_held(unit.project));
     unit.memory = std::move(text);
     return unit;
 }
@@ -279,10 +281,13 @@ Task<Result<void>> erase_event(
 ) {
     const auto parsed = EventId::parse(id);
     if (!parsed) co_return Error{Errc::not_found, "no event has this id"};
-    auto batch = co_await environment.store->get(call->options().project, *parsed);
+    const std::string& project = call->options().project;
+    auto batch = co_await environment.store->get(project, *parsed);
     if (!batch) co_return std::move(batch).error();
     AppendUnit unit = erase_unit(*call, batch.value().events.front(), reason);
     auto outcome = co_await environment.appender->append(std::move(unit));
+    // The one precondition that it has.
+    if (!outcome && outcome.error().code == Errc::conflict) co_return Settings::held(project);
     if (!outcome) co_return std::move(outcome).error();
     co_return ok();
 }
@@ -319,7 +324,8 @@ const annal_store_v1 kStoreService{
     &log_state,
     nullptr,
     &count_events,
-    &aggregate_events};
+    &aggregate_events,
+    nullptr};
 const annal_store_v1 kStoreServiceErasing{
     sizeof(annal_store_v1),
     0,
@@ -329,6 +335,7 @@ const annal_store_v1 kStoreServiceErasing{
     &log_state,
     &erase,
     &count_events,
-    &aggregate_events};
+    &aggregate_events,
+    &clean_up_events};
 
 }  // namespace annal

@@ -30,6 +30,9 @@ bool may_call_out(const annal_ctx& ctx) {
 bool has_secrets(const annal_ctx& ctx) {
     return !ctx.permissions.secrets.empty() && ctx.environment.secrets != nullptr;
 }
+bool may_retain(const annal_ctx& ctx) {
+    return ctx.permissions.retention && ctx.environment.retention != nullptr;
+}
 bool may_configure(const annal_ctx& ctx) {
     return ctx.permissions.config;
 }
@@ -51,6 +54,7 @@ constexpr Entry kEntries[] = {
     {ANNAL_SERVICE_SECRETS, has_secrets, &kSecretsService},
     {ANNAL_SERVICE_CONFIG, may_configure, &kConfigService},
     {ANNAL_SERVICE_EXPORT, may_export, &kExportService},
+    {ANNAL_SERVICE_RETENTION, may_retain, &kRetentionService},
 };
 
 }  // namespace

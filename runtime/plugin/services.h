@@ -37,5 +37,6 @@ extern const annal_http_client_v1 kHttpClientService;
 extern const annal_secrets_v1 kSecretsService;
 extern const annal_config_v1 kConfigService;
 extern const annal_export_v1 kExportService;
+extern const annal_retention_v1 kRetentionService;
 
 }  // namespace annal

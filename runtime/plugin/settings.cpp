@@ -12,6 +12,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr const char* kSpace = "host.settings";
+constexpr const char* kHold = "legal_hold";
 constexpr std::uint32_t kRowsPerRead = 1'000;
 constexpr std::int64_t kRetentionDaysMax = 36'500;
 constexpr std::size_t kValueBytesMax = 1'024;
@@ -46,6 +47,7 @@ constexpr Setting kSettings[] = {
      "\"open\"",
      "\"open\" or \"strict\"",
      [](const json::value& value) { return is_one_of(value, "open", "strict"); }},
+    {kHold, "false", "true or false", [](const json::value& value) { return value.is_bool(); }},
 };
 
 Result<const Setting*> find_setting(const std::string& key) {
@@ -185,6 +187,22 @@ Task<Result<void>> Settings::put(
     else
         values_[{project, key}] = to;
     co_return ok();
+}
+
+bool Settings::is_held(const std::string& project) const {
+    const auto held = get(project, kHold);
+    return held && held.value() == "true";
+}
+
+KvOp Settings::unless_held(const std::string& project) {
+    return {KvOp::Kind::require_absent, kSpace, project, kHold, ""};
+}
+
+Error Settings::held(const std::string& project) {
+    return {
+        Errc::conflict,
+        "project " + project +
+            " is under legal hold: nothing of its log may go (setting legal_hold)"};
 }
 
 std::vector<std::string> Settings::names() {

@@ -47,6 +47,13 @@ public:
     );
     [[nodiscard]] static std::vector<std::string> names();
 
+    /// Whether the project is under legal hold, as far as this node knows.
+    [[nodiscard]] bool is_held(const std::string& project) const;
+    /// A precondition for whatever takes events away: a hold that somebody places just then comes
+    /// before it or after it, and is never passed over. Errc::conflict when there is one.
+    [[nodiscard]] static KvOp unless_held(const std::string& project);
+    [[nodiscard]] static Error held(const std::string& project);
+
 private:
     EventStore& store_;
     Noticeboard* board_;

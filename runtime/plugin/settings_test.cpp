@@ -33,7 +33,7 @@ TEST_F(SettingsTest, HaveDefaults) {
     EXPECT_EQ(get("audit_reads"), "\"access_log\"");
     EXPECT_EQ(
         Settings::names(),
-        (std::vector<std::string>{"audit_reads", "audit_retention_days", "catalog"})
+        (std::vector<std::string>{"audit_reads", "audit_retention_days", "catalog", "legal_hold"})
     );
 }
 

@@ -47,4 +47,8 @@ Task<Result<std::string>> EventStore::epoch() {
     co_return std::string();
 }
 
+Task<Result<void>> EventStore::make_months(int /*ahead*/) {
+    co_return ok();
+}
+
 }  // namespace annal

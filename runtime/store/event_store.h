@@ -254,6 +254,14 @@ public:
     /// @error Errc::conflict  The month is still open for appends. @error Errc::not_found  No such
     /// month.
     [[nodiscard]] virtual Task<Result<void>> drop_month(Month month) = 0;
+    /// Hides the events of `project` below `first_seq` at once and for good, then takes their
+    /// content away in the background, in bounded steps beside all other work. Other projects'
+    /// events are not touched. A floor that is there already, or a higher one, is fine.
+    /// @error Errc::not_found  There is no such log. @error Errc::conflict  It does not reach that
+    /// far.
+    [[nodiscard]] virtual Task<Result<void>> raise_floor(std::string project, Seq first_seq) = 0;
+    /// Makes room for events of this month and of `ahead` more, where a store has to.
+    [[nodiscard]] virtual Task<Result<void>> make_months(int ahead);
 
     [[nodiscard]] virtual Task<Result<std::optional<std::string>>> kv_get(
         std::string space, std::string project, std::string key

@@ -35,6 +35,8 @@ const std::map<std::string, int, std::less<>> kRanks = {
     {"http", 5},
     {"delivery", 5},
     {"webhooks", 6},
+    {"retention", 6},
+    {"jobs", 6},
     {"control", 7},
     {"app", 8},
     {"cli", 9}};

@@ -148,6 +148,39 @@ TEST_F(SqliteCheck, ASoundStoreIsCleanInUseAndAtRest) {
     EXPECT_EQ(report_.events, 97);
 }
 
+// Content goes, leaves stay: the chain is whole down to the first event that was ever there.
+TEST_F(SqliteCheck, WhatRetentionTookAwayIsSoundAndNotInTheFilesAnyMore) {
+    append(Unit("p").event({{Column::action, "check.purged"}, {Column::user_id, "usr_purged_4711"}})
+    );
+    append(Unit("p").action("check.kept"));
+    const auto in_files = [&] {
+        int found = 0;
+        for (const auto& file : fs::recursive_directory_iterator(data() / "segments")) {
+            if (!file.is_regular_file()) continue;
+            std::ifstream in(file.path(), std::ios::binary);
+            const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+            for (const char* word : {"check.purged", "usr_purged_4711"})
+                found += bytes.find(word) != std::string::npos ? 1 : 0;
+        }
+        return found;
+    };
+    ASSERT_GT(in_files(), 0);
+    ASSERT_TRUE(run_task(store_->raise_floor("p", 81)).has_value());
+    EXPECT_THAT(check(), IsEmpty()) << "also while it is under way";
+    for (int i = 0; i < 1'000 && (report_.erased < 81 || in_files() > 0); ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        EXPECT_THAT(check(), IsEmpty());
+    }
+    EXPECT_EQ(report_.erased, 81);
+    EXPECT_EQ(report_.events, 98) << "leaves stay";
+    EXPECT_EQ(in_files(), 0);
+    close();
+    EXPECT_THAT(check(), IsEmpty());
+    open();
+    append(Unit("p").action("goes.on"));
+    EXPECT_THAT(check(), IsEmpty());
+}
+
 TEST_F(SqliteCheck, LeavesNothingBehindInADirectoryAtRest) {
     close();
     const auto list = [&] {

@@ -190,6 +190,10 @@ TEST_P(AggregateContract, RandomFiltersAgreeWithTheOracle) {
         expect_agrees(truth, request);
         if (random.one_in(8)) erase_some(random, truth);
         if (random.one_in(8)) append_some(random, truth);
+        if (random.one_in(15)) {
+            truth.raise_floor(static_cast<Seq>(random.below(truth.events.size())) / 3);
+            ASSERT_TRUE(run(store_->raise_floor(truth.project, truth.first_seq)).has_value());
+        }
         if (round == 50) harness_->settle();
         if (round == 100) reopen();
     }

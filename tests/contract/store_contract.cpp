@@ -75,9 +75,15 @@ void Truth::erase(Seq seq) {
     event.columns.fill(Text());
 }
 
+void Truth::raise_floor(Seq to) {
+    first_seq = std::max(first_seq, to);
+    for (Event& event : events) event.deleted = event.deleted || event.seq < first_seq;
+}
+
 std::vector<Seq> Truth::expect(const Filter& filter, bool tombstones) const {
     std::vector<Seq> seqs;
     for (const Event& event : events) {
+        if (event.seq < first_seq) continue;
         // A tombstone shows whatever the filter, within the time that is asked for.
         const bool in_time = (!filter.from || event.created_at >= *filter.from) &&
                              (!filter.before || event.created_at < *filter.before);
@@ -275,7 +281,8 @@ void expect_same(const Event& event, const Event& expected) {
 
 void StoreContract::expect_equal(const Truth& truth, bool newest_first) {
     const std::size_t size = truth.events.size();
-    std::size_t seen = 0;
+    const auto hidden = static_cast<std::size_t>(truth.first_seq);
+    std::size_t seen = newest_first ? 0 : hidden;
     ScanRequest page_request = request(truth.project);
     page_request.newest_first = newest_first;
     page_request.tombstones = true;
@@ -294,7 +301,7 @@ void StoreContract::expect_equal(const Truth& truth, bool newest_first) {
         }
         page_request.after = page.scanned;
     }
-    EXPECT_EQ(seen, size);
+    EXPECT_EQ(seen, newest_first ? size - hidden : size);
 }
 
 }  // namespace annal::test

@@ -75,6 +75,9 @@ struct Truth {
 
     void add(const EventDraft& draft, const Receipt& receipt);
     void erase(Seq seq);
+    /// What lies below is not there any more.
+    void raise_floor(Seq to);
+    Seq first_seq = 0;
     /// Seqs that a scan has to give.
     [[nodiscard]] std::vector<Seq> expect(const Filter& filter, bool tombstones = false) const;
 };

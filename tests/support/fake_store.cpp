@@ -356,6 +356,18 @@ void FakeStore::drop_before(const std::string& project, Seq first) {
     for (; log.first < first && !log.events.empty(); ++log.first) log.events.pop_front();
 }
 
+Task<Result<void>> FakeStore::raise_floor(std::string project, Seq first_seq) {
+    co_await enter();
+    const std::lock_guard lock(mutex_);
+    const auto found = logs_.find(project);
+    if (found == logs_.end()) co_return Error{Errc::not_found, "there is no such log"};
+    auto& log = found->second;
+    if (first_seq > log.first + static_cast<Seq>(log.events.size()))
+        co_return Error{Errc::conflict, "the log does not reach that far"};
+    for (; log.first < first_seq; ++log.first) log.events.pop_front();
+    co_return ok();
+}
+
 Task<Result<void>> FakeStore::drop_month(Month month) {
     co_await enter();
     const std::lock_guard lock(mutex_);

@@ -86,6 +86,7 @@ void Keeper::note(const Result<void>& prepared) {
 Result<void> Keeper::tidy() {
     BOOST_OUTCOME_TRYV(delete_old_marks(*db_));
     BOOST_OUTCOME_TRY(const bool purged, purge_dropped(*db_, partitions_));
+    BOOST_OUTCOME_TRYV(purge_expired(*db_, [this] { return is_stopping(); }));
     BOOST_OUTCOME_TRY(const bool forgotten, drop_old_keys(*db_));
     const bool clean = purged && forgotten;
     if (!clean && !in_use_) log::info("postgres.dropped_month_in_use");
@@ -100,6 +101,11 @@ TimeUs Keeper::stamp() const {
 std::string Keeper::refusal() const {
     const std::lock_guard lock(mutex_);
     return refusal_;
+}
+
+bool Keeper::is_stopping() const {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
 }
 
 bool Keeper::is_hopeless() const {

@@ -43,6 +43,7 @@ private:
     void note(const Result<void>& prepared);
     Result<void> tidy();
     [[nodiscard]] TimeUs stamp() const;
+    [[nodiscard]] bool is_stopping() const;
     void round(std::unique_lock<std::mutex>& lock);
     void run();
 

@@ -14,14 +14,14 @@ constexpr TimeUs kGrace = 600 * kSecondUs;
 
 constexpr const char* kList =
     "WITH parts AS (SELECT project_id, month, first_seq, lead(first_seq) OVER (PARTITION BY "
-    "project_id ORDER BY month) AS next_seq FROM project_months) "
-    "SELECT p.month, sum(coalesce(p.next_seq, h.last_seq + 1) - p.first_seq)::bigint, "
-    "coalesce(pg_total_relation_size(to_regclass('audit_events_' || to_char(p.month, "
-    "'YYYY_MM'))), 0) FROM parts p JOIN event_months e ON e.month = p.month AND e.state <> "
-    "'dropped' LEFT JOIN event_batches h ON h.project_id = p.project_id AND p.next_seq IS NULL AND "
-    "h.first_seq = (SELECT max(b.first_seq) FROM event_batches b WHERE b.project_id = "
-    "p.project_id) "
-    "GROUP BY p.month ORDER BY p.month";
+    "project_id ORDER BY month) AS next_seq FROM project_months), "
+    "counts AS (SELECT p.month, sum(coalesce(p.next_seq, h.last_seq + 1) - p.first_seq)::bigint AS "
+    "events FROM parts p LEFT JOIN event_batches h ON h.project_id = p.project_id AND p.next_seq "
+    "IS NULL AND h.first_seq = (SELECT max(b.first_seq) FROM event_batches b WHERE b.project_id = "
+    "p.project_id) GROUP BY p.month) "
+    "SELECT e.month, coalesce(c.events, 0), coalesce(pg_total_relation_size(to_regclass("
+    "'audit_events_' || to_char(e.month, 'YYYY_MM'))), 0) FROM event_months e LEFT JOIN counts c "
+    "ON c.month = e.month WHERE e.state <> 'dropped' ORDER BY e.month";
 constexpr const char* kStates =
     "SELECT month, state, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM "
     "event_months ORDER BY month";
@@ -43,7 +43,8 @@ std::string hide_statements(const std::string& month) {
            "m.project_id AND b.first_seq = (SELECT max(e.first_seq) FROM event_batches e WHERE "
            "e.project_id = m.project_id))) FROM project_months m WHERE m.month = " +
            month +
-           " ON CONFLICT (project_id) DO UPDATE SET first_seq = excluded.first_seq;"
+           " ON CONFLICT (project_id) DO UPDATE SET first_seq = greatest(project_log.first_seq, "
+           "excluded.first_seq);"
            "UPDATE event_months SET state = 'dropped' WHERE month = " +
            month + ";DELETE FROM project_months WHERE month = " + month;
 }
@@ -86,6 +87,32 @@ constexpr const char* kPruneBlocks =
     "DELETE FROM rollup_blocks d USING (SELECT b.project_id, b.first_seq FROM project_log l JOIN "
     "rollup_blocks b ON b.project_id = l.project_id AND b.first_seq < l.first_seq LIMIT 10000) a "
     "WHERE d.project_id = a.project_id AND d.first_seq = a.first_seq";
+
+// Nobody appends below the head, so what these find stays as it is. $1 is the project, $2 the
+// floor.
+constexpr const char* kRaise =
+    "INSERT INTO project_log (project_id, first_seq) SELECT $1::text, $2::bigint FROM (SELECT "
+    "last_seq FROM event_batches WHERE project_id = $1::text ORDER BY first_seq DESC LIMIT 1) h "
+    "WHERE h.last_seq + 1 >= $2::bigint ON CONFLICT (project_id) DO UPDATE SET first_seq = "
+    "greatest(project_log.first_seq, excluded.first_seq) RETURNING first_seq";
+constexpr const char* kForgetMonths =
+    "DELETE FROM project_months m WHERE m.project_id = $1::text AND EXISTS (SELECT 1 FROM "
+    "project_months n WHERE n.project_id = $1::text AND n.month > m.month AND n.first_seq <= "
+    "$2::bigint)";
+constexpr const char* kCutMonth =
+    "UPDATE project_months SET first_seq = $2::bigint, epoch = epoch + 1 WHERE project_id = "
+    "$1::text AND first_seq < $2::bigint";
+constexpr const char* kEnd =
+    "SELECT last_seq FROM event_batches WHERE project_id = $1::text ORDER BY first_seq DESC LIMIT "
+    "1";
+constexpr const char* kExpired =
+    "SELECT x.project_id, x.first_seq, x.oldest FROM (SELECT l.project_id, l.first_seq, (SELECT "
+    "min(e.seq) FROM audit_events e WHERE e.project_id = l.project_id AND e.seq < l.first_seq) AS "
+    "oldest FROM project_log l WHERE l.first_seq > 0) x WHERE x.oldest IS NOT NULL";
+constexpr const char* kPurge =
+    "DELETE FROM audit_events WHERE project_id = $1::text AND seq >= $2::bigint AND seq < "
+    "$3::bigint";
+constexpr Seq kPurgedAtOnce = 2'000;
 
 struct MonthState {
     Month month;
@@ -262,6 +289,44 @@ Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again) {
                               ";SELECT 1 FROM event_months WHERE month = " + literal(month) +
                               " FOR UPDATE";
     return transact(db, begin, [&] { return hide_closed(db, month, now, again); });
+}
+
+Result<void> raise_floor(Connection& db, const std::string& project, Seq first_seq) {
+    if (!is_storable(project))
+        return Error{Errc::not_found, "no event has been recorded in project " + project};
+    set_patience(db, std::chrono::seconds(30));
+    Params one, both;
+    one.text(project);
+    both.text(project).number(first_seq);
+    return transact(db, kBegin, [&]() -> Result<void> {
+        BOOST_OUTCOME_TRY(const auto end, db.run(kEnd, one));
+        if (end.size() == 0)
+            return Error{Errc::not_found, "no event has been recorded in project " + project};
+        BOOST_OUTCOME_TRY(const auto raised, db.run(kRaise, both));
+        if (raised.size() == 0)
+            return Error{
+                Errc::conflict,
+                "the log of project " + project + " ends at " + std::to_string(end.integer(0, 0))};
+        BOOST_OUTCOME_TRYV(db.run(kForgetMonths, both));
+        BOOST_OUTCOME_TRYV(db.run(kCutMonth, both));
+        return ok();
+    });
+}
+
+Result<void> purge_expired(Connection& db, const std::function<bool()>& stop) {
+    set_patience(db, std::chrono::minutes(1));
+    BOOST_OUTCOME_TRY(const auto rows, db.run(kExpired));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const std::string project(rows.text(i, 0).view());
+        const Seq end = rows.integer(i, 1);
+        for (Seq first = rows.integer(i, 2); first < end && !stop(); first += kPurgedAtOnce) {
+            set_patience(db, std::chrono::minutes(1));
+            Params params;
+            params.text(project).number(first).number(std::min(first + kPurgedAtOnce, end));
+            BOOST_OUTCOME_TRYV(db.run(kPurge, params));
+        }
+    }
+    return ok();
 }
 
 Result<bool> purge_dropped(Connection& db, Partitions& partitions) {

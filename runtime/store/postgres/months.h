@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,13 @@ namespace annal::postgres {
 /// @error Errc::conflict  The month still takes events, or an older one is there.
 /// @error Errc::not_found  There are no events of it.
 [[nodiscard]] Result<void> hide_month(Connection& db, Month month, TimeUs now, bool again);
+
+/// EventStore::raise_floor: hides at once; `purge_expired` frees.
+[[nodiscard]] Result<void> raise_floor(Connection& db, const std::string& project, Seq first_seq);
+
+/// Deletes events below the floors of their logs, a bounded number in each transaction.
+/// @param stop  asked between them
+[[nodiscard]] Result<void> purge_expired(Connection& db, const std::function<bool()>& stop);
 
 /// Frees what hidden months have left: what is known of them, their partitions, batches,
 /// tombstones. In steps that hold nobody up. Repeatable.

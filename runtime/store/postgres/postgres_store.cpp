@@ -195,6 +195,24 @@ public:
         co_return co_await on(*reads_, work);
     }
 
+    Task<Result<void>> raise_floor(std::string project, Seq first_seq) override {
+        Work<void> work = [&](Connection& db) -> Result<void> {
+            BOOST_OUTCOME_TRYV(postgres::raise_floor(db, project, first_seq));
+            keeper_.wake();
+            return ok();
+        };
+        co_return co_await on(*reads_, work);
+    }
+
+    Task<Result<void>> make_months(int ahead) override {
+        Work<void> work = [&](Connection& db) -> Result<void> {
+            BOOST_OUTCOME_TRY(const TimeUs clock, clock_of(db));
+            const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : clock;
+            return partitions_.make_ahead(db, month_of(now), ahead);
+        };
+        co_return co_await on(*reads_, work);
+    }
+
     Task<Result<std::optional<std::string>>> kv_get(
         std::string space, std::string project, std::string key
     ) override {

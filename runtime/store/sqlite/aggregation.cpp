@@ -11,7 +11,6 @@ namespace {
 constexpr std::uint32_t kRowsBetweenClocks = 4'096;
 constexpr const char* kRollup =
     "SELECT hour, action, count FROM rollup_hourly WHERE pid = ? AND hour >= ? AND hour < ?";
-constexpr const char* kCreatedAt = "SELECT created_at FROM events WHERE key = ?";
 
 /// Key, time, and what is grouped and counted, in the request's order.
 std::string narrow_rows(const AggregateRequest& request) {
@@ -114,11 +113,11 @@ private:
     Result<void> add_rollup(const Span& span, const SeqRange& part) {
         std::int64_t first_hour = 0, end_hour = INT64_MAX;
         if (part.first > span.first_seq) {
-            BOOST_OUTCOME_TRY(const TimeUs at, created_at(span, part.first - 1));
+            BOOST_OUTCOME_TRY(const TimeUs at, created_at(reader_, span, part.first - 1));
             first_hour = at / kHourUs + 1;
         }
         if (part.last < span.last_seq) {
-            BOOST_OUTCOME_TRY(const TimeUs at, created_at(span, part.last + 1));
+            BOOST_OUTCOME_TRY(const TimeUs at, created_at(reader_, span, part.last + 1));
             end_hour = at / kHourUs;
         }
         if (first_hour >= end_hour) return add_rows(span, part.first, part.last, nullptr);
@@ -138,20 +137,6 @@ private:
             if (!row) return ok();
             counts_.add_counted(rows.integer(0) * kHourUs, rows.text(1).view(), rows.integer(2));
         }
-    }
-
-    Result<TimeUs> created_at(const Span& span, Seq seq) {
-        BOOST_OUTCOME_TRY(auto* db, reader_.events(span.segment));
-        BOOST_OUTCOME_TRY(auto rows, db->query(kCreatedAt));
-        rows.bind_all(row_key(span.pid, seq));
-        BOOST_OUTCOME_TRY(const bool row, rows.next());
-        if (!row) {
-            return damage(
-                span.segment->path.string() + " lacks event " + std::to_string(seq) +
-                "; restore it from a backup"
-            );
-        }
-        return rows.integer(0);
     }
 
     bool note_time() {

@@ -143,6 +143,23 @@ void Catalog::set_floor(const std::string& project, Seq first_seq, const LogHead
     if (head.seq > log.head.seq) {
         log.head = head;
     }
+    const auto below = [&](const Span& span) { return span.last_seq < log.first_seq; };
+    if (std::any_of(log.closed->begin(), log.closed->end(), below)) {
+        auto kept = std::make_shared<std::vector<Span>>(*log.closed);
+        std::erase_if(*kept, below);
+        log.closed = std::move(kept);
+    }
+}
+
+std::map<std::string, Seq> Catalog::floors() const {
+    std::map<std::string, Seq> floors;
+    const std::shared_lock lock(mutex_);
+    for (const auto& [project, log] : logs_) {
+        if (log.first_seq > 0) {
+            floors[project] = log.first_seq;
+        }
+    }
+    return floors;
 }
 
 std::vector<std::pair<std::string, LogView>> Catalog::without(Month month) const {

@@ -67,7 +67,10 @@ public:
     [[nodiscard]] std::vector<std::pair<std::string, Span>> open_spans() const;
     /// The newest segment takes no more events.
     void close_open();
+    /// What lies wholly below it is forgotten, but not the segment that it is in.
     void set_floor(const std::string& project, Seq first_seq, const LogHead& head);
+    /// Of each log that does not begin with its first event.
+    [[nodiscard]] std::map<std::string, Seq> floors() const;
     /// Each project that has events in the month, with its log as it will be without them.
     [[nodiscard]] std::vector<std::pair<std::string, LogView>> without(Month month) const;
     void drop(Month month);

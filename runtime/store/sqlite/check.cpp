@@ -411,7 +411,8 @@ private:
         if (const auto head = heads_.find(project); head != heads_.end()) {
             log.head = head->second;
         } else {
-            log.head.seq = first_seq_of(project) - 1;
+            // A log may begin within a segment: what comes before has lost its content only.
+            log.head.seq = std::min(first_seq_of(project), first) - 1;
             log.any_prev = log.head.seq != kNoSeq;
         }
         if (log.head.seq + 1 != first) {
@@ -616,6 +617,10 @@ private:
                 span.last_seq,
                 last,
                 "the segment ends in another way than control.db says");
+        }
+        // What retention has taken away is counted nowhere.
+        if (first_seq_of(log.project) > span.first_seq) {
+            return;
         }
         // Erasures that have still to be done are counted there already.
         std::int64_t erased = log.tombstones;

@@ -590,4 +590,30 @@ Result<void> Committer::drop_month(Month month) {
     return ok();
 }
 
+Result<void> Committer::raise_floor(const std::string& project, Seq first_seq) {
+    auto log = catalog_.view(project);
+    if (!log) {
+        return Error{Errc::not_found, "no event has been recorded in project " + project};
+    }
+    if (first_seq <= log->first_seq) {
+        return ok();
+    }
+    if (first_seq > log->head.seq + 1) {
+        return Error{
+            Errc::conflict,
+            "the log of project " + project + " ends at " + std::to_string(log->head.seq)};
+    }
+    BOOST_OUTCOME_TRY(ready());
+    if (log->open && log->open->first_seq < first_seq) {
+        BOOST_OUTCOME_TRY(close_segment());
+    }
+    log->first_seq = first_seq;
+    BOOST_OUTCOME_TRY(control_.record_floor(project, *log));
+    catalog_.set_floor(project, first_seq, log->head);
+    if (hooks_.floor_raised) {
+        hooks_.floor_raised();
+    }
+    return ok();
+}
+
 }  // namespace annal::sqlite

@@ -39,6 +39,7 @@ public:
         std::function<void(std::shared_ptr<Segment>)> closed;
         std::function<void(ControlChanges::Erasure)> erased;
         std::function<void()> dropped;
+        std::function<void()> floor_raised;
     };
 
     Committer(
@@ -60,6 +61,9 @@ public:
 
     void append(std::span<AppendWork> work);
     [[nodiscard]] Result<void> drop_month(Month month);
+    /// See EventStore::raise_floor. The newest segment takes no more events when some of its own
+    /// are hidden: content is taken away from closed ones only.
+    [[nodiscard]] Result<void> raise_floor(const std::string& project, Seq first_seq);
     /// Makes everything that the redo of `segment` says durable elsewhere.
     [[nodiscard]] Result<void> settle(SegmentNumber segment);
     [[nodiscard]] Control& control() { return control_; }

@@ -193,6 +193,15 @@ Result<void> Control::erasure_done(SegmentNumber segment, std::int64_t key) {
     return erase.run();
 }
 
+Result<void> Control::record_floor(const std::string& project, const LogView& log) {
+    return durable([&]() -> Result<void> {
+        BOOST_OUTCOME_TRY(auto set, db_.query(kSetLog));
+        set.bind_all(std::string_view(project), log.first_seq, log.head.seq, log.head.at);
+        set.bind_blob(5, log.head.digest);
+        return set.run();
+    });
+}
+
 Result<void> Control::record_drop(
     Month month,
     const std::vector<SegmentNumber>& segments,

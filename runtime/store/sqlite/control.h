@@ -49,6 +49,9 @@ public:
         const std::vector<std::pair<std::string, LogView>>& logs
     );
 
+    /// The log begins with `log.first_seq`. Durable on return.
+    [[nodiscard]] Result<void> record_floor(const std::string& project, const LogView& log);
+
     /// Events are never stamped before this month. Durable on return.
     [[nodiscard]] Result<void> set_floor(Month month);
     [[nodiscard]] Result<std::optional<Month>> floor();

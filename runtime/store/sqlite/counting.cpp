@@ -45,10 +45,11 @@ Result<void> add_rows(Reader& reader, const Span& span, Seq first, Seq last, Cou
 }
 
 /// Whole hours from the rollup, what comes before the first whole hour from its rows.
-Result<void> add_rollup(Reader& reader, const Span& span, TimeUs since, Seq first, Counts& counts) {
-    const std::int64_t hour =
-        first == span.first_seq && since <= span.first_at ? 0 : (since + kHourUs - 1) / kHourUs;
-    if (hour > 0) {
+Result<void> add_rollup(Reader& reader, const Span& span, Seq first, Counts& counts) {
+    std::int64_t hour = 0;
+    if (first > span.first_seq) {
+        BOOST_OUTCOME_TRY(const TimeUs before, created_at(reader, span, first - 1));
+        hour = before / kHourUs + 1;
         BOOST_OUTCOME_TRY(const auto end, first_from(reader, span, hour * kHourUs));
         BOOST_OUTCOME_TRY(add_rows(reader, span, first, end - 1, counts));
     }
@@ -65,21 +66,29 @@ Result<void> add_rollup(Reader& reader, const Span& span, TimeUs since, Seq firs
 }
 
 Result<void> add_span(
-    Reader& reader, const std::string& project, const Span& span, TimeUs since, Counts& counts
+    Reader& reader,
+    const std::string& project,
+    const Span& span,
+    TimeUs since,
+    Seq floor,
+    Counts& counts
 ) {
     if (const auto postings = span.segment->postings()) {
         Counts found;
-        postings->count_actions(span.pid, since, span.first_seq, span.last_seq, found);
+        postings->count_actions(
+            span.pid, since, std::max(floor, span.first_seq), span.last_seq, found
+        );
         for (const auto& [action, count] : found) {
             add(counts, action, count.count, count.last_seen);
         }
         return ok();
     }
     BOOST_OUTCOME_TRY(reader.identify(project, span));
-    BOOST_OUTCOME_TRY(const auto first, first_from(reader, span, since));
+    BOOST_OUTCOME_TRY(const auto begin, first_from(reader, span, since));
+    const Seq first = std::max(begin, floor);
     // The rollup still counts what is being erased.
     if (span.segment->indexed && span.segment->erasing() == nullptr) {
-        return add_rollup(reader, span, since, first, counts);
+        return add_rollup(reader, span, first, counts);
     }
     return add_rows(reader, span, first, span.last_seq, counts);
 }
@@ -150,7 +159,8 @@ Result<std::vector<ActionCount>> count_actions(
         if (span.last_at < since) {
             continue;
         }
-        if (auto added = add_span(reader, project, span, since, counts); added.has_error()) {
+        auto added = add_span(reader, project, span, since, log->first_seq, counts);
+        if (added.has_error()) {
             if (!span.segment->dropped) {
                 return reader.unreadable(project, span, added.error());
             }

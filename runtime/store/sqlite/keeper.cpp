@@ -81,6 +81,14 @@ void Keeper::remove_dropped() {
     wake_.notify_all();
 }
 
+void Keeper::purge() {
+    {
+        const std::lock_guard lock(mutex_);
+        to_purge_ = true;
+    }
+    wake_.notify_all();
+}
+
 void Keeper::stop() {
     {
         const std::lock_guard lock(mutex_);
@@ -119,6 +127,16 @@ Keeper::Job Keeper::take() {
     if (to_remove_) {
         to_remove_ = false;
         return [this] { return do_remove(); };
+    }
+    if (to_purge_) {
+        to_purge_ = false;
+        return [this] {
+            auto done = do_purge();
+            if (done.has_error()) {
+                purge();
+            }
+            return done;
+        };
     }
     if (!to_search_.empty()) {
         auto segment = std::move(to_search_.back());
@@ -169,7 +187,8 @@ void Keeper::count_unindexed() {
 }
 
 bool Keeper::has_work() const {
-    return to_remove_ || !erasures_.empty() || !to_index_.empty() || !to_search_.empty();
+    return to_remove_ || to_purge_ || !erasures_.empty() || !to_index_.empty() ||
+           !to_search_.empty();
 }
 
 /// Until there may be something to do; uses the time to measure.
@@ -230,6 +249,7 @@ Result<void> Keeper::do_index(const std::shared_ptr<Segment>& segment) {
     segment->set_postings(nullptr);
     index_seconds_.record(seconds_since(start));
     build_search(segment);
+    purge();
     return ok();
 }
 
@@ -273,12 +293,7 @@ Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
     const auto segment = catalog_.segment(erasure.segment);
     if (segment != nullptr) {
         // The sidecar still knows the trigrams; it is built anew without them.
-        const bool searched = segment->searchable.exchange(false);
-        std::error_code error;
-        std::filesystem::remove(segment->search_path, error);
-        readers_.tell_all([number = segment->number](Reader& reader) {
-            reader.close_search(number);
-        });
+        const bool searched = remove_search(*segment);
         const auto erased = erase_from_file(*segment, erasure.key);
         if (searched) {
             const std::lock_guard lock(mutex_);
@@ -305,6 +320,77 @@ Result<void> Keeper::erase_from_file(Segment& segment, std::int64_t key) {
             segment.path.string() + " is being read, so that erased text is still in its log"};
     }
     return sync_folder(segment.path.parent_path());
+}
+
+bool Keeper::remove_search(Segment& segment) {
+    const bool searched = segment.searchable.exchange(false);
+    std::error_code error;
+    std::filesystem::remove(segment.search_path, error);
+    readers_.tell_all([number = segment.number](Reader& reader) { reader.close_search(number); });
+    return searched;
+}
+
+Result<void> Keeper::do_purge() {
+    const auto floors = catalog_.floors();
+    for (const auto& segment : catalog_.segments()) {
+        if (floors.empty() || stopping_) {
+            break;
+        }
+        // One that is not sealed yet asks for this again when it is.
+        if (!segment->indexed || segment->dropped || purged_[segment->number] == floors ||
+            !segment->damage().empty()) {
+            continue;
+        }
+        BOOST_OUTCOME_TRY(purge_segment(segment, floors));
+    }
+    std::erase_if(purged_, [this](const auto& known) {
+        return catalog_.segment(known.first) == nullptr;
+    });
+    return ok();
+}
+
+Result<void> Keeper::purge_segment(
+    const std::shared_ptr<Segment>& segment, const std::map<std::string, Seq>& floors
+) {
+    const auto purged = purge_file(*segment, floors);
+    if (purged.has_error()) {
+        return segment->dropped || is_damage(purged.error()) ? ok() : Result<void>(purged.error());
+    }
+    if (!stopping_) {
+        purged_[segment->number] = floors;
+    }
+    if (purged.value() && remove_search(*segment)) {
+        build_search(segment);
+    }
+    return ok();
+}
+
+/// @return  whether there was anything
+Result<bool> Keeper::purge_file(Segment& segment, const std::map<std::string, Seq>& floors) {
+    const std::lock_guard one_at_a_time(segment.upkeep);
+    BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
+    BOOST_OUTCOME_TRY(const auto projects, file.projects());
+    std::int64_t purged = 0;
+    for (const auto& [pid, project] : projects) {
+        const auto floor = floors.find(project);
+        for (std::int64_t more = 1; more > 0 && floor != floors.end() && !stopping_;) {
+            BOOST_OUTCOME_TRY(more, file.purge(pid, floor->second));
+            purged += more;
+        }
+    }
+    if (purged == 0) {
+        return false;
+    }
+    if (!stopping_) {
+        BOOST_OUTCOME_TRY(file.shrink());
+    }
+    BOOST_OUTCOME_TRY(const bool emptied, file.empty_log());
+    if (!emptied) {
+        return Error{
+            Errc::unavailable,
+            segment.path.string() + " is being read, so that purged text is still in its log"};
+    }
+    return true;
 }
 
 Result<void> Keeper::do_remove() {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -38,6 +39,8 @@ public:
     void build_search(std::shared_ptr<Segment> segment);
     void erase(ControlChanges::Erasure erasure);
     void remove_dropped();
+    /// Looks for content below the floors of the logs and takes it away.
+    void purge();
     /// Lets the work in hand finish, for at most a few seconds; what is cut off starts again with
     /// the store.
     void stop();
@@ -63,6 +66,13 @@ private:
     Result<void> seal(Segment& segment);
     static Result<void> erase_from_file(Segment& segment, std::int64_t key);
     Result<void> do_remove();
+    Result<void> do_purge();
+    Result<void> purge_segment(
+        const std::shared_ptr<Segment>& segment, const std::map<std::string, Seq>& floors
+    );
+    Result<bool> purge_file(Segment& segment, const std::map<std::string, Seq>& floors);
+    /// Until the sidecar is built anew nothing is found by what it knew.
+    bool remove_search(Segment& segment);
 
     const Directory& directory_;
     const Catalog& catalog_;
@@ -77,10 +87,12 @@ private:
     std::condition_variable wake_;
     std::deque<ControlChanges::Erasure> erasures_;
     std::deque<std::shared_ptr<Segment>> to_index_, to_search_;
-    bool to_remove_ = false;
+    bool to_remove_ = false, to_purge_ = false;
     std::atomic<bool> stopping_{false};
     std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
     std::deque<std::shared_ptr<Segment>> with_texts_;
+    std::map<SegmentNumber, std::map<std::string, Seq>>
+        purged_;  ///< up to which floors; the patient thread's
     std::size_t indexing_ = 0;
     std::thread patient_, urgent_;
 };

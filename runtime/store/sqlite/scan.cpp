@@ -313,6 +313,20 @@ Result<void> walk(Reader& reader, const LogView& log, Walk& walk) {
     return ok();
 }
 
+Result<TimeUs> created_at(Reader& reader, const Span& span, Seq seq) {
+    BOOST_OUTCOME_TRY(auto* db, reader.events(span.segment));
+    BOOST_OUTCOME_TRY(auto rows, db->query(kCreatedAt));
+    rows.bind_all(row_key(span.pid, seq));
+    BOOST_OUTCOME_TRY(const bool row, rows.next());
+    if (!row) {
+        return damage(
+            span.segment->path.string() + " lacks event " + std::to_string(seq) +
+            "; restore it from a backup"
+        );
+    }
+    return rows.integer(0);
+}
+
 Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at) {
     if (at <= span.first_at) {
         return span.first_seq;
@@ -320,20 +334,11 @@ Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at) {
     if (at > span.last_at) {
         return span.last_seq + 1;
     }
-    BOOST_OUTCOME_TRY(auto* db, reader.events(span.segment));
     Seq low = span.first_seq, high = span.last_seq;
     while (low < high) {
         const Seq middle = low + (high - low) / 2;
-        BOOST_OUTCOME_TRY(auto rows, db->query(kCreatedAt));
-        rows.bind_all(row_key(span.pid, middle));
-        BOOST_OUTCOME_TRY(const bool row, rows.next());
-        if (!row) {
-            return damage(
-                span.segment->path.string() + " lacks event " + std::to_string(middle) +
-                "; restore it from a backup"
-            );
-        }
-        if (rows.integer(0) < at) {
+        BOOST_OUTCOME_TRY(const TimeUs created, created_at(reader, span, middle));
+        if (created < at) {
             low = middle + 1;
         } else {
             high = middle;

@@ -41,6 +41,8 @@ struct Walk {
 );
 /// First seq of `span` created at `at` or later; last_seq + 1 when there is none.
 [[nodiscard]] Result<Seq> first_from(Reader& reader, const Span& span, TimeUs at);
+/// Of an event of the span, erased or not. @error  damage: it is not there.
+[[nodiscard]] Result<TimeUs> created_at(Reader& reader, const Span& span, Seq seq);
 /// Erased events of a span, also those whose content has still to go, ascending.
 [[nodiscard]] Result<std::vector<Seq>> tombstones_of(
     Reader& reader, const Span& span, Seq first, Seq last

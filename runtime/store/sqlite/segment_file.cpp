@@ -27,18 +27,31 @@ std::string make_insert() {
     return "INSERT INTO events (" + columns + ", salt, leaf) VALUES (" + values + ", ?, ?)";
 }
 
-std::string make_erase() {
+std::string make_erase(const std::string& which) {
     std::string sql = "UPDATE events SET deleted = 1, occurred_at = NULL, salt = NULL";
     for (std::size_t c = 0; c < kColumns; ++c) {
         sql += ", " + std::string(name(static_cast<Column>(c))) + " = NULL";
     }
-    return sql + " WHERE key = ? AND deleted = 0";
+    return sql + " WHERE " + which + " AND deleted = 0";
 }
 
 const std::string kInsertEvent = make_insert();
-const std::string kEraseEvent = make_erase();
+const std::string kEraseEvent = make_erase("key = ?");
+const std::string kPurgeEvents = make_erase("key BETWEEN ? AND ?");
 const std::string kAllRows =
     "SELECT " + row_columns() + " FROM events WHERE key > ? ORDER BY key LIMIT ?";
+// Bounds what a commit writes and what a purge keeps other work on the file waiting for.
+constexpr std::int64_t kPurgedAtOnce = 1'000;
+constexpr const char* kNextToPurge =
+    "SELECT count(*), min(key), max(key) FROM (SELECT key FROM events WHERE key BETWEEN ? AND ? "
+    "AND "
+    "deleted = 0 ORDER BY key LIMIT ?)";
+constexpr const char* kLowerRollupByRows =
+    "UPDATE rollup_hourly SET count = rollup_hourly.count - gone.n FROM (SELECT created_at / "
+    "3600000000 AS hour, action, count(*) AS n FROM events WHERE key BETWEEN ? AND ? AND deleted = "
+    "0 "
+    "GROUP BY 1, 2) AS gone WHERE rollup_hourly.pid = ? AND rollup_hourly.hour = gone.hour AND "
+    "rollup_hourly.action = gone.action";
 constexpr const char* kInsertBatch =
     "INSERT INTO event_batches (key, last_seq, last_at, digest, prev_digest) VALUES (?, ?, ?, ?, "
     "?)";
@@ -216,6 +229,55 @@ Result<void> SegmentFile::lower_rollup(
     end.bind_all(pid, hour, action);
     BOOST_OUTCOME_TRY(end.run());
     return db_.execute("UPDATE mutation SET epoch = epoch + 1");
+}
+
+Result<std::int64_t> SegmentFile::purge(ProjectNumber pid, Seq end) {
+    std::int64_t purged = 0;
+    BOOST_OUTCOME_TRY(db_.transaction([&]() -> Result<void> {
+        std::int64_t first = 0, last = 0;
+        {
+            BOOST_OUTCOME_TRY(auto rows, db_.query(kNextToPurge));
+            rows.bind_all(row_key(pid, 0), row_key(pid, end - 1), kPurgedAtOnce);
+            BOOST_OUTCOME_TRYV(rows.next());
+            purged = rows.integer(0);
+            first = rows.integer(1);
+            last = rows.integer(2);
+        }
+        if (purged == 0) {
+            return ok();
+        }
+        BOOST_OUTCOME_TRY(auto lower, db_.query(kLowerRollupByRows));
+        lower.bind_all(first, last, pid);
+        BOOST_OUTCOME_TRY(lower.run());
+        BOOST_OUTCOME_TRY(
+            auto clear, db_.query("DELETE FROM rollup_hourly WHERE pid = ? AND count = 0")
+        );
+        clear.bind_all(pid);
+        BOOST_OUTCOME_TRY(clear.run());
+        BOOST_OUTCOME_TRY(auto erase, db_.query(kPurgeEvents));
+        erase.bind_all(first, last);
+        BOOST_OUTCOME_TRY(erase.run());
+        return db_.execute("UPDATE mutation SET epoch = epoch + 1");
+    }));
+    return purged;
+}
+
+Result<void> SegmentFile::shrink() {
+    BOOST_OUTCOME_TRY(const auto pages, db_.integer("PRAGMA page_count"));
+    BOOST_OUTCOME_TRY(const auto spare, db_.integer("PRAGMA freelist_count"));
+    return spare * 4 < pages ? ok() : db_.execute("VACUUM");
+}
+
+Result<std::map<ProjectNumber, std::string>> SegmentFile::projects() {
+    std::map<ProjectNumber, std::string> all;
+    BOOST_OUTCOME_TRY(auto rows, db_.query("SELECT pid, project FROM projects"));
+    while (true) {
+        BOOST_OUTCOME_TRY(const bool row, rows.next());
+        if (!row) {
+            return all;
+        }
+        all[rows.integer(0)] = rows.text(1).view();
+    }
 }
 
 Result<bool> SegmentFile::empty_log() {

@@ -59,6 +59,13 @@ public:
     [[nodiscard]] Result<void> seal();
     /// `erase` in a sealed segment or one that waits for it, with the rollup.
     [[nodiscard]] Result<void> erase_closed(std::int64_t key);
+    /// Takes the content of the next events of `pid` below `end` away, in one commit, with the
+    /// rollup; their leaves stay. 0: there are none. For sealed segments.
+    [[nodiscard]] Result<std::int64_t> purge(ProjectNumber pid, Seq end);
+    /// Gives back the space of what was taken away, where that is worth it.
+    [[nodiscard]] Result<void> shrink();
+    /// The projects that have events here, by number.
+    [[nodiscard]] Result<std::map<ProjectNumber, std::string>> projects();
     /// Moves the write-ahead log into the file and empties it. False: it was read from for too
     /// long; nothing is wrong with that but its size, and that erased text is still in it.
     [[nodiscard]] Result<bool> empty_log();

@@ -52,7 +52,8 @@ public:
         committer_.set_hooks(
             {[this](auto segment) { keeper_.index(std::move(segment)); },
              [this](auto erasure) { keeper_.erase(erasure); },
-             [this] { keeper_.remove_dropped(); }}
+             [this] { keeper_.remove_dropped(); },
+             [this] { keeper_.purge(); }}
         );
         for (const auto& erasure : unfinished.erasures) {
             keeper_.erase(erasure);
@@ -64,6 +65,7 @@ public:
             keeper_.build_search(std::move(segment));
         }
         keeper_.remove_dropped();
+        keeper_.purge();
         writer_.start();
         keeper_.start();
         return ok();
@@ -147,6 +149,13 @@ public:
 
     Task<Result<void>> drop_month(Month month) override {
         Write<void> work = [&](Committer& committer) { return committer.drop_month(month); };
+        co_return co_await write(work);
+    }
+
+    Task<Result<void>> raise_floor(std::string project, Seq first_seq) override {
+        Write<void> work = [&](Committer& committer) {
+            return committer.raise_floor(project, first_seq);
+        };
         co_return co_await write(work);
     }
 

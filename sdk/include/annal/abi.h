@@ -128,6 +128,9 @@ typedef struct annal_host {
     /* Ends the call, exactly once, after which nothing that belongs to it may be touched. `error` NULL means success.
      * An http call that has not started its response gets the error (or a 500) rendered for it. [any-thread] */
     void (*complete)(annal_call *call, const annal_error *error);
+    /* Since 1.3. What the run of a job has to show: one JSON object, at most 1 MiB, before `complete`; the last one counts.
+     * INVALID, TOO_LARGE. [any-thread] */
+    annal_status (*report)(annal_call *call, annal_str json);
 } annal_host;
 
 /* What `create` gets. `config_json` is valid against the component's schema with its defaults filled in; secrets are
@@ -252,7 +255,15 @@ typedef void (*annal_aggregate_done)(void *user, const annal_aggregate *rows, co
 typedef void (*annal_log_state_done)(void *user, const annal_log_state *state, const annal_error *error);
 typedef void (*annal_done)(void *user, const annal_error *error);
 
-/* Needs permissions.store: [read]; `erase` needs [delete] and is NULL without it. Everything happens in the call's project. */
+/* What a project's own retention has taken away. */
+typedef struct annal_cleanup {
+    uint32_t struct_size, retention_days;
+    int64_t deleted;   /* events that could be read until now */
+    int64_t cutoff_us; /* what is older is gone */
+} annal_cleanup;
+typedef void (*annal_cleanup_done)(void *user, const annal_cleanup *cleanup, const annal_error *error);
+
+/* Needs permissions.store: [read]; `erase` and `clean_up` need [delete] and are NULL without it. Everything happens in the call's project. */
 #define ANNAL_SERVICE_STORE "annal.store/1"
 typedef struct annal_store_v1 {
     uint32_t struct_size, reserved;
@@ -262,13 +273,17 @@ typedef struct annal_store_v1 {
     /* Actions recorded since `since_us`, with count and last occurrence, by descending count, then name. */
     void (*actions)(annal_ctx *ctx, annal_call *call, int64_t since_us, void *user, annal_actions_done done);
     void (*log_state)(annal_ctx *ctx, annal_call *call, void *user, annal_log_state_done done);
-    /* Erases the content of one event, keeps its seq as a tombstone, and records audit_log.entry.deleted. */
+    /* Erases the content of one event, keeps its seq as a tombstone, and records audit_log.entry.deleted. CONFLICT: the
+     * project is under legal hold. */
     void (*erase)(annal_ctx *ctx, annal_call *call, annal_str id, annal_str reason, void *user, annal_done done);
     /* Since 1.3. How many events the filter selects. */
     void (*count)(annal_ctx *ctx, annal_call *call, const annal_filter *filter, void *user, annal_total_done done);
     /* Since 1.3. Exact, of one moment. TOO_LARGE: more than 100 000 rows; ask for a shorter time or a longer interval.
      * UNAVAILABLE: more than the node counts in its time; narrow the filter. */
     void (*aggregate)(annal_ctx *ctx, annal_call *call, const annal_aggregation *what, void *user, annal_aggregate_done done);
+    /* Since 1.3. Takes away what is older than the project's audit_retention_days (unset: than the months that the node
+     * keeps), and records audit_log.cleaned_up. CONFLICT: the project is under legal hold. */
+    void (*clean_up)(annal_ctx *ctx, annal_call *call, void *user, annal_cleanup_done done);
 } annal_store_v1;
 
 /* One operation on the instance's own ordered key space in the call's project. */
@@ -398,6 +413,26 @@ typedef struct annal_config_v1 {
     /* The value as JSON text, or its default, into the call's arena. ANNAL_NOT_FOUND: no such key. */
     annal_status (*get)(annal_ctx *ctx, annal_call *call, annal_str key, annal_str *out);
 } annal_config_v1;
+
+/* How long events stay, for all projects of the node's store. Needs permissions.retention. Since 1.3. */
+#define ANNAL_SERVICE_RETENTION "annal.retention/1"
+typedef struct annal_retention_policy {
+    uint32_t struct_size;
+    uint32_t months;         /* whole months that are kept beside the current one; 0: as the node's settings say */
+    uint32_t forward_months; /* months that are made ready ahead; 0: as the node's settings say */
+    uint32_t unread_days;    /* how much longer events stay that a stream has not read; at most 366 */
+    annal_str archive;       /* folder of a file for whatever is taken away; null: none is made */
+} annal_retention_policy;
+/* `json`: what was done and what was not, and why. */
+typedef void (*annal_retention_done)(void *user, annal_str json, const annal_error *error);
+typedef struct annal_retention_v1 {
+    uint32_t struct_size, reserved;
+    /* The node's policy; in `create` only. CONFLICT: another instance has one. INVALID, UNPROCESSABLE: the policy. */
+    annal_status (*declare)(annal_ctx *ctx, const annal_retention_policy *policy, annal_error *error);
+    /* Applies it once, or says with `dry_run` what that would do. What fails for one project does not keep it from the
+     * others: INTERNAL then, after everything. */
+    void (*run)(annal_ctx *ctx, annal_call *call, int32_t dry_run, void *user, annal_retention_done done);
+} annal_retention_v1;
 
 /* --- Component: annal.http/1 --------------------------------------------------------------------------------------- */
 

@@ -383,6 +383,65 @@ public:
         });
     }
 
+    /// Takes away what is older than the project's own retention.
+    [[nodiscard]] auto clean_up() const {
+        return operation<Cleanup>([this](auto& op) {
+            const auto* store = host_.store();
+            if (store == nullptr || !ANNAL_HAS(store, annal_store_v1, clean_up)) {
+                return settle_missing<Cleanup>(op, "annal.store/1 of ABI 1.3 with store: [delete]");
+            }
+            using Op = std::remove_reference_t<decltype(op)>;
+            store->clean_up(
+                host_.context(),
+                raw_,
+                &op,
+                [](void* user, const annal_cleanup* made, const annal_error* error) noexcept {
+                    static_cast<Op*>(user)->settle([&] {
+                        Cleanup out;
+                        out.status = result_status(made, error);
+                        if (out.ok()) {
+                            out.deleted = made->deleted;
+                            out.cutoff_us = made->cutoff_us;
+                            out.retention_days = made->retention_days;
+                        }
+                        return out;
+                    });
+                }
+            );
+        });
+    }
+    /// Applies the retention that this instance has declared, or says what that would do.
+    [[nodiscard]] auto run_retention(bool dry_run) const {
+        return operation<RetentionReport>([this, dry_run](auto& op) {
+            const auto* retention = host_.retention();
+            if (retention == nullptr || !ANNAL_HAS(retention, annal_retention_v1, run)) {
+                return settle_missing<RetentionReport>(op, ANNAL_SERVICE_RETENTION);
+            }
+            using Op = std::remove_reference_t<decltype(op)>;
+            retention->run(
+                host_.context(),
+                raw_,
+                dry_run ? 1 : 0,
+                &op,
+                [](void* user, annal_str json, const annal_error* error) noexcept {
+                    static_cast<Op*>(user)->settle([&] {
+                        RetentionReport out;
+                        out.status = Status::from(error);
+                        out.json = view(json);
+                        return out;
+                    });
+                }
+            );
+        });
+    }
+    /// What a job's run has to show: one JSON object. A host of ABI 1.2 shows nothing.
+    void report(std::string_view json) const {
+        const annal_host* raw = host_.raw();
+        if (ANNAL_HAS(raw, annal_host, report)) {
+            (void)raw->report(raw_, to_str(json));
+        }
+    }
+
     /// Durable when it returns; one receipt for each event.
     [[nodiscard]] auto append(const Append& what) const {
         return operation<Receipts>(

@@ -61,7 +61,8 @@ public:
           http_client_(find<annal_http_client_v1>(ANNAL_SERVICE_HTTP_CLIENT)),
           secrets_(find<annal_secrets_v1>(ANNAL_SERVICE_SECRETS)),
           config_(find<annal_config_v1>(ANNAL_SERVICE_CONFIG)),
-          export_(find<annal_export_v1>(ANNAL_SERVICE_EXPORT)) {}
+          export_(find<annal_export_v1>(ANNAL_SERVICE_EXPORT)),
+          retention_(find<annal_retention_v1>(ANNAL_SERVICE_RETENTION)) {}
 
     [[nodiscard]] const std::string& instance() const { return instance_; }
     [[nodiscard]] const annal_host* raw() const { return raw_; }
@@ -82,6 +83,7 @@ public:
     [[nodiscard]] const annal_secrets_v1* secrets() const { return secrets_; }
     [[nodiscard]] const annal_config_v1* config() const { return config_; }
     [[nodiscard]] const annal_export_v1* exports() const { return export_; }
+    [[nodiscard]] const annal_retention_v1* retention() const { return retention_; }
 
     /// For `open()`: fails, naming the remedy, when the host does not hand `service` to this
     /// instance.
@@ -194,6 +196,7 @@ private:
     const annal_secrets_v1* secrets_ = nullptr;
     const annal_config_v1* config_ = nullptr;
     const annal_export_v1* export_ = nullptr;
+    const annal_retention_v1* retention_ = nullptr;
 };
 
 /// What every component inherits: who it is and its host. Its functions may be called once `open()`

@@ -139,6 +139,21 @@ struct Total {
     [[nodiscard]] bool ok() const { return status.ok(); }
 };
 
+/// What a project's own retention has taken away.
+struct Cleanup {
+    Status status;
+    std::int64_t deleted = 0, cutoff_us = 0;
+    std::uint32_t retention_days = 0;
+    [[nodiscard]] bool ok() const { return status.ok(); }
+};
+
+/// What a run of retention did, as one JSON object.
+struct RetentionReport {
+    Status status;
+    std::string json;
+    [[nodiscard]] bool ok() const { return status.ok(); }
+};
+
 /// One group of events within one interval, copied.
 struct AggregateRow {
     std::int64_t start_us = ANNAL_TIME_NONE;  ///< of the interval; ANNAL_TIME_NONE without one

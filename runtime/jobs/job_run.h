@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "runtime/core/clock.h"
+#include "runtime/core/result.h"
+
+namespace annal {
+
+/// How a run of a job went.
+struct JobRun {
+    std::string instance, trigger;
+    std::string node;  ///< that did it
+    TimeUs scheduled = kNoTime, started = kNoTime, ended = kNoTime;
+    std::string error;   ///< empty: it went well
+    std::string report;  ///< a JSON object, or empty: it had nothing to show
+};
+
+[[nodiscard]] std::string to_row(const JobRun& run);
+/// @error Errc::internal  No such row.
+[[nodiscard]] Result<JobRun> job_run_of(std::string_view row);
+
+}  // namespace annal
