@@ -55,8 +55,7 @@ public:
         policy.archive = archive_.empty() ? annal::kNull : annal::to_str(archive_);
         annal_error error{};
         error.struct_size = sizeof(error);
-        const annal_status code =
-            host().retention()->declare(host().context(), &policy, &error);
+        const annal_status code = host().retention()->declare(host().context(), &policy, &error);
         return code == ANNAL_OK ? annal::Status() : annal::Status::from(&error);
     }
 
@@ -70,7 +69,8 @@ public:
         const bool failed = report.json.find("\"failed\":true") != std::string::npos;
         if (failed) {
             co_return annal::Status(
-                ANNAL_UNAVAILABLE, "not everything that is due could go; the report says what and why"
+                ANNAL_UNAVAILABLE,
+                "not everything that is due could go; the report says what and why"
             );
         }
         co_return annal::Status();

@@ -66,7 +66,8 @@ Apply months(std::uint32_t RetentionPolicy::*member, std::uint32_t most) {
         const auto [end, error] = std::from_chars(v.data(), v.data() + v.size(), value);
         if (error != std::errc() || end != v.data() + v.size() || value < 1 || value > most)
             return Error{
-                Errc::invalid, "must be a whole number of months from 1 to " + std::to_string(most)};
+                Errc::invalid,
+                "must be a whole number of months from 1 to " + std::to_string(most)};
         s.retention.*member = value;
         return ok();
     };

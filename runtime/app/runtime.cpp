@@ -549,7 +549,8 @@ Result<void> Runtime::State::add_instance(const Manifest& manifest) {
     if (manifest.destination) return destinations->add(manifest, *module);
     BOOST_OUTCOME_TRY(auto instance, Instance::create(manifest, *module, environment));
     instances.emplace_back(std::move(instance));
-    const bool is_job = component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB);
+    const bool is_job =
+        component && component.value()->type == std::string_view(ANNAL_COMPONENT_JOB);
     return is_job ? jobs->add(instances.back()) : ok();
 }
 

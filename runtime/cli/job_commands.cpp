@@ -60,9 +60,7 @@ int jobs_list(const Arguments& arguments) {
 int retention_run(const Arguments& arguments) {
     return with_node(arguments, [&](Node& node) -> Result<int> {
         BOOST_OUTCOME_TRY(const std::string instance, retention_instance(node, "dry-run"));
-        BOOST_OUTCOME_TRY(
-            const std::string trigger, trigger_of(node, instance, arguments.dry_run)
-        );
+        BOOST_OUTCOME_TRY(const std::string trigger, trigger_of(node, instance, arguments.dry_run));
         json::object body;
         body["trigger"] = trigger;
         LocalClient::Call call;

@@ -56,9 +56,7 @@ public:
         BOOST_OUTCOME_CO_TRY(
             const json::object body, co_await read_object(*exchange, std::move(known))
         );
-        BOOST_OUTCOME_CO_TRY(
-            std::string trigger, string_member(body, "trigger", kNameBytesMax)
-        );
+        BOOST_OUTCOME_CO_TRY(std::string trigger, string_member(body, "trigger", kNameBytesMax));
         std::string instance(exchange->request().param("instance"));
         BOOST_OUTCOME_CO_TRY(
             const JobRun run, co_await jobs_.run(std::move(instance), std::move(trigger))

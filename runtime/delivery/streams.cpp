@@ -902,7 +902,8 @@ Task<Result<std::map<std::string, Seq>>> Streams::positions(std::string project)
             const Seq cursor,
             co_await environment_.host.store->cursor(definition.project, definition.subscription)
         );
-        // One that has just been made with the newest event has no cursor yet, and wants nothing old.
+        // One that has just been made with the newest event has no cursor yet, and wants nothing
+        // old.
         if (cursor == kNoSeq && definition.from == StreamDefinition::From::latest) continue;
         positions[definition.id] = cursor + 1;
     }

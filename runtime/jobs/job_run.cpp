@@ -22,9 +22,7 @@ Result<JobRun> job_run_of(std::string_view row) {
     try {
         const json::value value = json::parse(row);
         const json::object& object = value.as_object();
-        const auto text = [&](const char* key) {
-            return std::string(object.at(key).as_string());
-        };
+        const auto text = [&](const char* key) { return std::string(object.at(key).as_string()); };
         return JobRun{
             text("instance"),
             text("trigger"),

@@ -202,7 +202,8 @@ Task<JobRun> Jobs::execute(Watch& watch, TimeUs scheduled) {
         options.cancelled = [this] { return stopping_.load(); };
         options.on_complete = [outcome, done](const annal_error* error) {
             if (error != nullptr) outcome->error = to_error(*error).detail;
-            if (error != nullptr && outcome->error.empty()) outcome->error = "failed without a word";
+            if (error != nullptr && outcome->error.empty())
+                outcome->error = "failed without a word";
             (*done)();
         };
         call = std::make_shared<Call>(std::move(options));
@@ -222,9 +223,14 @@ Task<JobRun> Jobs::execute(Watch& watch, TimeUs scheduled) {
     const std::span<const AppendUnit> units(&unit, 1);
     const auto kept = co_await host_.store->append(units);
     if (!kept.front())
-        log::warn("job.not_recorded", {{"job", watch.key()}, {"error", kept.front().error().detail}});
+        log::warn(
+            "job.not_recorded", {{"job", watch.key()}, {"error", kept.front().error().detail}}
+        );
     if (run.error.empty()) {
-        log::info("job.ran", {{"job", watch.key()}, {"ms", std::to_string((run.ended - run.started) / 1'000)}});
+        log::info(
+            "job.ran",
+            {{"job", watch.key()}, {"ms", std::to_string((run.ended - run.started) / 1'000)}}
+        );
     } else {
         log::error("job.failed", {{"job", watch.key()}, {"error", run.error}});
     }
@@ -246,7 +252,7 @@ Result<Jobs::Watch*> Jobs::find(const std::string& instance, const std::string& 
 }
 
 Task<Result<JobRun>> Jobs::run(std::string instance, std::string trigger) {
-    BOOST_OUTCOME_CO_TRY(Watch* watch, find(instance, trigger));
+    BOOST_OUTCOME_CO_TRY(Watch * watch, find(instance, trigger));
     if (stopping_) co_return Error{Errc::unavailable, "the node stops"};
     co_return co_await take_turn(*watch, host_.clock->wall_us(), false);
 }

@@ -47,7 +47,15 @@ struct TestJob {
             sizeof(component), 0, ANNAL_COMPONENT_JOB, "test", "{}", &table};
         static const annal_component* const components[] = {&component};
         static const annal_module descriptor{
-            sizeof(descriptor), ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test", "1", "test", "test", 1, 0,
+            sizeof(descriptor),
+            ANNAL_ABI_MAJOR,
+            ANNAL_ABI_MINOR,
+            "test",
+            "1",
+            "test",
+            "test",
+            1,
+            0,
             components};
         static const Module module{&descriptor, {}, {}};
         return module;
@@ -125,7 +133,8 @@ TEST_F(JobsTest, WhatIsNotForTheStartWaitsAndARestartDoesNotBeginAnew) {
 }
 
 TEST_F(JobsTest, OfTwoNodesOneDoesIt) {
-    Node a(host_, "node_a", {{"daily", kDay, false, 1}}), b(host_, "node_b", {{"daily", kDay, false, 1}});
+    Node a(host_, "node_a", {{"daily", kDay, false, 1}}),
+        b(host_, "node_b", {{"daily", kDay, false, 1}});
     a.jobs.start();
     b.jobs.start();
     a.clock.advance(kDay);

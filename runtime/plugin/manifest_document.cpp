@@ -380,7 +380,8 @@ ScheduleTrigger read_schedule(const ManifestField& field, std::string name) {
     out.line = field.line();
     const ManifestMapping schedule(field, kKeys);
     if (!schedule.ok()) return out;
-    if (const auto every = schedule.require("every", "the time between two runs, as in 24h, or never")) {
+    if (const auto every =
+            schedule.require("every", "the time between two runs, as in 24h, or never")) {
         if (every->text() != "never")
             out.every_us = read_duration(*every, kEveryMinUs, kEveryMaxUs, "1s to 366d, or never");
     }

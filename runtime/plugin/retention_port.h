@@ -12,7 +12,8 @@ namespace annal {
 
 /// How long events stay.
 struct RetentionPolicy {
-    static constexpr std::uint32_t kMonthsMax = 1'200, kForwardMonthsMax = 120, kUnreadDaysMax = 366;
+    static constexpr std::uint32_t kMonthsMax = 1'200, kForwardMonthsMax = 120,
+                                   kUnreadDaysMax = 366;
     std::uint32_t months = 3;          ///< whole ones that stay beside the current one, at least 1
     std::uint32_t forward_months = 3;  ///< made ready ahead
     std::uint32_t unread_days = 7;     ///< how much longer what a stream has not read stays

@@ -1,5 +1,5 @@
-#include "runtime/plugin/retention_port.h"
 #include "runtime/plugin/service_retention.h"
+#include "runtime/plugin/retention_port.h"
 #include "runtime/plugin/service_task.h"
 
 namespace annal {
@@ -58,8 +58,7 @@ void clean_up_events(
             return done(user, nullptr, &error);
         }
         const Cleanup& made = outcome.value();
-        const annal_cleanup cleanup{
-            sizeof(annal_cleanup), made.days, made.deleted, made.cutoff};
+        const annal_cleanup cleanup{sizeof(annal_cleanup), made.days, made.deleted, made.cutoff};
         done(user, &cleanup, nullptr);
     };
     if (!call) return run_service(*ctx, failing<Cleanup>(no_such_call()), std::move(report));

@@ -85,8 +85,7 @@ Result<void> make_folders(const fs::path& folder, const fs::path& own) {
     std::error_code error;
     fs::create_directories(own, error);
     if (error)
-        return Error{
-            Errc::unavailable, "archive folder " + own.string() + ": " + error.message()};
+        return Error{Errc::unavailable, "archive folder " + own.string() + ": " + error.message()};
     return sync_folder(folder);
 }
 

@@ -36,9 +36,9 @@ Result<void> check_range(
 
 Result<void> check(const RetentionPolicy& policy) {
     BOOST_OUTCOME_TRYV(check_range("months", policy.months, 1, RetentionPolicy::kMonthsMax));
-    BOOST_OUTCOME_TRYV(check_range(
-        "forward_months", policy.forward_months, 1, RetentionPolicy::kForwardMonthsMax
-    ));
+    BOOST_OUTCOME_TRYV(
+        check_range("forward_months", policy.forward_months, 1, RetentionPolicy::kForwardMonthsMax)
+    );
     BOOST_OUTCOME_TRYV(
         check_range("unread_days", policy.unread_days, 0, RetentionPolicy::kUnreadDaysMax)
     );
@@ -54,7 +54,8 @@ json::object policy_json(const RetentionPolicy& policy) {
     object["months"] = policy.months;
     object["forward_months"] = policy.forward_months;
     object["unread_days"] = policy.unread_days;
-    object["archive"] = policy.archive.empty() ? json::value() : json::value(policy.archive.string());
+    object["archive"] =
+        policy.archive.empty() ? json::value() : json::value(policy.archive.string());
     return object;
 }
 
@@ -173,7 +174,9 @@ Task<Result<Seq>> Retention::first_from(std::string project, TimeUs at) {
     request.limit = 1;
     for (;;) {
         ScanRequest next = request;
-        BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await environment_.host.store->scan(std::move(next)));
+        BOOST_OUTCOME_CO_TRY(
+            const ScanPage page, co_await environment_.host.store->scan(std::move(next))
+        );
         if (!page.batch.events.empty()) co_return page.batch.events.front().seq;
         if (page.exhausted) break;
         request.after = page.scanned;
@@ -191,7 +194,9 @@ Task<Result<std::int64_t>> Retention::count(std::string project, Seq floor) {
     request.tombstones = true;
     request.limit = 1;
     request.after = floor - 1;
-    BOOST_OUTCOME_CO_TRY(const ScanPage page, co_await environment_.host.store->scan(std::move(request)));
+    BOOST_OUTCOME_CO_TRY(
+        const ScanPage page, co_await environment_.host.store->scan(std::move(request))
+    );
     if (!page.batch.events.empty()) filter.before = page.batch.events.front().created_at;
     BOOST_OUTCOME_CO_TRY(
         const Total total, co_await environment_.host.store->count(project, filter, kCountBudget)
@@ -206,7 +211,9 @@ Task<Result<Retention::Plan>> Retention::plan(std::string project, TimeUs now) {
     BOOST_OUTCOME_CO_TRY(const LogState log, co_await host.store->log_state(project));
     plan.first = plan.floor = log.first_seq;
     plan.held = host.settings->is_held(project);
-    BOOST_OUTCOME_CO_TRY(const std::string days, host.settings->get(project, "audit_retention_days"));
+    BOOST_OUTCOME_CO_TRY(
+        const std::string days, host.settings->get(project, "audit_retention_days")
+    );
     if (days != "null") plan.days = static_cast<std::uint32_t>(std::stoul(days));
     plan.cutoff = cutoff_of(plan, now);
     if (plan.held || log.head_seq == kNoSeq) co_return plan;
@@ -223,7 +230,9 @@ Task<Result<void>> Retention::keep_unread(Plan& plan, TimeUs now) {
     for (const auto& [stream, next] : positions) read = std::min(read, next);
     if (read >= plan.floor) co_return ok();
     const TimeUs then = now - std::int64_t{policy().unread_days} * kDayUs;
-    BOOST_OUTCOME_CO_TRY(const Seq overdue, co_await first_from(plan.project, cutoff_of(plan, then)));
+    BOOST_OUTCOME_CO_TRY(
+        const Seq overdue, co_await first_from(plan.project, cutoff_of(plan, then))
+    );
     const Seq floor = std::clamp(std::max(read, overdue), plan.first, plan.floor);
     for (const auto& [stream, next] : positions) {
         if (next < plan.floor && floor < plan.floor) plan.kept_for.push_back(stream);
@@ -263,9 +272,8 @@ Task<Result<void>> Retention::record(
 Task<Result<void>> Retention::archive(Plan& plan) {
     const auto folder = policy().archive;
     if (folder.empty()) co_return ok();
-    auto work = write_archive(
-        *environment_.host.store, folder, plan.project, plan.first, plan.floor - 1
-    );
+    auto work =
+        write_archive(*environment_.host.store, folder, plan.project, plan.first, plan.floor - 1);
     std::optional<Result<ArchiveFile>> made;
     auto kept = keep(std::move(work), made);
     co_await boost::asio::co_spawn(
@@ -302,7 +310,9 @@ Task<Result<void>> Retention::decide(Plan& plan) {
 Task<Result<bool>> Retention::nobody_wants(const std::vector<Plan>& plans, Month month) {
     for (const Plan& plan : plans) {
         if (!plan.error.empty()) co_return false;
-        BOOST_OUTCOME_CO_TRY(const Seq end, co_await first_from(plan.project, start_of(next(month))));
+        BOOST_OUTCOME_CO_TRY(
+            const Seq end, co_await first_from(plan.project, start_of(next(month)))
+        );
         if (end > plan.floor) co_return false;
     }
     co_return true;
@@ -373,7 +383,7 @@ Task<Result<void>> Retention::apply(std::vector<Plan>& plans, const std::vector<
 Task<Result<std::string>> Retention::run_once(bool dry_run) {
     HostEnvironment& host = environment_.host;
     const RetentionPolicy policy = this->policy();
-    const TimeUs now = host.clock->wall_us();
+    BOOST_OUTCOME_CO_TRY(const TimeUs now, co_await host.store->now());
     BOOST_OUTCOME_CO_TRYV(co_await host.settings->catch_up());
     if (!dry_run) {
         BOOST_OUTCOME_CO_TRYV(
@@ -415,7 +425,7 @@ Task<Result<std::string>> Retention::run_once(bool dry_run) {
 
 Task<Result<Cleanup>> Retention::clean_up(std::string project, Actor actor) {
     HostEnvironment& host = environment_.host;
-    const TimeUs now = host.clock->wall_us();
+    BOOST_OUTCOME_CO_TRY(const TimeUs now, co_await host.store->now());
     BOOST_OUTCOME_CO_TRYV(co_await host.settings->catch_up());
     BOOST_OUTCOME_CO_TRY(Plan made, co_await plan(project, now));
     if (made.held) co_return Settings::held(project);

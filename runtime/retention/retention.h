@@ -85,7 +85,9 @@ private:
     );
     [[nodiscard]] Task<Result<bool>> nobody_wants(const std::vector<Plan>& plans, Month month);
     [[nodiscard]] Task<Result<std::string>> run_once(bool dry_run);
-    [[nodiscard]] Task<Result<void>> apply(std::vector<Plan>& plans, const std::vector<Month>& months);
+    [[nodiscard]] Task<Result<void>> apply(
+        std::vector<Plan>& plans, const std::vector<Month>& months
+    );
 
     Environment environment_;
     const RetentionPolicy defaults_;

@@ -88,8 +88,9 @@ protected:
         request.newest_first = false;
         request.limit = 1;
         const auto page = run(store_.scan(request)).value();
-        return page.batch.events.empty() ? ""
-                                         : format_time(page.batch.events[0].created_at).substr(0, 10);
+        return page.batch.events.empty()
+                   ? ""
+                   : format_time(page.batch.events[0].created_at).substr(0, 10);
     }
     LogState log(const char* project) { return run(store_.log_state(project)).value(); }
     /// Metadata of the project's events of this action.
@@ -276,7 +277,8 @@ TEST_F(RetentionTest, WhatGoesIsInTheArchiveFirst) {
 TEST_F(RetentionTest, WithoutItsArchiveNothingGoes) {
     const ScratchFolder folder("retention");
     fill("2026-01-01T12:00:00Z", 150);
-    std::ofstream(std::filesystem::path(folder.path()) / "archive") << "a file where a folder should be";
+    std::ofstream(std::filesystem::path(folder.path()) / "archive")
+        << "a file where a folder should be";
     RetentionPolicy policy;
     policy.archive = std::filesystem::path(folder.path()) / "archive";
     ASSERT_TRUE(retention_.declare("job", policy).has_value());

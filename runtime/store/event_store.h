@@ -194,6 +194,9 @@ public:
     /// that clock has jumped forward by more than a minute, until `confirm_clock`. False: callers
     /// watch the node's clock.
     [[nodiscard]] virtual bool guards_clock() const { return false; }
+    /// The time that an event would be stamped with. A node's own clock decides nothing about what
+    /// is old.
+    [[nodiscard]] virtual Task<Result<TimeUs>> now() = 0;
     /// Takes the store's clock as it is now for right.
     virtual void confirm_clock() {}
     /// Calls `appended` when other nodes have appended to these projects; with none named: perhaps

@@ -201,6 +201,7 @@ class PostgresCluster:
         self._process = None
         self._frozen = False
         self._databases = 0
+        self.environment = {}  # of the server, from its next start on
         try:
             self._init(settings)
             self._start_on_free_port() if tcp else self.start()
@@ -279,7 +280,8 @@ class PostgresCluster:
                                                f"port = {self.tcp_port or SOCKET_PORT}\n")
         (self.data / "listen.conf").chmod(0o644)
         with open(self.folder / "log", "ab") as log:
-            self._process = self._scratch.start([programs() / "postgres", "-D", self.data], log, signal.SIGQUIT)
+            extra = ["/usr/bin/env", *(f"{name}={value}" for name, value in self.environment.items())] if self.environment else []
+            self._process = self._scratch.start([*extra, programs() / "postgres", "-D", self.data], log, signal.SIGQUIT)
         ready = _await(lambda: self._process.poll() is not None or self._accepts())
         code = self._process.returncode
         if not ready or code is not None:

@@ -356,6 +356,10 @@ void FakeStore::drop_before(const std::string& project, Seq first) {
     for (; log.first < first && !log.events.empty(); ++log.first) log.events.pop_front();
 }
 
+Task<Result<TimeUs>> FakeStore::now() {
+    co_return clock_.wall_us();
+}
+
 Task<Result<void>> FakeStore::raise_floor(std::string project, Seq first_seq) {
     co_await enter();
     const std::lock_guard lock(mutex_);

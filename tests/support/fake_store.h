@@ -66,6 +66,7 @@ public:
     [[nodiscard]] Task<Result<LogState>> log_state(std::string project) override;
     [[nodiscard]] Task<Result<std::vector<MonthInfo>>> months() override;
     [[nodiscard]] Task<Result<void>> drop_month(Month month) override;
+    [[nodiscard]] Task<Result<TimeUs>> now() override;
     [[nodiscard]] Task<Result<void>> raise_floor(std::string project, Seq first_seq) override;
     [[nodiscard]] Task<Result<std::optional<std::string>>> kv_get(
         std::string space, std::string project, std::string key

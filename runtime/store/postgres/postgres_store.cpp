@@ -204,10 +204,14 @@ public:
         co_return co_await on(*reads_, work);
     }
 
+    Task<Result<TimeUs>> now() override {
+        Work<TimeUs> work = [&](Connection& db) { return time_of(db); };
+        co_return co_await on(*reads_, work);
+    }
+
     Task<Result<void>> make_months(int ahead) override {
         Work<void> work = [&](Connection& db) -> Result<void> {
-            BOOST_OUTCOME_TRY(const TimeUs clock, clock_of(db));
-            const TimeUs now = options_.stamps != nullptr ? options_.stamps->wall_us() : clock;
+            BOOST_OUTCOME_TRY(const TimeUs now, time_of(db));
             return partitions_.make_ahead(db, month_of(now), ahead);
         };
         co_return co_await on(*reads_, work);
@@ -289,6 +293,10 @@ public:
     }
 
 private:
+    [[nodiscard]] Result<TimeUs> time_of(Connection& db) const {
+        return options_.stamps != nullptr ? options_.stamps->wall_us() : clock_of(db);
+    }
+
     static constexpr std::int64_t kProbeEveryMs = 500;
 
     Task<std::vector<AppendOutcome>> append(std::span<const AppendUnit> units, bool wait) {

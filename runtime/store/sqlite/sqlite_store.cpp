@@ -35,6 +35,7 @@ public:
               "annal_store_unreadable_segments",
               "Segments found damaged or missing."
           )),
+          clock_(clock),
           directory_(std::move(directory)),
           committer_(
               directory_, clock, metrics, catalog_, std::move(control), options.segment_events_max
@@ -131,6 +132,8 @@ public:
         };
         co_return co_await read(work);
     }
+
+    Task<Result<TimeUs>> now() override { co_return clock_.wall_us(); }
 
     Task<Result<std::string>> epoch() override { co_return epoch_; }
 
@@ -314,6 +317,7 @@ private:
     std::atomic<std::int64_t> probed_ms_{0};
     std::string epoch_;
     Metric& unreadable_;
+    const Clock& clock_;
     Directory directory_;
     Catalog catalog_;
     Committer committer_;

@@ -1,0 +1,284 @@
+"""Events go when their time is over, and nothing else does: a log of four months, by a clock that is put back."""
+
+import hashlib
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from annal_server import MANIFESTS, STORE, Server, event, expect_problem, wait_until
+from shifted_clock import shifted
+
+if STORE == "postgres":
+    from postgres_cluster import PostgresCluster
+
+DAYS_AGO = [130, 85, 40, 33, 20, 5]
+PER_DAY = 6
+PROJECTS = ["plain", "a_year", "thirty", "held"]
+
+
+class Past:
+    """A server that has been there for months. Its clock, and that of its database, stand where they are put."""
+
+    def __init__(self, archive):
+        self.cluster = PostgresCluster() if STORE == "postgres" else None
+        self.server = Server(database=self.cluster.create_database() if self.cluster else None)
+        self.plain = dict(self.server.env) | {"AUTHIO_AUDIT_RETENTION_MONTHS": "12"}
+        self.archive = archive
+
+    def go_to(self, days_ago, **environment):
+        """Starts it so many days ago; 0: today."""
+        shift = shifted(f"-{days_ago}d") if days_ago else {}
+        if self.server.process:
+            self.server.terminate()
+        if self.cluster:
+            self.cluster.stop()
+            self.cluster.environment = {k: v for k, v in shift.items() if k != "ASAN_OPTIONS"}
+            self.cluster.start()
+        self.server.env = self.plain | shift | environment
+        self.server.start()
+        return self.server
+
+    def remove(self):
+        self.server.kill()
+        self.server.remove()
+        if self.cluster:
+            self.cluster.remove()
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    past = Past(tmp_path_factory.mktemp("archive"))
+    try:
+        projects = {}
+        for days in DAYS_AGO:
+            server = past.go_to(days)
+            for name in PROJECTS:
+                if name not in projects:
+                    projects[name] = server.client().new_project(name)
+                projects[name].ingest(*(event(f"day.d{days}", external_id=f"{name}_{n}") for n in range(PER_DAY)))
+        past.projects = projects
+        past.go_to(0)
+        yield past
+        past.server.terminate()
+    finally:
+        past.remove()
+
+
+@pytest.fixture(scope="module")
+def projects(past):
+    return past.projects
+
+
+def days_of(project):
+    """How many events of each of the days are there."""
+    counts = {}
+    for stored in project.walk():
+        if stored["action"].startswith("day.d"):
+            counts[int(stored["action"][5:])] = counts.get(int(stored["action"][5:]), 0) + 1
+    return counts
+
+
+def whole(*days):
+    return {day: PER_DAY for day in days}
+
+
+def set_days(project, days):
+    assert project.put("/v1/config/audit_retention_days", json.dumps(days)).status == 200
+
+
+def set_hold(project, held):
+    assert project.put("/v1/config/legal_hold", json.dumps(held)).status == 200
+
+
+def run(past, trigger="daily"):
+    answer = past.server.client().post("/v1/jobs/job-retention/runs", {"trigger": trigger})
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def of(report, project):
+    return next(one for one in report["projects"] if one["project_id"] == project.project)
+
+
+def recorded(project, action):
+    return [e for e in project.walk() if e["action"] == action]
+
+
+def test_under_twelve_months_everything_is_there(past, projects):
+    for project in projects.values():
+        assert days_of(project) == whole(*DAYS_AGO)
+    assert not past.server.logs("retention.short")
+
+
+def test_a_dry_run_on_the_command_line_says_what_would_go_and_takes_nothing(past, projects):
+    set_days(projects["thirty"], 30)
+    done = past.server.cli("retention", "run", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["dry_run"] and report["months"] == [] and not report["failed"]
+    assert [one["project_id"] for one in report["projects"]] == [projects["thirty"].project]
+    assert of(report, projects["thirty"])["events"] >= 4 * PER_DAY
+    assert days_of(projects["thirty"]) == whole(*DAYS_AGO)
+    assert recorded(projects["thirty"], "audit_log.expired") == []
+
+
+def test_an_older_project_loses_what_is_older_than_its_days(past, projects):
+    assert of(run(past)["report"], projects["thirty"])["kept_for_streams"] == []
+    assert days_of(projects["thirty"]) == whole(20, 5)
+    for name in ("plain", "a_year", "held"):
+        assert days_of(projects[name]) == whole(*DAYS_AGO)
+
+
+def test_what_a_stream_has_not_read_stays_seven_days_longer_then_it_gets_a_gap(past, projects, receiver):
+    project = projects["plain"]
+    receiver.answer = lambda _: 503
+    made = project.post("/v1/audit/streams", {"name": "slow", "destination": "generic_webhook", "start": "earliest",
+                                              "config": {"url": f"http://127.0.0.1:{receiver.port}/"}})
+    assert made.status == 201, made
+    stream = made.json()["id"]
+    wait_until(lambda: receiver.requests, 30, "the first attempt")
+    set_days(project, 30)
+    report = of(run(past)["report"], project)
+    assert report["kept_for_streams"] == [stream]
+    assert days_of(project) == whole(33, 20, 5), "33 days are within the seven, 40 are not"
+    assert of(run(past)["report"], project)["to_seq"] == report["to_seq"], "nothing more goes by itself"
+    receiver.answer = lambda _: 200
+    gap = wait_until(lambda: recorded(project, "audit_stream.gap"), 60, "the record of the gap")[0]
+    assert (gap["metadata"]["from_seq"], gap["metadata"]["to_seq"]) == (0, report["to_seq"])
+
+    def delivered():
+        # What was tried before the answer changed had begun with what is gone now.
+        events = [json.loads(line) for request in receiver.requests for line in request.lines]
+        return any(e["action"] == "audit_stream.gap" and e["target_id"] == stream for e in events)
+    wait_until(delivered, 60, "the gap in the stream")
+    assert project.delete(f"/v1/audit/streams/{stream}").status == 204
+    assert of(run(past)["report"], project)["kept_for_streams"] == [], "a stream that is revoked keeps nothing"
+    assert days_of(project) == whole(20, 5)
+    set_days(project, None)
+
+
+def test_each_deed_is_an_event_of_the_log_that_it_was_done_to(projects):
+    record = recorded(projects["thirty"], "audit_log.expired")[0]
+    assert record["actor"] == {"type": "system", "id": "retention"}
+    assert record["target_id"] == projects["thirty"].project
+    assert record["metadata"]["audit_retention_days"] == 30
+    assert record["metadata"]["events"] >= 4 * PER_DAY
+    assert record["metadata"]["from_seq"] == 0
+    assert record["metadata"]["cutoff"].endswith("T00:00:00.000000Z")
+
+
+def test_a_legal_hold_refuses_what_takes_events_away(past, projects):
+    project = projects["held"]
+    oldest = project.walk()[-1]
+    set_hold(project, True)
+    for path, form in ((f"/v1/audit/events/{oldest['id']}", "detail"), (f"/api/logging/audit/{oldest['id']}", "detail"),
+                       ("/api/admin/audit/cleanup", "message")):
+        answer = project.delete(path)
+        assert answer.status == 409, answer
+        assert "legal hold" in answer.json()[form], answer
+    set_days(project, 1)
+    assert of(run(past)["report"], project)["held"]
+    assert days_of(project) == whole(*DAYS_AGO)
+    changes = [e for e in recorded(project, "project.setting.updated") if e["target_id"] == "legal_hold"]
+    assert [e["metadata"] for e in changes] == [{"from": False, "to": True}]
+    set_days(project, None)
+
+
+def test_a_cleanup_answers_as_the_document_says(projects):
+    project = projects["plain"]
+    set_days(project, 10)
+    narrow = project.make_key(["audit:read"])
+    assert narrow.delete("/api/admin/audit/cleanup").status == 403
+    before = len(project.walk())
+    answer = project.delete("/api/admin/audit/cleanup")
+    assert answer.status == 200 and answer.headers["content-type"] == "application/json", answer
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    cutoff = (today - timedelta(days=10)).strftime("%Y-%m-%dT00:00:00.000Z")
+    document = answer.json()
+    assert list(document) == ["deleted", "retentionDays", "cutoffDate"]
+    assert document["retentionDays"] == 10 and document["cutoffDate"] == cutoff
+    assert days_of(project) == whole(5)
+    # The record of the cleanup has come beside what has gone.
+    assert len(project.walk()) == before - document["deleted"] + 1
+    assert recorded(project, "audit_log.cleaned_up")[0]["metadata"]["events"] == document["deleted"]
+    again = project.delete("/api/admin/audit/cleanup").json()
+    assert again["deleted"] == 0
+    set_days(project, None)
+
+
+def test_three_months_a_year_and_a_hold_on_one_log(past, projects, tmp_path):
+    """The default policy from here on, and what goes is archived."""
+    set_days(projects["a_year"], 365)
+    archive = past.archive
+    manifests = past.server.folder / "with_archive"
+    manifests.mkdir()
+    for path in MANIFESTS.glob("*.yaml"):
+        text = path.read_text()
+        if path.name == "job_retention.yaml":
+            assert "# archive: /var/lib/annal-archive" in text
+            text = text.replace("# archive: /var/lib/annal-archive", f"archive: {archive}")
+        (manifests / path.name).write_text(text)
+    past.plain.pop("AUTHIO_AUDIT_RETENTION_MONTHS")
+    past.plain["ANNAL_MANIFESTS"] = str(manifests)
+    server = past.go_to(0)
+    warning = server.logs("retention.short")
+    assert len(warning) == 1 and warning[0]["level"] == "warn" and "PCI DSS 10.5.1" in warning[0]["detail"]
+    jobs = server.client().get("/v1/jobs").json()["data"]
+    assert {job["trigger"] for job in jobs} == {"daily", "dry-run"}
+    wait_until(lambda: [r for r in server.logs("job.ran") if r["job"] == "job-retention/daily"], 60, "the run at the start")
+    assert 130 in days_of(projects["a_year"]) and 130 in days_of(projects["held"])
+    assert days_of(projects["a_year"]) == whole(*DAYS_AGO)
+
+    set_days(projects["a_year"], None)
+    report = run(past)["report"]
+    assert report["months"] == [], "a hold keeps the month"
+    one = of(report, projects["a_year"])
+    file = Path(one["archive"]["file"])
+    lines = file.read_text().splitlines()
+    assert len(lines) == one["events"] == one["archive"]["events"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == one["archive"]["sha256"]
+    assert [json.loads(line)["action"] for line in lines].count("day.d130") == PER_DAY
+    assert 130 not in days_of(projects["a_year"]) and 85 in days_of(projects["a_year"])
+
+    set_hold(projects["held"], False)
+    month = (datetime.now(timezone.utc) - timedelta(days=130)).strftime("%Y-%m")
+    assert month in run(past)["report"]["months"]
+    assert 130 not in days_of(projects["held"]) and 85 in days_of(projects["held"])
+    assert run(past)["report"]["months"] == []
+    for project in projects.values():
+        assert project.get("/v1/audit/events?from=2020-01-01T00:00:00Z").status == 200
+
+
+def test_streams_and_reads_go_on_over_a_restart(past, projects):
+    before = {name: days_of(project) for name, project in projects.items()}
+    past.go_to(0)
+    assert {name: days_of(project) for name, project in projects.items()} == before
+    for project in projects.values():
+        project.ingest(event("goes.on"))
+        assert project.page("?limit=1")["data"][0]["action"] == "goes.on"
+
+
+@pytest.mark.parametrize("name", ["AUTHIO_AUDIT_RETENTION_MONTHS", "AUTHIO_AUDIT_FORWARD_MONTHS"])
+@pytest.mark.parametrize("value", ["0", "-1", "3.5", "soon", "99999"])
+def test_nonsense_refuses_to_start(make_server, name, value):
+    server = make_server(env={name: value}).spawn()
+    assert server.wait_exit(60) != 0
+    assert name in server.stderr() and "whole number of months from 1" in server.stderr()
+
+
+def test_jobs_say_what_is_wrong(root, project):
+    expect_problem(project.get("/v1/jobs"), 403)
+    expect_problem(root.post("/v1/jobs/no-such/runs", {"trigger": "daily"}), 404, "job-retention/daily")
+    expect_problem(root.post("/v1/jobs/job-retention/runs", {"trigger": "weekly"}), 404, "job-retention/daily")
+    expect_problem(root.post("/v1/jobs/job-retention/runs", {}), 422)
+
+
+def test_a_setting_needs_no_project_where_there_is_one(make_server):
+    server = make_server().start()
+    done = server.cli("config", "set", "--key", "audit_retention_days", "--value", "365")
+    assert done.returncode == 0, done.stderr
+    assert server.client().get("/v1/config/audit_retention_days").json()["value"] == 365
+    server.client().new_project("another")
+    done = server.cli("config", "set", "--key", "audit_retention_days", "--value", "30")
+    assert done.returncode != 0 and "another" in done.stderr and "--project" in done.stderr
