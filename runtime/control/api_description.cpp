@@ -113,7 +113,7 @@ void prefix_references(json::value& value, const std::string& prefix) {
     if (json::array* list = value.if_array()) {
         for (json::value& one : *list) prefix_references(one, prefix);
     } else if (json::object* object = value.if_object()) {
-        for (auto member : *object) {
+        for (auto& member : *object) {
             json::string* text = member.value().if_string();
             if (member.key() != "$ref" || text == nullptr) {
                 prefix_references(member.value(), prefix);
@@ -210,9 +210,9 @@ private:
     }
 
     void add_components(const std::string& prefix, json::object& own) {
-        for (auto kind : own) {
+        for (auto& kind : own) {
             json::object& all = object_in(components_, kind.key());
-            for (auto one : kind.value().get_object()) {
+            for (auto& one : kind.value().get_object()) {
                 prefix_references(one.value(), prefix);
                 all[prefix + std::string(one.key())] = std::move(one.value());
             }
@@ -373,7 +373,7 @@ private:
         bool has_body
     ) {
         json::object& answers = operation["responses"].get_object();
-        for (auto answer : answers) {
+        for (auto& answer : answers) {
             json::object& response = answer.value().get_object();
             const bool is_error = answer.key()[0] == '4' || answer.key()[0] == '5';
             if (is_error && !response.contains("$ref") && !response.contains("content"))

@@ -98,7 +98,7 @@ INSTANTIATE_TEST_SUITE_P(
             "bad_tag", "{name: Shop}", "{title: Shop}", "/tags/0: must be a mapping with a name"},
         Spoiled{"twice", "tags:", "tags: []\ntags:", "twice"}
     ),
-    [](const auto& info) { return info.param.name; }
+    [](const testing::TestParamInfo<Spoiled>& one) { return std::string(one.param.name); }
 );
 
 TEST(RouteDescriptions, SaysInWhichLine) {
