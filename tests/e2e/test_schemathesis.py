@@ -144,7 +144,7 @@ def spoil_content_type(document):
 
 
 @pytest.mark.parametrize("spoil,says", [
-    (spoil_schema, "schema"), (spoil_status, "Undocumented HTTP status code"), (spoil_content_type, "Undocumented Content-Type")])
+    (spoil_schema, "schema"), (spoil_status, "Undocumented status code"), (spoil_content_type, "Undocumented Content-Type")])
 def test_it_finds_what_is_not_as_described(server, tmp_path, known, document, spoil, says):
     spoiled = json.loads(json.dumps(document))
     spoil(spoiled)
