@@ -14,6 +14,7 @@
 /// events or 8 MiB is stored in chunks of 1 000 events, and the answer names the last line that is
 /// durable. The codec service parses and validates; this file decides what to answer.
 #include <annal/sdk.hpp>
+#include <openapi_yaml.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -153,6 +154,7 @@ std::size_t wrong_events(const annal_parsed& parsed) {
 class IngestHttp : public annal::HttpHandler {
 public:
     static constexpr auto kName = "ingest_http";
+    static constexpr const char* kOpenapi = annal::kOpenapiYaml;
     static auto config() {
         return std::tuple{
             annal::optional("body_bytes_max", &IngestHttp::body_bytes_max_, std::int64_t{8} << 20)

@@ -26,6 +26,7 @@
 #include <annal/sdk.hpp>
 #include <annal/sdk/page_visitor.hpp>
 #include <annal/sdk/routes.hpp>
+#include <openapi_yaml.hpp>
 
 #include <string>
 #include <string_view>
@@ -59,6 +60,7 @@ annal::Problem read_problem(const annal::Status& status, bool has_cursor) {
 class QueryAuthio : public annal::HttpHandler {
 public:
     static constexpr auto kName = "query_authio";
+    static constexpr const char* kOpenapi = annal::kOpenapiYaml;
 
     annal::Status open() {
         annal::Status status = host().require(ANNAL_SERVICE_CODEC);

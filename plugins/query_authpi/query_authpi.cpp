@@ -19,6 +19,7 @@
 #include <annal/sdk.hpp>
 #include <annal/sdk/page_visitor.hpp>
 #include <annal/sdk/routes.hpp>
+#include <openapi_yaml.hpp>
 
 #include <string>
 #include <string_view>
@@ -102,6 +103,7 @@ std::string_view description_of(const annal_problem& problem) {
 class QueryAuthpi : public annal::HttpHandler {
 public:
     static constexpr auto kName = "query_authpi";
+    static constexpr const char* kOpenapi = annal::kOpenapiYaml;
 
     annal::Status open() { return host().require(ANNAL_SERVICE_STORE); }
 

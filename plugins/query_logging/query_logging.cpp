@@ -20,6 +20,7 @@
 #include <annal/sdk/page_visitor.hpp>
 #include <annal/sdk/parameters.hpp>
 #include <annal/sdk/routes.hpp>
+#include <openapi_yaml.hpp>
 
 #include <optional>
 #include <span>
@@ -86,6 +87,7 @@ std::optional<annal::Problem> read_reason(
 class QueryLogging : public annal::HttpHandler {
 public:
     static constexpr auto kName = "query_logging";
+    static constexpr const char* kOpenapi = annal::kOpenapiYaml;
 
     annal::Status open() {
         annal::Status status = host().require(ANNAL_SERVICE_CODEC);

@@ -18,6 +18,7 @@
 #include <annal/sdk.hpp>
 #include <annal/sdk/page_visitor.hpp>
 #include <annal/sdk/routes.hpp>
+#include <openapi_yaml.hpp>
 
 #include <algorithm>
 #include <string>
@@ -65,6 +66,7 @@ void append_pagination(Json& json, const ListParameters& parameters, std::int64_
 class QueryPorta : public annal::HttpHandler {
 public:
     static constexpr auto kName = "query_porta";
+    static constexpr const char* kOpenapi = annal::kOpenapiYaml;
 
     annal::Status open() {
         annal::Status status = host().require(ANNAL_SERVICE_CODEC);

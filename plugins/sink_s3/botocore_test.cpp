@@ -89,7 +89,7 @@ std::string to_json(const Case& one) {
 TEST(Botocore, SignsAsWeDo) {
     const std::string python = ANNAL_SOURCE_DIR "/build/receivers/bin/python";
     ASSERT_EQ(::system((python + " -c 'import botocore'").c_str()), 0)
-        << "tests/receivers/install.sh puts botocore there";
+        << "tests/install.sh tests/receivers/requirements.txt build/receivers puts botocore there";
     const auto seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);

@@ -11,6 +11,7 @@
 #include "runtime/http/server.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/loader.h"
+#include "runtime/plugin/route_descriptions.h"
 #include "runtime/store/sqlite/precheck.h"
 
 namespace annal {
@@ -42,7 +43,10 @@ private:
         if (!module) return report(manifest, manifest.line, module.error().detail);
         auto component = find_component(manifest, *module.value());
         if (!component) return report(manifest, manifest.line, component.error().detail);
-        if (all_at_once_) check_use(manifest, component.value()->type);
+        if (all_at_once_)
+            check_use(manifest, component.value()->type);
+        else
+            check_description(manifest, *component.value());
         const ConfigResult config =
             manifest.destination
                 ? Destinations::check_operators_part(manifest, *component.value(), secret_)
@@ -50,6 +54,31 @@ private:
         for (const auto& [pointer, message] : config.errors) {
             ManifestError error{manifest.file, manifest.config_line_of(pointer), pointer, message};
             errors_ += error.text() + "\n";
+        }
+    }
+
+    /// What a node would serve all the same, saying so in its log: it costs a description only.
+    void check_description(const Manifest& manifest, const annal_component& component) {
+        const auto text = read_route_descriptions(route_text(component));
+        if (!text) {
+            return report(
+                manifest,
+                manifest.line,
+                "the component's description of its routes can't be used: " + text.error().detail
+            );
+        }
+        if (text.value().operations.empty()) return;  // it describes none
+        for (const HttpTrigger& trigger : manifest.http) {
+            if (text.value().operations.contains(trigger.name)) continue;
+            std::string described;
+            for (const auto& one : text.value().operations)
+                described += (described.empty() ? "" : ", ") + std::string(one.key());
+            report(
+                manifest,
+                trigger.line,
+                "the component describes no route of the trigger " + trigger.name +
+                    ", but those of " + described
+            );
         }
     }
 

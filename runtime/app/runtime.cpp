@@ -22,7 +22,9 @@
 #include "runtime/app/key_ring.h"
 #include "runtime/app/secrets.h"
 #include "runtime/bus/noticeboard.h"
+#include "runtime/control/api_description.h"
 #include "runtime/control/api_keys.h"
+#include "runtime/control/docs_routes.h"
 #include "runtime/control/health.h"
 #include "runtime/control/job_routes.h"
 #include "runtime/control/projects.h"
@@ -42,6 +44,7 @@
 #include "runtime/jobs/jobs.h"
 #include "runtime/plugin/call.h"
 #include "runtime/plugin/loader.h"
+#include "runtime/plugin/route_descriptions.h"
 #include "runtime/retention/retention.h"
 #include "runtime/store/directory_lock.h"
 #include "runtime/store/postgres/postgres_store.h"
@@ -87,6 +90,18 @@ std::uint16_t port_of(const std::string& address) {
 /// What the next try may not meet any more.
 bool passes_by_itself(const Error& error) {
     return error.code == Errc::unavailable || error.code == Errc::timeout;
+}
+
+/// What is amiss with the descriptions of routes; the routes themselves are served all the same.
+void log_fault(const control::DescriptionFault& fault) {
+    using Kind = control::DescriptionFault::Kind;
+    const std::string group = fault.group.empty() ? "the node" : fault.group;
+    if (fault.kind == Kind::unreadable)
+        log::warn("openapi.unreadable", {{"instance", group}, {"detail", fault.detail}});
+    else if (fault.kind == Kind::undescribed)
+        log::warn("openapi.route_undescribed", {{"instance", group}, {"route", fault.detail}});
+    else
+        log::debug("openapi.operation_unused", {{"instance", group}, {"operation", fault.detail}});
 }
 
 /// Nobody can be known before the store is there; nothing asks who somebody is then.
@@ -135,6 +150,7 @@ struct Runtime::State {
     std::unique_ptr<http::TailHub> tails;
     NobodyKnown nobody;
     http::Router waiting_router, router;
+    control::DocsRoutes docs;
     std::shared_ptr<http::TlsIdentity> tls;  // null: TCP is plain
     std::unique_ptr<http::Server> server;
     std::optional<SecretBox> secret_box;
@@ -199,7 +215,9 @@ struct Runtime::State {
     Result<void> make_bootstrap_project();
     Result<void> add_instances();
     Result<void> add_instance(const Manifest& manifest);
+    Result<void> add_host_routes();
     Result<void> add_plugin_routes();
+    void describe_routes(control::RouteGroup host);
 };
 
 namespace {
@@ -638,7 +656,7 @@ std::vector<std::string> Runtime::State::reasons_not_to_serve() {
     return reasons;
 }
 
-Result<void> Runtime::State::add_routes() {
+Result<void> Runtime::State::add_host_routes() {
     control::NodeView view;
     view.appender = appender.get();
     view.metrics = &metrics;
@@ -654,7 +672,38 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
     BOOST_OUTCOME_TRYV(control::add_job_routes(router, *jobs));
-    return add_plugin_routes();
+    return docs.add_routes(router);
+}
+
+Result<void> Runtime::State::add_routes() {
+    BOOST_OUTCOME_TRYV(add_host_routes());
+    control::RouteGroup host{"", std::string(control::host_route_text()), {}};
+    for (const auto& route : router.routes()) {
+        for (const std::string& method : route->methods)
+            host.routes.push_back(
+                {method + " " + route->pattern, {method}, route->pattern, route->scope}
+            );
+    }
+    BOOST_OUTCOME_TRYV(add_plugin_routes());
+    describe_routes(std::move(host));
+    return ok();
+}
+
+void Runtime::State::describe_routes(control::RouteGroup host) {
+    std::vector<control::RouteGroup> groups;
+    for (const auto& instance : instances) {
+        const Manifest& manifest = instance->manifest();
+        if (instance->component().type != std::string_view(ANNAL_COMPONENT_HTTP)) continue;
+        control::RouteGroup group{
+            manifest.instance, std::string(route_text(instance->component())), {}};
+        for (const HttpTrigger& trigger : manifest.http)
+            group.routes.push_back({trigger.name, trigger.methods, trigger.route, trigger.scope});
+        groups.push_back(std::move(group));
+    }
+    groups.push_back(std::move(host));
+    control::ApiDescription described = control::describe_api(groups);
+    for (const auto& fault : described.faults) log_fault(fault);
+    docs.publish(std::move(described.json));
 }
 
 Result<void> Runtime::State::start_streams() {

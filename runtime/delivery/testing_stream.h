@@ -146,7 +146,13 @@ inline annal_status position(void* self, annal_str, std::int64_t* seq, annal_err
 inline const annal_sink_v1 kSink{
     sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr, 0};
 inline const annal_component kComponent{
-    sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "memory", R"({"type":"object"})", &kSink};
+    sizeof(annal_component),
+    0,
+    ANNAL_COMPONENT_SINK,
+    "memory",
+    R"({"type":"object"})",
+    &kSink,
+    nullptr};
 inline const annal_component* const kComponents[] = {&kComponent};
 inline const annal_module kModule{
     sizeof(annal_module),

@@ -79,7 +79,7 @@ TEST(ProblemTest, NativeDocument) {
     EXPECT_EQ(document.content_type, "application/problem+json");
     EXPECT_EQ(
         document.body,
-        R"({"type":"about:blank","title":"Unprocessable Entity","status":422,)"
+        R"({"type":"about:blank","title":"Unprocessable Content","status":422,)"
         R"("detail":"2 of \"3\" events are invalid","code":"unprocessable","request_id":"req_1","errors":[)"
         R"({"index":0,"line":3,"offset":0,"pointer":"/actor/type","code":"too_long","detail":"at most 64"},)"
         R"({"pointer":"","code":"malformed","detail":"no"}]})"

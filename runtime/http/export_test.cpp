@@ -114,7 +114,7 @@ private:
             &end,
             &release};
         static const annal_component component{
-            sizeof(annal_component), 0, ANNAL_COMPONENT_FORMAT, "lines", "{}", &table};
+            sizeof(annal_component), 0, ANNAL_COMPONENT_FORMAT, "lines", "{}", &table, nullptr};
         static const annal_component* const components[] = {&component};
         static const annal_module descriptor{
             sizeof(annal_module), 1, 0, "dev.annal.lines", "1", "", "", 1, 0, components};

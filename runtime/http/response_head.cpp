@@ -98,6 +98,9 @@ void append_framing(std::string& out, const ResponseHead& head) {
 }  // namespace
 
 std::string reason_of(int status) {
+    // As RFC 9110 has them, and plugins' own answers with it; Beast's are of RFC 7231.
+    if (status == 413) return "Content Too Large";
+    if (status == 422) return "Unprocessable Content";
     const auto reason = beast::http::obsolete_reason(static_cast<beast::http::status>(status));
     if (reason.starts_with('<')) return "Status";
     return {reason.data(), reason.size()};

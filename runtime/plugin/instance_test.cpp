@@ -83,9 +83,9 @@ TEST(Instance, NamesTheComponentsThereAre) {
 TEST(Instance, OfAModuleWithSeveralComponentsMustNameOne) {
     static const annal_http_v1 table{};
     static const annal_component a{
-        sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one", "{}", &table};
+        sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one", "{}", &table, nullptr};
     static const annal_component b{
-        sizeof(annal_component), 0, "annal.future/9", "two", "{}", &table};
+        sizeof(annal_component), 0, "annal.future/9", "two", "{}", &table, nullptr};
     static const annal_component* const components[] = {&a, &b};
     static const annal_module descriptor{
         sizeof(annal_module), 1, 0, "dev.annal.two", "1", "", "", 2, 0, components};

@@ -62,7 +62,8 @@ const annal_component kNetwork{
     ANNAL_COMPONENT_SINK,
     "network",
     "{}",
-    &annal::detail::ComponentTraits<NetworkSink>::kTable};
+    &annal::detail::ComponentTraits<NetworkSink>::kTable,
+    nullptr};
 
 /// Both ways in which the host can answer: at once, and later on a thread of its own.
 class NetworkSinkTest : public testing::TestWithParam<bool> {

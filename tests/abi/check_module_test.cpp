@@ -136,7 +136,9 @@ INSTANTIATE_TEST_SUITE_P(
         EMPTY(job, annal_job_v1),
         Spoiled{
             "component_too_short",
-            [](GoodModule& m) { m.components[1].struct_size = sizeof(annal_component) - 1; },
+            [](GoodModule& m) {
+                m.components[1].struct_size = SIZE_1_0(annal_component, vtable) - 1;
+            },
             {"component 1", "annal_component of 39 bytes", "needs 40"}},
         Spoiled{
             "module_too_short",

@@ -51,12 +51,12 @@ GoodModule::GoodModule() {
         ANNAL_SINK_TAKES_FORMATS};
     job = {sizeof(job), 0, create, destroy, [](void*, annal_call*, annal_str, int64_t) {}};
     components[0] = {
-        sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one-http", kNoSettings, &http};
+        sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one-http", kNoSettings, &http, nullptr};
     components[1] = {
-        sizeof(annal_component), 0, ANNAL_COMPONENT_FORMAT, "one-format", kNoSettings, &format};
+        sizeof(annal_component), 0, ANNAL_COMPONENT_FORMAT, "one-format", kNoSettings, &format, nullptr};
     components[2] = {
-        sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "one-sink", kNoSettings, &sink};
-    components[3] = {sizeof(annal_component), 0, ANNAL_COMPONENT_JOB, "one-job", kNoSettings, &job};
+        sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "one-sink", kNoSettings, &sink, nullptr};
+    components[3] = {sizeof(annal_component), 0, ANNAL_COMPONENT_JOB, "one-job", kNoSettings, &job, nullptr};
     for (const auto& component : components) list.push_back(&component);
     module = {
         sizeof(annal_module),

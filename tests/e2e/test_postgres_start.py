@@ -119,7 +119,7 @@ static annal_str render(void *self, const annal_problem *problem, const annal_wr
 }
 static const annal_http_v1 http = {sizeof http, 0, create, destroy, handle, render};
 static const annal_component component = {
-    sizeof component, 0, ANNAL_COMPONENT_HTTP, "impatient", "{\"type\":\"object\"}", &http};
+    sizeof component, 0, ANNAL_COMPONENT_HTTP, "impatient", "{\"type\":\"object\"}", &http, 0};
 static const annal_component *const components[] = {&component};
 static const annal_module module = {
     sizeof module, ANNAL_ABI_MAJOR, ANNAL_ABI_MINOR, "test.impatient", "1.0.0", "test", "test", 1, 0, components};

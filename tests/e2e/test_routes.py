@@ -16,6 +16,9 @@ ROUTES = [
     ("GET", "/healthz", "", "/healthz", None, 200),
     ("GET", "/readyz", "", "/readyz", None, 200),
     ("GET", "/metrics", "", "/metrics", None, 200),
+    ("GET", "/openapi.json", "", "/openapi.json", None, 200),
+    ("GET", "/docs", "", "/docs", None, 200),
+    ("GET", "/docs/{file}", "", "/docs/docs.js", None, 200),
     ("GET", "/v1/plugins", "admin", "/v1/plugins", None, 200),
     ("POST", "/v1/clock/confirm", "platform", "/v1/clock/confirm", None, 200),
     # What it answers to the right key's fingerprint is test_secrets_rekey's.
@@ -40,8 +43,8 @@ ROUTES = [
 ]
 GUARDED = [route for route in ROUTES if route[2]]
 OPEN = [route for route in ROUTES if not route[2]]
-HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/v1/plugins", "/v1/clock/confirm", "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys",
-               "/v1/api-keys/{id}", "/v1/config/{key}"}
+HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{file}", "/v1/plugins", "/v1/clock/confirm",
+               "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys", "/v1/api-keys/{id}", "/v1/config/{key}"}
 # Their errors have forms of their own, so a file of its own tests all routes of each.
 DIALECTS = {
     "query-authpi",

@@ -15,7 +15,7 @@ STOP_DEADLINE_S = 20
 def see_installed_packages():
     """Lets this process import what lies in build/receivers. It was made by the same Python, so even what is compiled fits."""
     places = list((RECEIVERS / "lib").glob("python3*/site-packages"))
-    assert places, "tests/receivers/install.sh has not run"
+    assert places, "the receivers are not there: tests/install.sh tests/receivers/requirements.txt build/receivers"
     if str(places[0]) not in sys.path:
         sys.path.append(str(places[0]))
 

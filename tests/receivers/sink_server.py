@@ -13,7 +13,7 @@ PROJECT = "acme"
 def use_installed_receivers():
     """Makes what install.sh has put into build/receivers importable."""
     folder = SOURCE / "build" / "receivers" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    assert folder.is_dir(), "run tests/receivers/install.sh first"
+    assert folder.is_dir(), "run tests/install.sh tests/receivers/requirements.txt build/receivers first"
     site.addsitedir(str(folder))
 
 

@@ -135,7 +135,7 @@ private:
         static const char* const schema =
             R"({"type":"object","additionalProperties":false,"properties":{"size":{"type":"integer","default":7}}})";
         static const annal_component component{
-            sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "test", schema, &table};
+            sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "test", schema, &table, nullptr};
         static const annal_component* const components[] = {&component};
         static const annal_module module{
             sizeof(annal_module),

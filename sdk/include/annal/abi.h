@@ -616,6 +616,12 @@ typedef struct annal_component {
     const char *name;          /* "file", "csv": what a manifest calls it */
     const char *config_schema; /* JSON Schema (draft 7) of the manifest's config; defaults are applied by the host */
     const void *vtable;        /* annal_sink_v1 …, static */
+    /* Since 1.3, of annal.http/1, optional: what its routes are, for GET /openapi.json. One YAML or JSON document of at most
+     * 1 MiB with `operations`, each an OpenAPI 3.1 Operation Object by the name of its trigger; and, when there are any,
+     * `components` that they refer to, `errors` (the `content` of this product's error answers; problem+json without it) and
+     * `tags`, of which the first is that of operations without any. Path, method, path parameters, security and the errors
+     * that the host makes are added by the host. A bad document costs the description, never the route. */
+    const char *openapi;
 } annal_component;
 
 typedef struct annal_module {

@@ -39,7 +39,7 @@ static void (*const unused)(void *, const annal_delivery *) = send;
 
 static const annal_sink_v1 sink = {sizeof(annal_sink_v1), 0, create, destroy, 0, SINK_SEND, 0};
 static const annal_component component = {
-    sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "only", "{\"type\":\"object\",\"additionalProperties\":false}", &sink};
+    sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "only", "{\"type\":\"object\",\"additionalProperties\":false}", &sink, 0};
 static const annal_component *const components[] = {&component};
 static const annal_module module = {
     MODULE_SIZE, MODULE_MAJOR, MODULE_MINOR, "org.annal.test", "1.0.0", "Annal", "Apache-2.0", 1, 0, components};

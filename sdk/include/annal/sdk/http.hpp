@@ -195,6 +195,8 @@ private:
 ///
 ///     static constexpr auto kName = "acme";
 ///     static auto config() { return std::tuple{…}; }                                     optional
+///     static constexpr const char* kOpenapi = annal::kOpenapiYaml;                       optional:
+///     what its routes are, from the openapi.yaml beside its CMakeLists.txt
 ///     annal::Status open();                                                              optional
 ///     annal::Task<> handle(annal::Request&, annal::Response&);
 ///     std::string_view render_problem(const annal_problem&, annal::Buffer&);             optional:

@@ -25,6 +25,14 @@ template <class T>
         made.name = T::kName;
         made.config_schema = schema->c_str();
         made.vtable = &ComponentTraits<T>::kTable;
+        if constexpr (requires { T::kOpenapi; }) {
+            static_assert(
+                std::is_convertible_v<decltype(T::kOpenapi), const char*>,
+                "annal: kOpenapi is the text of openapi.yaml: `static constexpr const char* "
+                "kOpenapi = annal::kOpenapiYaml;`"
+            );
+            made.openapi = T::kOpenapi;
+        }
         return made;
     }();
     return &descriptor;
