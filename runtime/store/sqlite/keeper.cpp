@@ -103,15 +103,7 @@ bool Keeper::must_stop(std::chrono::seconds grace) const {
 // most.
 Keeper::Job Keeper::take() {
     if (!erasures_.empty()) {
-        const auto erasure = erasures_.front();
-        erasures_.pop_front();
-        return [this, erasure] {
-            auto done = do_erase(erasure);
-            if (done.has_error()) {
-                erase(erasure);
-            }
-            return done;
-        };
+        return take_erasures();
     }
     if (Job job = take_index()) {
         return job;
@@ -132,6 +124,38 @@ Keeper::Job Keeper::take() {
         };
     }
     return nullptr;
+}
+
+// Those of one segment share a transaction of its file.
+Keeper::Job Keeper::take_erasures() {
+    const SegmentNumber segment = erasures_.front().segment;
+    std::vector<ControlChanges::Erasure> some;
+    while (!erasures_.empty() && erasures_.front().segment == segment &&
+           some.size() < kErasuresATime) {
+        some.push_back(erasures_.front());
+        erasures_.pop_front();
+    }
+    erasing_ = true;
+    return [this, segment, some = std::move(some)] {
+        Segment::Keys keys;
+        for (const auto& erasure : some) {
+            const auto [key, is_new] = keys.try_emplace(erasure.key, erasure.columns);
+            const bool whole = key->second == Segment::kWhole || erasure.columns == Segment::kWhole;
+            key->second = whole ? Segment::kWhole : key->second | erasure.columns;
+        }
+        auto done = do_erase(segment, keys);
+        const std::lock_guard lock(mutex_);
+        erasing_ = false;
+        if (done.has_error()) {
+            erasures_.insert(erasures_.end(), some.begin(), some.end());
+        }
+        return done;
+    };
+}
+
+bool Keeper::is_erasing() {
+    const std::lock_guard lock(mutex_);
+    return erasing_ || !erasures_.empty() || indexing_ > 0 || !to_index_.empty();
 }
 
 Keeper::Job Keeper::take_index() {
@@ -269,17 +293,15 @@ Result<void> Keeper::do_search(const std::shared_ptr<Segment>& segment) {
     return ok();
 }
 
-Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
-    const auto segment = catalog_.segment(erasure.segment);
+Result<void> Keeper::do_erase(SegmentNumber number, const Segment::Keys& keys) {
+    const auto segment = catalog_.segment(number);
     if (segment != nullptr) {
         // The sidecar still knows the trigrams; it is built anew without them.
         const bool searched = segment->searchable.exchange(false);
         std::error_code error;
         std::filesystem::remove(segment->search_path, error);
-        readers_.tell_all([number = segment->number](Reader& reader) {
-            reader.close_search(number);
-        });
-        const auto erased = erase_from_file(*segment, erasure.key);
+        readers_.tell_all([number](Reader& reader) { reader.close_search(number); });
+        const auto erased = erase_from_file(*segment, keys);
         if (searched) {
             const std::lock_guard lock(mutex_);
             to_search_.push_back(segment);
@@ -287,17 +309,17 @@ Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
         if (erased.has_error()) {
             return erased;
         }
-        segment->remove_erasing(erasure.key);
+        segment->remove_erasing(keys);
     }
     return writer_.call([&](Committer& committer) {
-        return committer.control().erasure_done(erasure.segment, erasure.key);
+        return committer.control().erasures_done(number, keys);
     });
 }
 
-Result<void> Keeper::erase_from_file(Segment& segment, std::int64_t key) {
+Result<void> Keeper::erase_from_file(Segment& segment, const Segment::Keys& keys) {
     const std::lock_guard one_at_a_time(segment.upkeep);
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
-    BOOST_OUTCOME_TRY(file.erase_closed(key));
+    BOOST_OUTCOME_TRY(file.erase_closed(keys));
     BOOST_OUTCOME_TRY(const bool emptied, file.empty_log());
     if (!emptied) {
         return Error{

@@ -38,6 +38,8 @@ public:
     void build_search(std::shared_ptr<Segment> segment);
     void erase(ControlChanges::Erasure erasure);
     void remove_dropped();
+    /// Closed segments still hold what was erased, or redo records that may.
+    [[nodiscard]] bool is_erasing();
     /// Lets the work in hand finish, for at most a few seconds; what is cut off starts again with
     /// the store.
     void stop();
@@ -46,11 +48,13 @@ private:
     static constexpr std::chrono::seconds kIndexGrace{5}, kSearchGrace{1};
     static constexpr std::size_t kUrgentSegments = 4;
     static constexpr std::size_t kTextLogsKept = 2;
+    static constexpr std::size_t kErasuresATime = 1'000;
     using Job = std::function<Result<void>()>;
 
     void run(bool urgent);
     [[nodiscard]] Job take();
     [[nodiscard]] Job take_index();
+    [[nodiscard]] Job take_erasures();
     void count_unindexed();
     /// Of the closed segments the newest keep their texts in memory until they have a sidecar.
     void keep_texts(const std::shared_ptr<Segment>& segment);
@@ -59,9 +63,9 @@ private:
     [[nodiscard]] bool must_stop(std::chrono::seconds grace) const;
     Result<void> do_index(const std::shared_ptr<Segment>& segment);
     Result<void> do_search(const std::shared_ptr<Segment>& segment);
-    Result<void> do_erase(const ControlChanges::Erasure& erasure);
+    Result<void> do_erase(SegmentNumber number, const Segment::Keys& keys);
     Result<void> seal(Segment& segment);
-    static Result<void> erase_from_file(Segment& segment, std::int64_t key);
+    static Result<void> erase_from_file(Segment& segment, const Segment::Keys& keys);
     Result<void> do_remove();
 
     const Directory& directory_;
@@ -77,7 +81,7 @@ private:
     std::condition_variable wake_;
     std::deque<ControlChanges::Erasure> erasures_;
     std::deque<std::shared_ptr<Segment>> to_index_, to_search_;
-    bool to_remove_ = false;
+    bool to_remove_ = false, erasing_ = false;
     std::atomic<bool> stopping_{false};
     std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
     std::deque<std::shared_ptr<Segment>> with_texts_;
