@@ -23,6 +23,7 @@
 #include "runtime/app/secrets.h"
 #include "runtime/bus/noticeboard.h"
 #include "runtime/control/api_keys.h"
+#include "runtime/control/erasure_routes.h"
 #include "runtime/control/health.h"
 #include "runtime/control/projects.h"
 #include "runtime/control/secret_routes.h"
@@ -139,6 +140,7 @@ struct Runtime::State {
     std::unique_ptr<Streams> streams;
     std::unique_ptr<Webhooks> webhooks;
     std::unique_ptr<control::Rekeying> rekeying;
+    std::unique_ptr<control::Erasures> erasures;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -195,6 +197,7 @@ struct Runtime::State {
     Result<void> add_instances();
     Result<void> add_instance(const Manifest& manifest);
     Result<void> add_plugin_routes();
+    std::vector<std::string> plugin_spaces() const;
 };
 
 namespace {
@@ -436,6 +439,8 @@ Result<void> Runtime::State::load_control() {
     board->add_reader([this](std::string project) { return streams->reload(project); });
     webhooks = std::make_unique<Webhooks>(Webhooks::Environment{environment, *secret_box, *board});
     board->add_reader([this](std::string project) { return webhooks->reload(project); });
+    erasures = std::make_unique<control::Erasures>(control::Erasures::Environment{
+        environment, *board, [this] { return plugin_spaces(); }});
     BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));
@@ -606,6 +611,13 @@ Result<void> Runtime::State::add_plugin_routes() {
     return ok();
 }
 
+std::vector<std::string> Runtime::State::plugin_spaces() const {
+    std::vector<std::string> spaces;
+    for (const auto& instance : instances)
+        spaces.push_back("plugin." + instance->manifest().instance);
+    return spaces;
+}
+
 std::vector<std::string> Runtime::State::reasons_not_to_append() {
     std::vector<std::string> reasons;
     if (std::string refusal = store->health().refusal; !refusal.empty())
@@ -639,6 +651,7 @@ Result<void> Runtime::State::add_routes() {
     BOOST_OUTCOME_TRYV(control::add_secret_routes(router, *rekeying, first_key));
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
+    BOOST_OUTCOME_TRYV(control::add_erasure_routes(router, *erasures, environment));
     return add_plugin_routes();
 }
 
@@ -659,10 +672,12 @@ Result<void> Runtime::State::start_streams() {
     BOOST_OUTCOME_TRYV(provide_http_client(environment));
     streams->start();
     webhooks->start();
+    erasures->start();
     return ok();
 }
 
 void Runtime::State::stop_streams() {
+    run(erasures->stop());
     run(webhooks->stop());
     run(streams->stop());
 }

@@ -46,6 +46,10 @@ constexpr Setting kSettings[] = {
      "\"open\"",
      "\"open\" or \"strict\"",
      [](const json::value& value) { return is_one_of(value, "open", "strict"); }},
+    {"legal_hold",
+     "false",
+     "true or false",
+     [](const json::value& value) { return value.is_bool(); }},
 };
 
 Result<const Setting*> find_setting(const std::string& key) {
