@@ -142,10 +142,11 @@ struct Erasures::Job {
     enum class Phase : std::int64_t { events, copies, purge };
     std::string id, user_id;  ///< none once the data are gone
     Phase phase = Phase::events;
-    std::int64_t pass = 0, part = 0, found = 0;  ///< part: of kIdentity, or of the key spaces
+    std::int64_t pass = 0, part = 0, found = 0;  ///< part: of kIdentity, then the host's records
     Seq begin = kNoSeq;                          ///< a pass is about what comes behind it
     Seq until = kNoSeq;                          ///< up to this; kNoSeq: a pass begins
     std::string after;                           ///< the seq, or the key, that a part has come to
+    std::string space;  ///< of the copies, that was done with; they go by name
     std::set<std::int32_t> months;
 
     [[nodiscard]] std::string to_text() const {
@@ -159,6 +160,7 @@ struct Erasures::Job {
         row["begin"] = begin;
         row["until"] = until;
         row["after"] = after;
+        row["space"] = space;
         json::array all;
         for (const std::int32_t month : months) all.push_back(month);
         row["months"] = std::move(all);
@@ -178,6 +180,7 @@ struct Erasures::Job {
         job.begin = integer_in(*stored, "begin", kNoSeq);
         job.until = integer_in(*stored, "until", kNoSeq);
         job.after = text_in(*stored, "after");
+        job.space = text_in(*stored, "space");
         if (const json::value* months = stored->if_contains("months"); months && months->is_array())
             for (const json::value& month : months->get_array())
                 if (month.is_int64())
@@ -242,6 +245,7 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
             BOOST_OUTCOME_CO_TRY(erasure, co_await get(project, job->id));
             job->phase = Job::Phase::events;
             job->pass = 0;
+            job->space.clear();
             job->begin_pass(std::min(job->begin, erasure.through_seq));
             add(KvOp::Kind::require_equals, kJobs, key, *known);
         } else {
@@ -484,8 +488,8 @@ Task<Result<void>> Erasures::erase_events(Place& place) {
 
 // --- copies
 
-std::vector<std::string> Erasures::spaces_of_copies() const {
-    std::vector<std::string> spaces{
+std::set<std::string> Erasures::spaces_of_copies() const {
+    std::set<std::string> spaces{
         DeadLetter::kSpace,
         WebhookDelivery::kAttempts,
         WebhookDelivery::kRetrying,
@@ -493,24 +497,22 @@ std::vector<std::string> Erasures::spaces_of_copies() const {
         WebhookDelivery::kFailed,
         AuditStream::kSpace,
         WebhookEndpoint::kSpace};
-    std::vector<std::string> plugins = environment_.plugin_spaces();
-    std::sort(plugins.begin(), plugins.end());
-    plugins.erase(std::unique(plugins.begin(), plugins.end()), plugins.end());
-    spaces.insert(spaces.end(), plugins.begin(), plugins.end());
+    for (std::string& space : environment_.plugin_spaces()) spaces.insert(std::move(space));
     return spaces;
 }
 
 Task<Result<void>> Erasures::erase_copies(Place& place) {
     Job& job = place.job;
     const auto spaces = spaces_of_copies();
-    if (job.part >= static_cast<std::int64_t>(spaces.size())) {
+    const auto next = spaces.upper_bound(job.space);
+    if (next == spaces.end()) {
         // From here on nothing says whose data they were.
         job.user_id.clear();
         job.phase = Job::Phase::purge;
         place.next_key = "purge/" + job.id;
         co_return ok();
     }
-    const std::string& space = spaces[static_cast<std::size_t>(job.part)];
+    const std::string space = *next;
     BOOST_OUTCOME_CO_TRY(
         auto rows,
         co_await environment_.host.store->kv_scan(space, place.project, "", job.after, kRowsAStep)
@@ -523,7 +525,10 @@ Task<Result<void>> Erasures::erase_copies(Place& place) {
         const bool in_memory = space == AuditStream::kSpace || space == WebhookEndpoint::kSpace;
         shared = shared || (changed && in_memory);
     }
-    if (last) job.next_part();
+    if (last) {
+        job.space = space;
+        job.after.clear();
+    }
     if (!shared) co_return ok();
     environment_.board.put_up(place.unit, place.project);
     BOOST_OUTCOME_CO_TRYV(co_await commit(place));

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -98,7 +99,7 @@ private:
     [[nodiscard]] Task<Result<bool>> is_erased(std::string project, Seq seq);
     [[nodiscard]] Task<Result<void>> purge(Place& place);
     [[nodiscard]] Task<Result<void>> commit(Place& place);
-    [[nodiscard]] std::vector<std::string> spaces_of_copies() const;
+    [[nodiscard]] std::set<std::string> spaces_of_copies() const;
     Task<void> pause(std::chrono::milliseconds time);
     void wake();
 

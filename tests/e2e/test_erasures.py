@@ -51,7 +51,7 @@ def look(project, erasure):
     return answer.json()
 
 
-def completed(project, erasure, seconds=60):
+def completed(project, erasure, seconds=120):
     return wait_until(lambda: (lambda e: e if e["status"] == "completed" else None)(look(project, erasure)), seconds,
                       what="the erasure")
 
@@ -72,8 +72,9 @@ def table_files(postgres_cluster, server):
     folder = postgres_cluster.sql(server.database, "SELECT current_setting('data_directory')")
     paths = postgres_cluster.sql(
         server.database,
-        "SELECT pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
-        "pg_relation_filepath(c.oid) IS NOT NULL AND n.nspname IN ('public', 'pg_toast')").split()
+        "WITH own AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = 'public'::regnamespace) "
+        "SELECT pg_relation_filepath(c.oid) FROM pg_class c WHERE pg_relation_filepath(c.oid) IS NOT NULL AND "
+        "(c.oid IN (SELECT oid FROM own) OR c.oid IN (SELECT reltoastrelid FROM own))").split()
     for path in paths:
         yield from Path(folder).glob(path + "*")
 
@@ -313,11 +314,11 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
     project = server.client()
     echo = make_receiver(lambda r: (500, {}, r.body))  # says what it was sent
     refuses = make_receiver(lambda r: (422, {}, r.body))
-    to_hook(project, echo)
-    to_hook(project, refuses, name="refuses")
     made = project.post("/v1/webhooks/endpoints", {"url": echo.url, "events": ["user.*"]})
     assert made.status == 201, made
     project.ingest(own_act(idempotency_key=f"k-{SUBJECT}"), of_admin(), by_subject())
+    to_hook(project, echo, start="earliest")
+    to_hook(project, refuses, name="refuses", start="earliest")
 
     def attempts():
         data = project.get("/v1/webhooks/deliveries").json()["data"]
