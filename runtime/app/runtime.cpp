@@ -25,6 +25,7 @@
 #include "runtime/control/api_description.h"
 #include "runtime/control/api_keys.h"
 #include "runtime/control/docs_routes.h"
+#include "runtime/control/erasure_routes.h"
 #include "runtime/control/health.h"
 #include "runtime/control/job_routes.h"
 #include "runtime/control/projects.h"
@@ -160,6 +161,7 @@ struct Runtime::State {
     std::unique_ptr<Retention> retention;
     std::unique_ptr<Jobs> jobs;
     std::unique_ptr<control::Rekeying> rekeying;
+    std::unique_ptr<control::Erasures> erasures;
     std::string address;
     std::promise<void> stop_requested;
     std::future<void> stop_request{stop_requested.get_future()};
@@ -218,6 +220,7 @@ struct Runtime::State {
     Result<void> add_host_routes();
     Result<void> add_plugin_routes();
     void describe_routes(control::RouteGroup host);
+    std::vector<std::string> plugin_spaces() const;
 };
 
 namespace {
@@ -466,6 +469,8 @@ Result<void> Runtime::State::load_control() {
     board->add_reader([this](std::string project) { return streams->reload(project); });
     webhooks = std::make_unique<Webhooks>(Webhooks::Environment{environment, *secret_box, *board});
     board->add_reader([this](std::string project) { return webhooks->reload(project); });
+    erasures = std::make_unique<control::Erasures>(control::Erasures::Environment{
+        environment, *board, [this] { return plugin_spaces(); }});
     BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));
@@ -638,6 +643,13 @@ Result<void> Runtime::State::add_plugin_routes() {
     return ok();
 }
 
+std::vector<std::string> Runtime::State::plugin_spaces() const {
+    std::vector<std::string> spaces;
+    for (const auto& instance : instances)
+        spaces.push_back("plugin." + instance->manifest().instance);
+    return spaces;
+}
+
 std::vector<std::string> Runtime::State::reasons_not_to_append() {
     std::vector<std::string> reasons;
     if (std::string refusal = store->health().refusal; !refusal.empty())
@@ -672,6 +684,7 @@ Result<void> Runtime::State::add_host_routes() {
     BOOST_OUTCOME_TRYV(control::add_stream_routes(router, *streams, *destinations, *store));
     BOOST_OUTCOME_TRYV(control::add_webhook_routes(router, *webhooks, environment));
     BOOST_OUTCOME_TRYV(control::add_job_routes(router, *jobs));
+    BOOST_OUTCOME_TRYV(control::add_erasure_routes(router, *erasures, environment));
     return docs.add_routes(router);
 }
 
@@ -724,10 +737,12 @@ Result<void> Runtime::State::start_streams() {
     streams->start();
     webhooks->start();
     jobs->start();
+    erasures->start();
     return ok();
 }
 
 void Runtime::State::stop_streams() {
+    run(erasures->stop());
     retention->stop();
     run(jobs->stop());
     run(webhooks->stop());

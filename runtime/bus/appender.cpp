@@ -56,8 +56,8 @@ private:
 };
 
 std::size_t weigh(const AppendUnit& unit) {
-    std::size_t bytes =
-        256 + unit.request_key.size() + unit.cursors.size() * 64 + unit.erase.size() * 8;
+    std::size_t bytes = 256 + unit.request_key.size() + unit.cursors.size() * 64 +
+                        unit.erase.size() * 8 + unit.scrub.size() * 16;
     for (const EventDraft& draft : unit.events) bytes += draft.weight();
     for (const KvOp& op : unit.kv) bytes += op.key.size() + op.value.size() + 64;
     return bytes;

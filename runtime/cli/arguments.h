@@ -25,6 +25,7 @@ struct Arguments {
     std::vector<std::int64_t> seqs;
     std::int64_t from_seq = 0, to_seq = 0;
     bool probe = false;
+    std::string user_id;                                            ///< whose data are to be erased
     std::optional<std::string> url, description, signature_scheme;  ///< of a webhook endpoint
     std::optional<std::int64_t> grace_seconds;
     std::string since;

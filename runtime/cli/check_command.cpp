@@ -33,7 +33,8 @@ std::string to_line(const CheckProblem& problem) {
 
 std::string summary(const CheckReport& report) {
     return std::to_string(report.segments) + " segments, " + std::to_string(report.events) +
-           " events (" + std::to_string(report.erased) + " erased) of " +
+           " events (" + std::to_string(report.erased) + " erased, " +
+           std::to_string(report.scrubbed) + " without personal data) of " +
            std::to_string(report.projects) + " projects, " + std::to_string(report.batches) +
            " batches: ";
 }
@@ -46,6 +47,7 @@ int print_json(const CheckReport& report, json::array problems) {
     object["batches"] = report.batches;
     object["events"] = report.events;
     object["erased"] = report.erased;
+    object["scrubbed"] = report.scrubbed;
     object["problem_count"] = report.problems;
     object["problems"] = std::move(problems);
     print(object);

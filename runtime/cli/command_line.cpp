@@ -58,6 +58,7 @@ struct Grammar {
     void define(CLI::App& app);
     void define_streams(CLI::App& app);
     void define_webhooks(CLI::App& app);
+    void define_erasures(CLI::App& app);
 
     Arguments& a;
     Command chosen = nullptr;
@@ -98,6 +99,15 @@ void Grammar::define_streams(CLI::App& app) {
         add_to_stream(*streams, "redrive", "Send dead letters again", streams_redrive);
     redrive->add_option("--seqs", a.seqs, "Seqs, separated by commas; default: all")
         ->delimiter(',');
+}
+
+void Grammar::define_erasures(CLI::App& app) {
+    CLI::App* erasures = group(app, "erasures", "Erasure of a person's data from a project");
+    CLI::App* create = add(*erasures, "create", "Erase what is personal", erasures_create);
+    need_project(create);
+    create->add_option("--user-id", a.user_id, "Whose data")->required();
+    need_project(add(*erasures, "list", "List erasures, newest first", erasures_list));
+    add_about(*erasures, "era_…", "show", "Show how far an erasure has come", erasures_show);
 }
 
 void Grammar::define_webhooks(CLI::App& app) {
@@ -215,6 +225,7 @@ void Grammar::define(CLI::App& app) {
 
     define_streams(app);
     define_webhooks(app);
+    define_erasures(app);
 
     CLI::App* export_command =
         add(app, "export", "Write events to a file or to standard output", export_events);

@@ -120,6 +120,9 @@ void append_canonical_json(std::string& out, const Event& event) {
           Column::description}) {
         append_column_if_set(out, event, column);
     }
+    if (event.erased) {
+        out += R"(,"erased":true)";
+    }
     out += '}';
 }
 

@@ -85,6 +85,7 @@ struct Event {
     std::string_view project_id;
     std::array<Text, kColumns> columns{};
     bool deleted = false;  ///< a tombstone: every column is null
+    bool erased = false;   ///< personal data is gone from it, and its salt; the rest is as it was
 
     [[nodiscard]] const Text& operator[](Column c) const {
         return columns[static_cast<std::size_t>(c)];

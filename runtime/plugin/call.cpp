@@ -248,7 +248,9 @@ annal_event to_abi(const Event& event, std::string_view id_text) {
     out.seq = event.seq;
     out.created_at_us = event.created_at;
     out.occurred_at_us = event.occurred_at;
-    out.flags = event.deleted ? std::uint32_t{ANNAL_EVENT_DELETED} : 0U;
+    out.flags = event.deleted  ? std::uint32_t{ANNAL_EVENT_DELETED}
+                : event.erased ? std::uint32_t{ANNAL_EVENT_ERASED}
+                               : 0U;
     out.id = to_abi(id_text);
     out.project_id = to_abi(event.project_id);
     // Same order as Column, which is never reordered.

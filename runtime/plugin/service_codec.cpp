@@ -206,6 +206,7 @@ Event to_event(const annal_event& event) {
     out.project_id = to_view(event.project_id);
     out.columns = to_draft(event).columns;
     out.deleted = (event.flags & ANNAL_EVENT_DELETED) != 0;
+    out.erased = (event.flags & ANNAL_EVENT_ERASED) != 0;
     return out;
 }
 

@@ -42,6 +42,7 @@ TEST_F(SettingsTest, TakeWhatIsInTheirRangeOnly) {
         {"audit_retention_days", {"1", "36500", "null", " 365 "}},
         {"catalog", {"\"strict\"", "\"open\""}},
         {"audit_reads", {"\"own_log\"", "\"access_log\""}},
+        {"legal_hold", {"true", "false"}},
     };
     for (const auto& [key, values] : good) {
         for (const char* value : values) EXPECT_TRUE(put(key, value)) << key << " " << value;
@@ -62,6 +63,7 @@ TEST_F(SettingsTest, TakeWhatIsInTheirRangeOnly) {
           "1 2"}},
         {"catalog", {"\"Strict\"", "null", "1", "strict"}},
         {"audit_reads", {"\"\"", "null"}},
+        {"legal_hold", {"\"true\"", "null", "1", "0"}},
     };
     for (const auto& [key, values] : bad) {
         for (const char* value : values) {

@@ -12,6 +12,17 @@ Task<std::vector<AppendOutcome>> EventStore::append_free(std::span<const AppendU
     return append(units);
 }
 
+void Scrub::apply(std::array<Text, kColumns>& texts) const {
+    for (std::size_t c = 0; c < kColumns; ++c) {
+        const auto column = static_cast<Column>(c);
+        if (takes(column)) texts[c] = column == Column::metadata ? Text("{}") : Text();
+    }
+}
+
+Task<Result<bool>> EventStore::purge_erased(std::vector<Month> /*months*/) {
+    co_return true;
+}
+
 Task<Result<Seq>> EventStore::seek(
     std::string project, Filter filter, std::int64_t skip, std::chrono::milliseconds budget
 ) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -57,6 +58,28 @@ struct Lease {
     std::chrono::milliseconds left{0};
 };
 
+/// One event that loses personal data and stays in the log: what is named here, what may hold
+/// anything (`kAlways`), and its salt. The action stays, and so do seq, id and times.
+struct Scrub {
+    Seq seq = kNoSeq;
+    /// `bit(Column)` of each that becomes null, or {} if it is metadata.
+    std::uint32_t columns = 0;
+
+    [[nodiscard]] static constexpr std::uint32_t bit(Column column) {
+        return std::uint32_t{1} << static_cast<unsigned>(column);
+    }
+    /// ip, user_agent, description, metadata.
+    static constexpr std::uint32_t kAlways = 0xfU << 13U;
+    [[nodiscard]] bool takes(Column column) const { return (columns & bit(column)) != 0; }
+    /// What is left of an event's columns.
+    void apply(std::array<Text, kColumns>& texts) const;
+};
+
+static_assert(
+    Scrub::kAlways == (Scrub::bit(Column::ip) | Scrub::bit(Column::user_agent) |
+                       Scrub::bit(Column::description) | Scrub::bit(Column::metadata))
+);
+
 /// What one caller wants done, all or nothing. May hold no event at all (kv operations or a cursor
 /// move alone).
 struct AppendUnit {
@@ -68,6 +91,7 @@ struct AppendUnit {
     std::vector<CursorMove> cursors;
     std::vector<Seq>
         erase;  ///< events whose content goes; not_found when absent or a tombstone already
+    std::vector<Scrub> scrub;  ///< those that are absent or tombstones are passed over
 };
 
 struct Receipt {
@@ -265,6 +289,12 @@ public:
     [[nodiscard]] virtual Task<Result<void>> raise_floor(std::string project, Seq first_seq) = 0;
     /// Makes room for events of this month and of `ahead` more, where a store has to.
     [[nodiscard]] virtual Task<Result<void>> make_months(int ahead);
+
+    /// Whether what `erase` and `scrub` took, and what keys held that were erased, has left the
+    /// store's files as well: rows, indexes and logs. Does towards it what can be done at once;
+    /// false: not yet, ask again after a moment. Not what copies and archives of the files hold.
+    /// @param months  those of the events, for stores that keep months apart
+    [[nodiscard]] virtual Task<Result<bool>> purge_erased(std::vector<Month> months);
 
     [[nodiscard]] virtual Task<Result<std::optional<std::string>>> kv_get(
         std::string space, std::string project, std::string key

@@ -27,7 +27,7 @@ Error precondition(const KvOp& op, std::string_view found) {
 
 bool PlannedUnit::changes_nothing() const {
     return replayed || (sealed.events.empty() && kv.empty() && keys.empty() && erase.empty() &&
-                        unit->cursors.empty());
+                        scrub.empty() && unit->cursors.empty());
 }
 
 void StagedUnits::add(const PlannedUnit& plan) {
@@ -167,6 +167,13 @@ Result<void> UnitPlanner::check_erasures(PlannedUnit& plan) {
                 "event " + std::to_string(seq) + " is absent or was deleted already"};
         }
         plan.erase.push_back(seq);
+    }
+    for (const Scrub& scrub : plan.unit->scrub) {
+        BOOST_OUTCOME_TRY(const bool may, may_erase(plan, scrub.seq));
+        if (may) {
+            const std::uint32_t columns = scrub.columns | Scrub::kAlways;
+            plan.scrub.push_back({scrub.seq, columns & ~Scrub::bit(Column::action)});
+        }
     }
     return ok();
 }

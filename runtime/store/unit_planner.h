@@ -45,7 +45,8 @@ struct PlannedUnit {
     KeyRecords keys;         ///< to be remembered
     KvStage kv;              ///< what the unit's last operation leaves of each key that it changes
     std::vector<Seq> erase;  ///< each is live, or appended by a unit of `StagedUnits`
-    bool replayed = false;   ///< the request key was known: nothing is to be written
+    std::vector<Scrub> scrub;  ///< likewise, and none of `erase`
+    bool replayed = false;     ///< the request key was known: nothing is to be written
 
     [[nodiscard]] std::span<const EventDraft> new_events() const {
         return all_new ? std::span<const EventDraft>(unit->events) : drafts;

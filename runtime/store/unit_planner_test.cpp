@@ -516,6 +516,20 @@ TEST_F(UnitPlannerTest, NothingIsErasedTwice) {
     EXPECT_TRUE(passes(elsewhere));
 }
 
+TEST_F(UnitPlannerTest, WhatIsLiveIsScrubbedAndTheRestPassedOver) {
+    committed.live = {{kProject, 3}, {kProject, 4}, {kProject, 5}};
+    AppendUnit unit = erasing({4});
+    unit.scrub = {{3, Scrub::bit(Column::user_id)}, {4, 0}, {9, 0}, {5, ~0U}};
+    const auto planned = plan(unit);
+    ASSERT_TRUE(planned.has_value());
+    EXPECT_FALSE(planned.value().changes_nothing());
+    ASSERT_EQ(planned.value().scrub.size(), 2U);
+    EXPECT_EQ(planned.value().scrub[0].seq, 3);
+    EXPECT_EQ(planned.value().scrub[0].columns, Scrub::bit(Column::user_id) | Scrub::kAlways);
+    EXPECT_EQ(planned.value().scrub[1].seq, 5);
+    EXPECT_FALSE(planned.value().scrub[1].takes(Column::action));
+}
+
 TEST_F(UnitPlannerTest, EventsOfTheSameTransactionMayBeErased) {
     committed.heads[kProject] = {9, kNow - 1, {}};
     stage(unit_of({draft("a.b"), draft("a.b")}));

@@ -347,6 +347,10 @@ TEST_F(PostgresDistribution, WhatServesProjectsStaysWithinThoseItNames) {
     ASSERT_TRUE(lease.has_value() && lease.value().mine);
     append({Unit("p").cursor("stream", 1, lease.value().fence), Unit("q").cursor("stream", 1)});
     append({Unit("p").action("a.deleted").erase(2), Unit("q").erase(2)});
+    std::vector<AppendUnit> scrubbing{Unit("p").build(), Unit("q").build()};
+    for (AppendUnit& unit : scrubbing) unit.scrub = {{0, Scrub::bit(Column::user_id)}};
+    for (const auto& outcome : threads_->run(store_->append(scrubbing)))
+        EXPECT_TRUE(outcome.has_value());
     std::vector<AppendUnit> free{Unit("p").action("a.three").build()};
     for (const auto& outcome : threads_->run(store_->append_free(free)))
         EXPECT_TRUE(outcome.has_value());
@@ -416,7 +420,7 @@ const std::set<std::string> kOfAllProjects{
     "Delete tombstones",
     "Delete rollup_hourly",
     "Delete rollup_blocks",
-    "FROM kv WHERE space = $1::text",  // at start-up
+    "FROM kv WHERE space = $1::text",  // at start-up, and for erasures under way
 };
 
 TEST_F(PostgresDistribution, OnlyNamedMaintenanceLooksAtAllProjects) {
@@ -428,6 +432,7 @@ TEST_F(PostgresDistribution, OnlyNamedMaintenanceLooksAtAllProjects) {
     );
     EXPECT_TRUE(threads_->run(store_->drop_month(month_of(kJanuary))).has_value());
     ASSERT_TRUE(postgres::settle(*store_, std::chrono::seconds(120)));
+    EXPECT_TRUE(threads_->run(store_->purge_erased({month_of(kMarch)})).has_value());
 
     std::set<std::string> found;
     for (const Plan& plan : plans_since(before)) {

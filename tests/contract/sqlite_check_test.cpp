@@ -132,6 +132,62 @@ protected:
 
 constexpr const char* kFirst = "segments/2026-03/00000001.db";
 
+/// Scrubs events of all three segments and waits until the files hold nothing of it.
+TEST_F(SqliteCheck, WhatWasScrubbedIsCleanAndLeavesNothingInTheFiles) {
+    const std::string secret = "elderflower";
+    const auto in_files = [&] {
+        std::vector<std::string> found;
+        for (const auto& file : fs::recursive_directory_iterator(data())) {
+            if (!file.is_regular_file()) continue;
+            std::ifstream in(file.path(), std::ios::binary);
+            const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+            if (bytes.find(secret) != std::string::npos) found.push_back(file.path());
+        }
+        return found;
+    };
+    const std::string metadata = R"({"k":"elderflower"})";
+    for (int i = 0; i < 60; ++i)
+        append(Unit("s")
+                   .event(
+                       {{Column::action, "check.made"},
+                        {Column::user_id, "elderflower"},
+                        {Column::description, "elderflower"},
+                        {Column::metadata, Text(metadata)}}
+                   )
+                   .put("plugin.x", "elderflower", "elderflower"));
+    EXPECT_FALSE(in_files().empty());
+    AppendUnit unit;
+    unit.project = "s";
+    for (Seq seq = 0; seq < 60; ++seq) unit.scrub.push_back({seq, Scrub::bit(Column::user_id)});
+    unit.kv.push_back({KvOp::Kind::erase, "plugin.x", "s", "elderflower", ""});
+    std::vector<AppendUnit> units{unit};
+    ASSERT_TRUE(run_task(store_->append(units)).front().has_value());
+    bool purged = false;
+    for (int i = 0; i < 500 && !purged; ++i) {
+        const auto done = run_task(store_->purge_erased({}));
+        ASSERT_TRUE(done.has_value()) << done.error().detail;
+        purged = done.value();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_TRUE(purged);
+    EXPECT_THAT(in_files(), IsEmpty());
+    EXPECT_THAT(check(), IsEmpty());
+    EXPECT_EQ(report_.scrubbed, 60);
+    close();
+    EXPECT_THAT(in_files(), IsEmpty());
+    EXPECT_THAT(check(), IsEmpty());
+}
+
+TEST_F(SqliteCheck, ASaltThatWasTakenAwayBehindTheStoresBackIsNamed) {
+    close();
+    tamper(
+        data() / kFirst,
+        "UPDATE events SET salt = NULL, description = 'another' WHERE key & 0xffffffffff = 2 AND "
+        "key >> 40 = 1"
+    );
+    expect_one("|p|2|2|", "as if personal data had been erased from it");
+}
+
 TEST_F(SqliteCheck, ASoundStoreIsCleanInUseAndAtRest) {
     EXPECT_THAT(check(), IsEmpty());
     EXPECT_EQ(report_.segments, 3);

@@ -109,6 +109,7 @@ def test_keys_of_a_project_that_is_none(node):
     ("audit_retention_days", ["365", "1", "36500", "null"], ["0", "-1", "36501", "1.5", "soon", "[]"]),
     ("catalog", ["strict", '"open"'], ["loose", "5", '""']),
     ("audit_reads", ["own_log", "access_log"], ["none", "true"]),
+    ("legal_hold", ["true", "false"], ["yes", "1", "null"]),
 ])
 def test_config_over_the_cli(node, key, good, bad):
     project = node.project_of_cli

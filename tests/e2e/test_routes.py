@@ -30,6 +30,10 @@ ROUTES = [
     ("DELETE", "/v1/api-keys/{id}", "keys:write", "/v1/api-keys/{key}", None, 204),
     ("GET", "/v1/config/{key}", "admin", "/v1/config/catalog", None, 200),
     ("PUT", "/v1/config/{key}", "admin", "/v1/config/catalog", "open", 200),
+    ("POST", "/v1/audit/erasures", "audit:write", "/v1/audit/erasures", {"user_id": "usr_erased"}, 202),
+    ("GET", "/v1/audit/erasures", "audit:write", "/v1/audit/erasures", None, 200),
+    ("GET", "/v1/audit/erasures/{id}", "audit:write", "/v1/audit/erasures/{erasure}", None, 200),
+    ("POST", "/v1/audit/subjects/export", "audit:read", "/v1/audit/subjects/export", {"user_id": "usr_exported"}, 200),
     ("POST", "/v1/audit/events", "audit:ingest", "/v1/audit/events", event(), 201),
     ("GET", "/v1/audit/events", "audit:read", "/v1/audit/events", None, 200),
     ("GET", "/v1/audit/events/{id}", "audit:read", "/v1/audit/events/{event}", None, 200),
@@ -44,7 +48,8 @@ ROUTES = [
 GUARDED = [route for route in ROUTES if route[2]]
 OPEN = [route for route in ROUTES if not route[2]]
 HOST_ROUTES = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{file}", "/v1/plugins", "/v1/clock/confirm",
-               "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys", "/v1/api-keys/{id}", "/v1/config/{key}"}
+               "/v1/secrets/rekey", "/v1/projects", "/v1/api-keys", "/v1/api-keys/{id}", "/v1/config/{key}", "/v1/jobs",
+               "/v1/jobs/{instance}/runs", "/v1/audit/erasures", "/v1/audit/erasures/{id}", "/v1/audit/subjects/export"}
 # Their errors have forms of their own, so a file of its own tests all routes of each.
 DIALECTS = {
     "query-authpi",
@@ -66,6 +71,8 @@ def path_of(route, client):
     path = route[3]
     if "{event}" in path:
         path = path.replace("{event}", client.ingest(event())[0]["id"])
+    if "{erasure}" in path:
+        path = path.replace("{erasure}", client.post("/v1/audit/erasures", {"user_id": "usr_erased"}).json()["id"])
     if "{key}" in path:
         path = path.replace("{key}", client.make_key(["audit:read"]).key_id)
     return path

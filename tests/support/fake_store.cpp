@@ -194,6 +194,12 @@ AppendOutcome FakeStore::apply(const AppendUnit& unit) {
         event.occurred_at = kNoTime;
         event.deleted = true;
     }
+    for (const Scrub& scrub : unit.scrub) {
+        Event* const event = find(log, scrub.seq);
+        if (event == nullptr || event->deleted) continue;
+        Scrub{scrub.seq, scrub.columns | Scrub::kAlways}.apply(event->columns);
+        event->erased = true;
+    }
     for (const KvOp& op : unit.kv) {
         if (op.kind == KvOp::Kind::put) kv_[{{op.space, op.project}, op.key}] = op.value;
         if (op.kind == KvOp::Kind::erase) kv_.erase({{op.space, op.project}, op.key});

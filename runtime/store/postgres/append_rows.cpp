@@ -18,6 +18,26 @@ constexpr const char* kEraseEvents =
     "UPDATE project_months m SET epoch = epoch + 1 FROM (SELECT DISTINCT project_id, "
     "date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month FROM gone) g "
     "WHERE m.project_id = g.project_id AND m.month = g.month";
+/// Bits of $3 say which columns of each row go.
+std::string make_scrub() {
+    std::string sets;
+    for (std::size_t c = 0; c < kColumns; ++c) {
+        const auto column = static_cast<Column>(c);
+        if (column == Column::action) continue;
+        const std::string word(name(column));
+        const std::string rest = column == Column::metadata ? "'{}'" : "NULL";
+        sets += ", " + word + " = CASE WHEN a.columns & " + std::to_string(Scrub::bit(column)) +
+                " <> 0 THEN " + rest + " ELSE e." + word + " END";
+    }
+    return "WITH lost AS (UPDATE audit_events e SET salt = NULL" + sets +
+           " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) a(project_id, seq, columns) "
+           "WHERE e.project_id = a.project_id AND e.seq = a.seq AND NOT e.deleted "
+           "RETURNING e.project_id, e.created_at) "
+           "UPDATE project_months m SET epoch = epoch + 1 FROM (SELECT DISTINCT project_id, "
+           "date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month FROM lost) g "
+           "WHERE m.project_id = g.project_id AND m.month = g.month";
+}
+const std::string kScrubEvents = make_scrub();
 constexpr const char* kMark =
     "INSERT INTO commit_marks (project_id, mark) VALUES ($1::text, $2::uuid) ON CONFLICT DO "
     "NOTHING";
@@ -60,7 +80,7 @@ private:
 
 bool AppendRows::empty() const {
     return sealed_.empty() && open_.empty() && keys_.empty() && kv_.empty() && cursors_.empty() &&
-           erased_.empty();
+           erased_.empty() && scrubbed_.empty();
 }
 
 void AppendRows::add(PlannedUnit&& plan, Month month) {
@@ -75,6 +95,7 @@ void AppendRows::add(PlannedUnit&& plan, Month month) {
     for (const CursorMove& move : unit.cursors)
         cursors_[{unit.project, move.subscription}] = move.to;
     for (const Seq seq : plan.erase) erased_.emplace(unit.project, seq);
+    for (const Scrub& scrub : plan.scrub) scrubbed_[{unit.project, scrub.seq}] |= scrub.columns;
 }
 
 // Units that share a transaction share a row of event_batches, as long as they share a month.
@@ -230,6 +251,7 @@ Result<void> AppendRows::write(Connection& db, const KnownActions& known) {
     insert_kv(inserts);
     BOOST_OUTCOME_TRYV(db.run(inserts.text(), inserts.params()));
     BOOST_OUTCOME_TRYV(erase_kv(db));
+    BOOST_OUTCOME_TRYV(scrub_events(db));
     return erase_events(db);
 }
 
@@ -264,6 +286,20 @@ Result<void> AppendRows::erase_events(Connection& db) const {
     Params params;
     params.array(rows[0]).array(rows[1]);
     BOOST_OUTCOME_TRYV(db.run(kEraseEvents, params));
+    return ok();
+}
+
+Result<void> AppendRows::scrub_events(Connection& db) const {
+    if (scrubbed_.empty()) return ok();
+    auto rows = columns({Of::text, Of::int8, Of::int8});
+    for (const auto& [event, gone] : scrubbed_) {
+        rows[0].text(event.first);
+        rows[1].number(event.second);
+        rows[2].number(gone);
+    }
+    Params params;
+    params.array(rows[0]).array(rows[1]).array(rows[2]);
+    BOOST_OUTCOME_TRYV(db.run(kScrubEvents, params));
     return ok();
 }
 

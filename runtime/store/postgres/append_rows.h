@@ -65,6 +65,7 @@ private:
     void insert_kv(Inserts& inserts) const;
     [[nodiscard]] Result<void> erase_kv(Connection& db) const;
     [[nodiscard]] Result<void> erase_events(Connection& db) const;
+    [[nodiscard]] Result<void> scrub_events(Connection& db) const;
 
     Committed& committed_;
     CommitMark mark_;
@@ -84,6 +85,7 @@ private:
     KvStage kv_;
     std::map<std::pair<std::string, std::string>, Seq> cursors_;
     std::set<std::pair<std::string, Seq>> erased_;
+    std::map<std::pair<std::string, Seq>, std::uint32_t> scrubbed_;
 };
 
 /// Those that nobody will look for any more. By time, whatever the project.

@@ -83,7 +83,8 @@ std::string_view view(const KeyName& name) {
 }  // namespace
 
 void AppendNeeds::add(const AppendUnit& unit) {
-    if (!unit.events.empty() || !unit.erase.empty() || !unit.request_key.empty()) {
+    if (!unit.events.empty() || !unit.erase.empty() || !unit.scrub.empty() ||
+        !unit.request_key.empty()) {
         projects.insert(unit.project);
         logs.insert(unit.project);
     }
@@ -100,6 +101,7 @@ void AppendNeeds::add(const AppendUnit& unit) {
             kv.emplace(op.space, op.project, op.key);
     }
     for (const Seq seq : unit.erase) events.emplace(unit.project, seq);
+    for (const Scrub& scrub : unit.scrub) events.emplace(unit.project, scrub.seq);
     for (const CursorMove& move : unit.cursors)
         if (move.fence != 0) cursors.emplace(unit.project, move.subscription);
 }

@@ -4,7 +4,7 @@ namespace annal::postgres {
 namespace {
 
 std::string make_columns() {
-    std::string list = "e.seq, e.id, e.deleted, e.occurred_at";
+    std::string list = "e.seq, e.id, e.deleted, e.occurred_at, e.salt IS NULL";
     for (std::size_t c = 0; c < kColumns; ++c) {
         list += ", e.";
         list += name(static_cast<Column>(c));
@@ -68,10 +68,11 @@ void read_event(
     // One copy of the project's name serves the batch.
     event.project_id = batch.events.empty() ? batch.arena.copy(std::string_view(project))
                                             : batch.events.front().project_id;
+    event.erased = !event.deleted && rows.boolean(row, column + 4);
     if (!event.deleted) {
         if (!rows.is_null(row, column + 3)) event.occurred_at = rows.integer(row, column + 3);
         for (std::size_t c = 0; c < kColumns; ++c)
-            event.columns[c] = batch.arena.copy(rows.text(row, column + 4 + static_cast<int>(c)));
+            event.columns[c] = batch.arena.copy(rows.text(row, column + 5 + static_cast<int>(c)));
     }
     batch.events.push_back(event);
 }

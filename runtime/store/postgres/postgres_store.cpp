@@ -14,6 +14,7 @@
 #include "runtime/store/postgres/key_space.h"
 #include "runtime/store/postgres/migrations.h"
 #include "runtime/store/postgres/months.h"
+#include "runtime/store/postgres/purge.h"
 #include "runtime/store/postgres/scan.h"
 #include "runtime/store/postgres/wake_ups.h"
 #include "runtime/store/suspend.h"
@@ -213,6 +214,17 @@ public:
         Work<void> work = [&](Connection& db) -> Result<void> {
             BOOST_OUTCOME_TRY(const TimeUs now, time_of(db));
             return partitions_.make_ahead(db, month_of(now), ahead);
+        };
+        co_return co_await on(*reads_, work);
+    }
+
+    /// On a connection of its own: what it sets must not outlive it, and a pooler is no place for
+    /// it.
+    Task<Result<bool>> purge_erased(std::vector<Month> months) override {
+        Work<bool> work = [&](Connection&) -> Result<bool> {
+            Connection::Options options = connection_options(options_.direct());
+            BOOST_OUTCOME_TRY(const auto own, Connection::open(std::move(options), watchdog_));
+            return postgres::purge_erased(*own, months);
         };
         co_return co_await on(*reads_, work);
     }

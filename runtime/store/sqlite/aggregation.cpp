@@ -57,7 +57,9 @@ private:
     Result<void> add(const LogView& log, const Span& span, const SeqRange& part) {
         // Before any row is read: see Segment::erasing.
         const auto erasing = span.segment->erasing();
-        if (!request_.filter.only_created_at()) return add_matches(log, part);
+        // Rows that are losing columns have to be read as they will be.
+        const bool losing = erasing != nullptr && !by_action_alone_;
+        if (!request_.filter.only_created_at() || losing) return add_matches(log, part);
         if (const auto postings = span.segment->postings(); postings && by_action_alone_) {
             postings->count_hours(
                 span.pid,
@@ -100,7 +102,7 @@ private:
         for (std::uint32_t n = 1; !counts_.failed(); ++n) {
             BOOST_OUTCOME_TRY(const bool row, rows.next());
             if (!row || (n % kRowsBetweenClocks == 0 && note_time())) break;
-            if (erasing != nullptr && erasing->contains(rows.integer(0))) continue;
+            if (Segment::is_whole(erasing, rows.integer(0))) continue;
             for (std::size_t i = 0; i < request_.unique.size(); ++i)
                 uniques.at(i) = rows.text(first_unique + static_cast<int>(i)).view();
             const std::string_view key = request_.group_by ? rows.text(2).view() : "";

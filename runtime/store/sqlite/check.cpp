@@ -27,7 +27,7 @@ constexpr std::int64_t kSearchEvery = 97;  // sidecars are tried with one event 
 const std::string kRows =
     "SELECT " + row_columns() +
     ", version, salt, leaf FROM events WHERE key BETWEEN ? AND ? ORDER BY key";
-constexpr int kVersion = 5 + static_cast<int>(kColumns), kSalt = kVersion + 1, kLeaf = kVersion + 2;
+constexpr int kVersion = 6 + static_cast<int>(kColumns), kSalt = kVersion + 1, kLeaf = kVersion + 2;
 constexpr const char* kBatches =
     "SELECT key, last_seq, last_at, digest, prev_digest FROM event_batches ORDER BY key";
 constexpr const char* kProjects = "SELECT pid, project, first_seq FROM projects ORDER BY pid";
@@ -244,7 +244,9 @@ private:
         dropped_ = *dropped;
         floors_ = std::move(*floors);
         for (const auto& erasure : *erasures) {
-            erasures_[erasure.segment].insert(erasure.key);
+            if (erasure.columns == Segment::kWhole) {
+                erasures_[erasure.segment].insert(erasure.key);
+            }
         }
         for (const auto& segment : *closed) {
             closed_[segment.number] = segment;
@@ -546,6 +548,16 @@ private:
             log.erased.insert(event.seq);
             if (!row.is_null(kSalt)) {
                 bad("was erased, but its salt is there");
+            }
+        } else if (event.erased) {
+            ++report_.scrubbed;
+            for (std::size_t c = 0; c < kColumns; ++c) {
+                const bool empty = event.columns[c].is_null() || event.columns[c].view() == "{}";
+                if ((Scrub::kAlways >> c & 1U) != 0 && !empty) {
+                    bad("has no salt, as if personal data had been erased from it, but its " +
+                        std::string(name(static_cast<Column>(c))) + " is there");
+                    break;
+                }
             }
         } else if (row.integer(kVersion) != kSealVersion) {
             bad("is sealed in a version that this program does not know");

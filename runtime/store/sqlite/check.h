@@ -23,6 +23,7 @@ struct CheckReport {
     std::int64_t segments = 0, projects = 0, batches = 0;
     std::int64_t events = 0;    ///< read, those erased included
     std::int64_t erased = 0;    ///< known by their leaf alone
+    std::int64_t scrubbed = 0;  ///< without their personal data: what is left can't be verified
     std::int64_t problems = 0;  ///< 0: all is as it was written
 };
 

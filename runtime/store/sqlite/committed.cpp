@@ -24,7 +24,7 @@ Result<bool> Committed::is_live(const std::string& project, Seq seq) {
     }
     const std::int64_t key = row_key(span->pid, seq);
     const auto erasing = span->segment->erasing();
-    if (erasing != nullptr && erasing->contains(key)) {
+    if (Segment::is_whole(erasing.get(), key)) {
         return false;
     }
     return has_content_(span->segment, key);

@@ -166,21 +166,39 @@ AppendOutcome Committer::append_one(const AppendUnit& unit, TimeUs now) {
 
 std::vector<Erased> Committer::locate_erased(const PlannedUnit& plan) const {
     std::vector<Erased> erased;
-    if (plan.erase.empty()) {
+    if (plan.erase.empty() && plan.scrub.empty()) {
         return erased;
     }
     const std::string& project = plan.unit->project;
     const auto staged = staged_.units.logs.find(project);
     const auto log = catalog_.view(project);
-    for (const Seq seq : plan.erase) {
+    const auto locate = [&](Seq seq, std::uint32_t columns) {
         if (staged != staged_.units.logs.end() && seq >= staged->second.first_seq) {
-            erased.push_back({project, seq, open_, row_key(pids_.at(project), seq)});
+            erased.push_back({project, seq, open_, row_key(pids_.at(project), seq), columns});
         } else {
             const Span& span = *log->span_of(seq);
-            erased.push_back({project, seq, span.segment, row_key(span.pid, seq)});
+            erased.push_back({project, seq, span.segment, row_key(span.pid, seq), columns});
         }
+    };
+    for (const Seq seq : plan.erase) {
+        locate(seq, Segment::kWhole);
+    }
+    for (const Scrub& scrub : plan.scrub) {
+        locate(scrub.seq, scrub.columns);
     }
     return erased;
+}
+
+// A row of which something else has still to go loses both.
+std::uint32_t Committer::columns_to_go(const Erased& event) const {
+    const auto erasing = event.segment->erasing();
+    const auto* const pending = Segment::pending(erasing.get(), event.key);
+    std::uint32_t columns = event.columns | (pending == nullptr ? 0U : *pending);
+    for (const Erased& other : staged_.erased) {
+        const bool same = other.segment == event.segment && other.key == event.key;
+        columns |= same ? other.columns : 0U;
+    }
+    return columns;
 }
 
 Result<void> Committer::check_fences(const AppendUnit& unit) {
@@ -338,10 +356,17 @@ Result<void> Committer::write_events(const PlannedUnit& plan) {
 
 Result<void> Committer::write_erasures(const std::vector<Erased>& erased) {
     for (const Erased& event : erased) {
-        if (event.segment == open_) {
+        const bool whole = event.columns == Segment::kWhole;
+        if (event.segment == open_ && whole) {
             BOOST_OUTCOME_TRY(file_->erase(event.key));
-        } else {
+        } else if (event.segment == open_) {
+            BOOST_OUTCOME_TRY(file_->scrub(event.key, event.columns));
+        } else if (whole) {
             staged_.changes.erasures.push_back({event.segment->number, event.key});
+        } else {
+            staged_.changes.kv.push_back(
+                scrub_row({event.segment->number, event.key, columns_to_go(event)})
+            );
         }
         staged_.erased.push_back(event);
     }
@@ -404,24 +429,46 @@ void Committer::publish() {
     const auto postings = open_->postings();
     postings->add(staged_.entries);
     open_->text_log()->add(staged_.entries);
+    std::map<std::shared_ptr<Segment>, Segment::Keys> erasing, scrubbed;
     for (const auto& erased : staged_.erased) {
+        const bool whole = erased.columns == Segment::kWhole;
         if (erased.segment == open_) {
             wal_holds_erased_ = true;
         } else {
-            erased.segment->add_erasing(erased.key);
+            // A row that was erased as a whole is scrubbed no more, so the last one wins.
+            auto& columns = erasing[erased.segment][erased.key];
+            columns = whole ? Segment::kWhole : columns | erased.columns;
         }
-        if (const auto own = erased.segment->postings()) {
+        if (!whole) {
+            scrubbed[erased.segment][erased.key] |= erased.columns;
+        } else if (const auto own = erased.segment->postings()) {
             own->erase(erased.key);
         }
+    }
+    for (const auto& [segment, keys] : scrubbed) {
+        if (const auto own = segment->postings()) {
+            own->scrub(keys);
+        }
+        if (const auto texts = segment->text_log()) {
+            texts->scrub(keys);
+        }
+    }
+    for (const auto& [segment, keys] : erasing) {
+        segment->add_erasing(keys);
     }
     open_->events += staged_.events;
     for (const auto& [project, log] : staged_.units.logs) {
         catalog_.grow(project, open_, pids_.at(project), log.first_seq, log.first_at, log.head);
     }
     for (const auto& erased : staged_.erased) {
-        catalog_.add_tombstone(erased.project, erased.seq);
+        if (erased.columns == Segment::kWhole) {
+            catalog_.add_tombstone(erased.project, erased.seq);
+        }
         if (erased.segment != open_ && hooks_.erased) {
-            hooks_.erased({erased.segment->number, erased.key});
+            const auto keys = erased.segment->erasing();
+            const auto* const pending = Segment::pending(keys.get(), erased.key);
+            const auto columns = pending == nullptr ? erased.columns : *pending;
+            hooks_.erased({erased.segment->number, erased.key, columns});
         }
     }
     new_projects_.clear();
@@ -505,6 +552,18 @@ Result<void> Committer::settle(SegmentNumber segment) {
     BOOST_OUTCOME_TRY(ready());
     BOOST_OUTCOME_TRY(keys_.flush(Durability::full));
     return control_.set_state(segment, SegmentState::settled);
+}
+
+Result<bool> Committer::purge_erased() {
+    BOOST_OUTCOME_TRY(ready());
+    if (!file_) {
+        return true;
+    }
+    BOOST_OUTCOME_TRY(forget_redo());
+    constexpr std::chrono::milliseconds kPatience{200};
+    BOOST_OUTCOME_TRY(const bool events, file_->connection().truncate_wal(kPatience));
+    BOOST_OUTCOME_TRY(const bool control, control_.connection().truncate_wal(kPatience));
+    return events && control;
 }
 
 Result<void> Committer::forget_redo() {

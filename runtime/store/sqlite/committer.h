@@ -66,6 +66,9 @@ public:
     [[nodiscard]] Result<void> raise_floor(const std::string& project, Seq first_seq);
     /// Makes everything that the redo of `segment` says durable elsewhere.
     [[nodiscard]] Result<void> settle(SegmentNumber segment);
+    /// Forgets redo records and empties the logs of the open segment and of control.db, which hold
+    /// what was erased. False: somebody is reading them.
+    [[nodiscard]] Result<bool> purge_erased();
     [[nodiscard]] Control& control() { return control_; }
     /// They change hands here, between two commits, so that the fences of a commit hold.
     [[nodiscard]] LeaseTable& leases() { return leases_; }
@@ -87,6 +90,7 @@ private:
     Result<void> check_fences(const AppendUnit& unit);
     Result<Seq> cursor_before(const AppendUnit& unit, const CursorMove& move);
     [[nodiscard]] std::vector<Erased> locate_erased(const PlannedUnit& plan) const;
+    [[nodiscard]] std::uint32_t columns_to_go(const Erased& event) const;
     Result<void> write(const PlannedUnit& plan, const std::vector<Erased>& erased);
     Result<void> write_events(const PlannedUnit& plan);
     Result<void> write_erasures(const std::vector<Erased>& erased);

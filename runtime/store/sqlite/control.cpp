@@ -32,6 +32,10 @@ constexpr const char* kAddSegment = "INSERT OR REPLACE INTO segments VALUES (?, 
 constexpr const char* kAddSpan = "INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 constexpr const char* kSetState = "UPDATE segments SET state = ? WHERE segment = ?";
 constexpr const char* kEraseErasure = "DELETE FROM erasures WHERE segment = ? AND key = ?";
+constexpr const char* kEraseScrub =
+    "DELETE FROM kv WHERE space = ? AND project = '' AND key = ? AND (value = ? OR ?)";
+constexpr const char* kScrubs =
+    "SELECT key, CAST(value AS TEXT) FROM kv WHERE space = ? AND project = ''";
 constexpr const char* kSetLog = "INSERT OR REPLACE INTO project_log VALUES (?, ?, ?, ?, ?)";
 constexpr const char* kMetaGet = "SELECT value FROM meta WHERE name = ?";
 constexpr const char* kMetaPut = "INSERT OR REPLACE INTO meta VALUES (?, ?)";
@@ -187,10 +191,23 @@ Result<std::int64_t> Control::generation() {
     return count.value_or(0);
 }
 
-Result<void> Control::erasure_done(SegmentNumber segment, std::int64_t key) {
-    BOOST_OUTCOME_TRY(auto erase, db_.query(kEraseErasure));
-    erase.bind_all(segment, key);
-    return erase.run();
+Result<void> Control::erasures_done(SegmentNumber segment, const Segment::Keys& done) {
+    return db_.transaction([&]() -> Result<void> {
+        for (const auto& [key, columns] : done) {
+            if (columns == Segment::kWhole) {
+                BOOST_OUTCOME_TRY(auto erase, db_.query(kEraseErasure));
+                erase.bind_all(segment, key);
+                BOOST_OUTCOME_TRY(erase.run());
+            }
+            const KvOp row = scrub_row({segment, key, columns});
+            BOOST_OUTCOME_TRY(auto erase, db_.query(kEraseScrub));
+            erase.bind_all(std::string_view(row.space), std::string_view(row.key));
+            erase.bind_blob(3, std::string_view(row.value));
+            erase.bind(4, std::int64_t{columns == Segment::kWhole});
+            BOOST_OUTCOME_TRY(erase.run());
+        }
+        return ok();
+    });
 }
 
 Result<void> Control::record_floor(const std::string& project, const LogView& log) {
@@ -329,9 +346,21 @@ Result<std::vector<ControlChanges::Erasure>> Control::erasures() {
     while (true) {
         BOOST_OUTCOME_TRY(const bool row, rows.next());
         if (!row) {
-            return all;
+            break;
         }
         all.push_back({rows.integer(0), rows.integer(1)});
+    }
+    BOOST_OUTCOME_TRY(auto scrubs, db_.query(kScrubs));
+    scrubs.bind_all(std::string_view(kScrubSpace));
+    while (true) {
+        BOOST_OUTCOME_TRY(const bool row, scrubs.next());
+        if (!row) {
+            return all;
+        }
+        BOOST_OUTCOME_TRY(
+            const auto erasure, erasure_of(scrubs.text(0).view(), scrubs.text(1).view())
+        );
+        all.push_back(erasure);
     }
 }
 

@@ -41,7 +41,7 @@ public:
     [[nodiscard]] Result<void> harden();
     /// How often it was hardened: rises with every start.
     [[nodiscard]] Result<std::int64_t> generation();
-    [[nodiscard]] Result<void> erasure_done(SegmentNumber segment, std::int64_t key);
+    [[nodiscard]] Result<void> erasures_done(SegmentNumber segment, const Segment::Keys& done);
     /// The logs go on from where they are without the month. Durable on return.
     [[nodiscard]] Result<void> record_drop(
         Month month,

@@ -38,7 +38,7 @@ Result<void> add_rows(Reader& reader, const Span& span, Seq first, Seq last, Cou
         if (!row) {
             return ok();
         }
-        if (erasing == nullptr || !erasing->contains(rows.integer(0))) {
+        if (!Segment::is_whole(erasing.get(), rows.integer(0))) {
             add(counts, rows.text(1).view(), 1, rows.integer(2));
         }
     }

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/core/log.h"
 
@@ -111,15 +112,7 @@ bool Keeper::must_stop(std::chrono::seconds grace) const {
 // most.
 Keeper::Job Keeper::take() {
     if (!erasures_.empty()) {
-        const auto erasure = erasures_.front();
-        erasures_.pop_front();
-        return [this, erasure] {
-            auto done = do_erase(erasure);
-            if (done.has_error()) {
-                erase(erasure);
-            }
-            return done;
-        };
+        return take_erasures();
     }
     if (Job job = take_index()) {
         return job;
@@ -150,6 +143,38 @@ Keeper::Job Keeper::take() {
         };
     }
     return nullptr;
+}
+
+// Those of one segment share a transaction of its file.
+Keeper::Job Keeper::take_erasures() {
+    const SegmentNumber segment = erasures_.front().segment;
+    std::vector<ControlChanges::Erasure> some;
+    while (!erasures_.empty() && erasures_.front().segment == segment &&
+           some.size() < kErasuresATime) {
+        some.push_back(erasures_.front());
+        erasures_.pop_front();
+    }
+    erasing_ = true;
+    return [this, segment, some = std::move(some)] {
+        Segment::Keys keys;
+        for (const auto& erasure : some) {
+            const auto [key, is_new] = keys.try_emplace(erasure.key, erasure.columns);
+            const bool whole = key->second == Segment::kWhole || erasure.columns == Segment::kWhole;
+            key->second = whole ? Segment::kWhole : key->second | erasure.columns;
+        }
+        auto done = do_erase(segment, keys);
+        const std::lock_guard lock(mutex_);
+        erasing_ = false;
+        if (done.has_error()) {
+            erasures_.insert(erasures_.end(), some.begin(), some.end());
+        }
+        return done;
+    };
+}
+
+bool Keeper::is_erasing() {
+    const std::lock_guard lock(mutex_);
+    return erasing_ || !erasures_.empty() || indexing_ > 0 || !to_index_.empty();
 }
 
 Keeper::Job Keeper::take_index() {
@@ -289,12 +314,12 @@ Result<void> Keeper::do_search(const std::shared_ptr<Segment>& segment) {
     return ok();
 }
 
-Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
-    const auto segment = catalog_.segment(erasure.segment);
+Result<void> Keeper::do_erase(SegmentNumber number, const Segment::Keys& keys) {
+    const auto segment = catalog_.segment(number);
     if (segment != nullptr) {
         // The sidecar still knows the trigrams; it is built anew without them.
         const bool searched = remove_search(*segment);
-        const auto erased = erase_from_file(*segment, erasure.key);
+        const auto erased = erase_from_file(*segment, keys);
         if (searched) {
             const std::lock_guard lock(mutex_);
             to_search_.push_back(segment);
@@ -302,17 +327,17 @@ Result<void> Keeper::do_erase(const ControlChanges::Erasure& erasure) {
         if (erased.has_error()) {
             return erased;
         }
-        segment->remove_erasing(erasure.key);
+        segment->remove_erasing(keys);
     }
     return writer_.call([&](Committer& committer) {
-        return committer.control().erasure_done(erasure.segment, erasure.key);
+        return committer.control().erasures_done(number, keys);
     });
 }
 
-Result<void> Keeper::erase_from_file(Segment& segment, std::int64_t key) {
+Result<void> Keeper::erase_from_file(Segment& segment, const Segment::Keys& keys) {
     const std::lock_guard one_at_a_time(segment.upkeep);
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
-    BOOST_OUTCOME_TRY(file.erase_closed(key));
+    BOOST_OUTCOME_TRY(file.erase_closed(keys));
     BOOST_OUTCOME_TRY(const bool emptied, file.empty_log());
     if (!emptied) {
         return Error{
@@ -352,45 +377,48 @@ Result<void> Keeper::do_purge() {
 Result<void> Keeper::purge_segment(
     const std::shared_ptr<Segment>& segment, const std::map<std::string, Seq>& floors
 ) {
-    const auto purged = purge_file(*segment, floors);
+    bool searched = false;
+    const auto purged = purge_file(*segment, floors, searched);
+    if (searched) {
+        build_search(segment);
+    }
     if (purged.has_error()) {
-        return segment->dropped || is_damage(purged.error()) ? ok() : Result<void>(purged.error());
+        return segment->dropped || is_damage(purged.error()) ? ok() : purged;
     }
     if (!stopping_) {
         purged_[segment->number] = floors;
     }
-    if (purged.value() && remove_search(*segment)) {
-        build_search(segment);
-    }
     return ok();
 }
 
-/// @return  whether there was anything
-Result<bool> Keeper::purge_file(Segment& segment, const std::map<std::string, Seq>& floors) {
+/// @param searched  set when the sidecar that was there is not any more
+Result<void> Keeper::purge_file(
+    Segment& segment, const std::map<std::string, Seq>& floors, bool& searched
+) {
     const std::lock_guard one_at_a_time(segment.upkeep);
     BOOST_OUTCOME_TRY(auto file, SegmentFile::open(segment));
     BOOST_OUTCOME_TRY(const auto projects, file.projects());
-    std::int64_t purged = 0;
+    bool any = false;
     for (const auto& [pid, project] : projects) {
         const auto floor = floors.find(project);
         for (std::int64_t more = 1; more > 0 && floor != floors.end() && !stopping_;) {
             BOOST_OUTCOME_TRY(more, file.purge(pid, floor->second));
-            purged += more;
+            if (more > 0 && !std::exchange(any, true)) {
+                searched = remove_search(segment);
+            }
         }
     }
-    if (purged == 0) {
-        return false;
-    }
-    if (!stopping_) {
+    if (any && !stopping_) {
         BOOST_OUTCOME_TRY(file.shrink());
     }
+    // Also when nothing was found: an attempt before this one may have got so far.
     BOOST_OUTCOME_TRY(const bool emptied, file.empty_log());
     if (!emptied) {
         return Error{
             Errc::unavailable,
             segment.path.string() + " is being read, so that purged text is still in its log"};
     }
-    return true;
+    return ok();
 }
 
 Result<void> Keeper::do_remove() {

@@ -41,6 +41,8 @@ public:
     void remove_dropped();
     /// Looks for content below the floors of the logs and takes it away.
     void purge();
+    /// Closed segments still hold what was erased, or redo records that may.
+    [[nodiscard]] bool is_erasing();
     /// Lets the work in hand finish, for at most a few seconds; what is cut off starts again with
     /// the store.
     void stop();
@@ -49,11 +51,13 @@ private:
     static constexpr std::chrono::seconds kIndexGrace{5}, kSearchGrace{1};
     static constexpr std::size_t kUrgentSegments = 4;
     static constexpr std::size_t kTextLogsKept = 2;
+    static constexpr std::size_t kErasuresATime = 1'000;
     using Job = std::function<Result<void>()>;
 
     void run(bool urgent);
     [[nodiscard]] Job take();
     [[nodiscard]] Job take_index();
+    [[nodiscard]] Job take_erasures();
     void count_unindexed();
     /// Of the closed segments the newest keep their texts in memory until they have a sidecar.
     void keep_texts(const std::shared_ptr<Segment>& segment);
@@ -62,15 +66,17 @@ private:
     [[nodiscard]] bool must_stop(std::chrono::seconds grace) const;
     Result<void> do_index(const std::shared_ptr<Segment>& segment);
     Result<void> do_search(const std::shared_ptr<Segment>& segment);
-    Result<void> do_erase(const ControlChanges::Erasure& erasure);
+    Result<void> do_erase(SegmentNumber number, const Segment::Keys& keys);
     Result<void> seal(Segment& segment);
-    static Result<void> erase_from_file(Segment& segment, std::int64_t key);
+    static Result<void> erase_from_file(Segment& segment, const Segment::Keys& keys);
     Result<void> do_remove();
     Result<void> do_purge();
     Result<void> purge_segment(
         const std::shared_ptr<Segment>& segment, const std::map<std::string, Seq>& floors
     );
-    Result<bool> purge_file(Segment& segment, const std::map<std::string, Seq>& floors);
+    Result<void> purge_file(
+        Segment& segment, const std::map<std::string, Seq>& floors, bool& searched
+    );
     /// Until the sidecar is built anew nothing is found by what it knew.
     bool remove_search(Segment& segment);
 
@@ -87,7 +93,7 @@ private:
     std::condition_variable wake_;
     std::deque<ControlChanges::Erasure> erasures_;
     std::deque<std::shared_ptr<Segment>> to_index_, to_search_;
-    bool to_remove_ = false, to_purge_ = false;
+    bool to_remove_ = false, to_purge_ = false, erasing_ = false;
     std::atomic<bool> stopping_{false};
     std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
     std::deque<std::shared_ptr<Segment>> with_texts_;

@@ -148,6 +148,16 @@ void Postings::erase(std::int64_t key) {
     }
 }
 
+void Postings::scrub(const std::map<std::int64_t, std::uint32_t>& columns_of_keys) {
+    const std::unique_lock lock(mutex_);
+    for (Ordinal i = 0; i < keys_.size(); ++i) {
+        const auto found = columns_of_keys.find(keys_[i]);
+        if (found != columns_of_keys.end()) {
+            scrubbed_[i] |= found->second;
+        }
+    }
+}
+
 Postings::Ordinal Postings::ordinal_of(std::int64_t key) const {
     // Erasure is rare; nothing else needs the way from a key to its ordinal.
     const auto found = std::find(keys_.begin(), keys_.end(), key);
@@ -184,6 +194,10 @@ SeqList Postings::find(
         // check.
         const Seq seq = seq_of(keys_[i]);
         if (pid_of(keys_[i]) != pid || seq > range.last || erased_ordinals_.contains(i)) {
+            continue;
+        }
+        const auto scrubbed = scrubbed_.find(i);
+        if (scrubbed != scrubbed_.end() && (scrubbed->second & Scrub::bit(column)) != 0) {
             continue;
         }
         if (seq < range.first) {

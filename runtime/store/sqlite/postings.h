@@ -67,6 +67,8 @@ public:
     void add(std::span<const Entry> entries);
     void add_tombstone(std::int64_t key, TimeUs created_at);
     void erase(std::int64_t key);
+    /// From now on these events are not found by the columns named beside them.
+    void scrub(const std::map<std::int64_t, std::uint32_t>& columns_of_keys);
 
     /// Events with this value in the whole segment.
     [[nodiscard]] std::uint64_t estimate(ProjectNumber pid, Column column, std::string_view value)
@@ -151,6 +153,7 @@ private:
     std::map<ActionKey, Chain, ActionLess> actions_;
     std::map<std::int64_t, Ordinal> erased_;  // key → ordinal (kNone: came as a tombstone)
     std::set<Ordinal> erased_ordinals_;
+    std::map<Ordinal, std::uint32_t> scrubbed_;  // columns
 };
 
 }  // namespace annal::sqlite

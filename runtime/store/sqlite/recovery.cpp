@@ -173,7 +173,7 @@ private:
         BOOST_OUTCOME_TRY(auto spans, file.spans(true));
         BOOST_OUTCOME_TRY(const auto erasures, committer_.control().erasures());
         for (const auto& erasure : erasures) {
-            if (erasure.segment != segment.number) {
+            if (erasure.segment != segment.number || erasure.columns != Segment::kWhole) {
                 continue;
             }
             BOOST_OUTCOME_TRY(const bool live, file.is_live(erasure.key));
@@ -289,7 +289,7 @@ private:
         BOOST_OUTCOME_TRY(unfinished_.erasures, committer_.control().erasures());
         for (const auto& erasure : unfinished_.erasures) {
             if (const auto segment = catalog_.segment(erasure.segment)) {
-                segment->add_erasing(erasure.key);
+                segment->add_erasing({{erasure.key, erasure.columns}});
             }
         }
         return ok();

@@ -1,5 +1,7 @@
 #include "runtime/store/sqlite/redo.h"
 
+#include <charconv>
+
 #include "runtime/store/byte_codec.h"
 
 namespace annal::sqlite {
@@ -66,6 +68,29 @@ Result<ControlChanges> ControlChanges::decode(std::string_view bytes) {
         return Error{Errc::internal, "a redo record is cut short"};
     }
     return changes;
+}
+
+KvOp scrub_row(const ControlChanges::Erasure& erasure) {
+    return {
+        KvOp::Kind::put,
+        kScrubSpace,
+        "",
+        std::to_string(erasure.segment) + "/" + std::to_string(erasure.key),
+        std::to_string(erasure.columns)};
+}
+
+Result<ControlChanges::Erasure> erasure_of(std::string_view key, std::string_view value) {
+    ControlChanges::Erasure erasure;
+    const auto read = [](std::string_view text, auto& number) {
+        const auto end = std::from_chars(text.data(), text.data() + text.size(), number);
+        return end.ec == std::errc() && end.ptr == text.data() + text.size();
+    };
+    const std::size_t slash = key.find('/');
+    if (slash == std::string_view::npos || !read(key.substr(0, slash), erasure.segment) ||
+        !read(key.substr(slash + 1), erasure.key) || !read(value, erasure.columns)) {
+        return Error{Errc::internal, "a row of what has to be erased is damaged"};
+    }
+    return erasure;
 }
 
 }  // namespace annal::sqlite

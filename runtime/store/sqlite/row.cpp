@@ -3,10 +3,10 @@
 namespace annal::sqlite {
 namespace {
 
-constexpr int kFirstText = 5;
+constexpr int kFirstText = 6;
 
 std::string make_columns() {
-    std::string list = "key, created_at, occurred_at, random, deleted";
+    std::string list = "key, created_at, occurred_at, random, deleted, salt IS NULL";
     for (std::size_t c = 0; c < kColumns; ++c) {
         list += ", ";
         list += name(static_cast<Column>(c));
@@ -29,7 +29,9 @@ void read_row(
     event.created_at = row.integer(1);
     event.id = EventId::make(event.created_at, static_cast<std::uint64_t>(row.integer(3)));
     event.project_id = project;
-    event.deleted = row.integer(4) != 0 || (erasing != nullptr && erasing->contains(key));
+    const auto* const pending = Segment::pending(erasing, key);
+    event.deleted = row.integer(4) != 0 || (pending != nullptr && *pending == Segment::kWhole);
+    event.erased = !event.deleted && (row.integer(5) != 0 || pending != nullptr);
     if (event.deleted) {
         event.occurred_at = kNoTime;
         event.columns.fill(Text());
@@ -38,6 +40,9 @@ void read_row(
     event.occurred_at = row.is_null(2) ? kNoTime : row.integer(2);
     for (std::size_t c = 0; c < kColumns; ++c) {
         event.columns[c] = row.text(kFirstText + static_cast<int>(c));
+    }
+    if (pending != nullptr) {
+        Scrub{event.seq, *pending}.apply(event.columns);
     }
 }
 

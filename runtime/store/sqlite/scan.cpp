@@ -393,8 +393,13 @@ Result<std::vector<Seq>> tombstones_of(Reader& reader, const Span& span, Seq fir
         seqs.push_back(seq_of(rows.integer(0)));
     }
     if (erasing != nullptr) {
-        for (auto i = erasing->lower_bound(first_key); i != erasing->end() && *i <= last_key; ++i) {
-            seqs.push_back(seq_of(*i));
+        for (auto i = erasing->lower_bound(first_key); i != erasing->end(); ++i) {
+            if (i->first > last_key) {
+                break;
+            }
+            if (i->second == Segment::kWhole) {
+                seqs.push_back(seq_of(i->first));
+            }
         }
     }
     std::sort(seqs.begin(), seqs.end());

@@ -39,20 +39,31 @@ std::shared_ptr<const Segment::Keys> Segment::erasing() const {
     return erasing_;
 }
 
-void Segment::add_erasing(std::int64_t key) {
+void Segment::add_erasing(const Keys& added) {
     const std::lock_guard lock(mutex_);
     auto keys = erasing_ == nullptr ? std::make_shared<Keys>() : std::make_shared<Keys>(*erasing_);
-    keys->insert(key);
+    for (const auto& [key, columns] : added) {
+        const auto [found, is_new] = keys->try_emplace(key, columns);
+        if (!is_new) {
+            const bool whole = columns == kWhole || found->second == kWhole;
+            found->second = whole ? kWhole : found->second | columns;
+        }
+    }
     erasing_ = std::move(keys);
 }
 
-void Segment::remove_erasing(std::int64_t key) {
+void Segment::remove_erasing(const Keys& done) {
     const std::lock_guard lock(mutex_);
-    if (erasing_ == nullptr || !erasing_->contains(key)) {
+    if (erasing_ == nullptr) {
         return;
     }
     auto keys = std::make_shared<Keys>(*erasing_);
-    keys->erase(key);
+    for (const auto& [key, columns] : done) {
+        const auto found = keys->find(key);
+        if (found != keys->end() && (columns == kWhole || found->second == columns)) {
+            keys->erase(found);
+        }
+    }
     erasing_ = keys->empty() ? nullptr : std::move(keys);
 }
 

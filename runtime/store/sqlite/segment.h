@@ -2,9 +2,9 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 
 #include "runtime/store/sqlite/directory.h"
 #include "runtime/store/sqlite/postings.h"
@@ -42,12 +42,26 @@ public:
     [[nodiscard]] std::string damage() const;
     bool set_damage(std::string what);
 
-    using Keys = std::set<std::int64_t>;
-    /// Rows that count as tombstones although the file still has their content. Take it before
-    /// reading rows: a key leaves the set after its row has changed. Null: none.
+    /// Of each row the columns that go, or kWhole.
+    using Keys = std::map<std::int64_t, std::uint32_t>;
+    static constexpr std::uint32_t kWhole = 0;
+    /// Rows that count as tombstones, or as without some columns, although the file still has their
+    /// content. Take it before reading rows: a key leaves it after its row has changed. Null: none.
     [[nodiscard]] std::shared_ptr<const Keys> erasing() const;
-    void add_erasing(std::int64_t key);
-    void remove_erasing(std::int64_t key);
+    void add_erasing(const Keys& added);
+    /// Those that are still to do what was done; a row of which more has to go meanwhile stays.
+    void remove_erasing(const Keys& done);
+
+    /// What is to go of a row; null: nothing.
+    [[nodiscard]] static const std::uint32_t* pending(const Keys* keys, std::int64_t key) {
+        if (keys == nullptr) return nullptr;
+        const auto found = keys->find(key);
+        return found == keys->end() ? nullptr : &found->second;
+    }
+    [[nodiscard]] static bool is_whole(const Keys* keys, std::int64_t key) {
+        const auto* const columns = pending(keys, key);
+        return columns != nullptr && *columns == kWhole;
+    }
 
 private:
     mutable std::mutex mutex_;

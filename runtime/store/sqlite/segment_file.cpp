@@ -35,6 +35,18 @@ std::string make_erase(const std::string& which) {
     return sql + " WHERE " + which + " AND deleted = 0";
 }
 
+std::string make_scrub(const Scrub& scrub) {
+    std::string sql = "UPDATE events SET salt = NULL";
+    for (std::size_t c = 0; c < kColumns; ++c) {
+        const auto column = static_cast<Column>(c);
+        if (scrub.takes(column)) {
+            sql += ", " + std::string(name(column));
+            sql += column == Column::metadata ? " = '{}'" : " = NULL";
+        }
+    }
+    return sql + " WHERE key = ? AND deleted = 0";
+}
+
 const std::string kInsertEvent = make_insert();
 const std::string kEraseEvent = make_erase("key = ?");
 const std::string kPurgeEvents = make_erase("key BETWEEN ? AND ?");
@@ -136,6 +148,12 @@ Result<bool> SegmentFile::erase(std::int64_t key) {
     return db_.changes() == 1;
 }
 
+Result<void> SegmentFile::scrub(std::int64_t key, std::uint32_t columns) {
+    BOOST_OUTCOME_TRY(auto scrub, db_.query(make_scrub({seq_of(key), columns})));
+    scrub.bind_all(key);
+    return scrub.run();
+}
+
 Result<bool> SegmentFile::is_live(std::int64_t key) {
     BOOST_OUTCOME_TRY(auto rows, db_.query(kIsLive));
     rows.bind_all(key);
@@ -194,27 +212,38 @@ Result<void> SegmentFile::seal() {
     });
 }
 
-Result<void> SegmentFile::erase_closed(std::int64_t key) {
+Result<void> SegmentFile::erase_closed(const Segment::Keys& keys) {
     return db_.transaction([&]() -> Result<void> {
         BOOST_OUTCOME_TRY(const bool indexed, is_indexed());
-        std::string action;
-        TimeUs created_at = 0;
-        {
-            BOOST_OUTCOME_TRY(
-                auto rows,
-                db_.query("SELECT action, created_at FROM events WHERE key = ? AND deleted = 0")
-            );
-            rows.bind_all(key);
-            BOOST_OUTCOME_TRY(const bool row, rows.next());
-            if (!row) {
-                return ok();
+        for (const auto& [key, columns] : keys) {
+            if (columns == Segment::kWhole) {
+                BOOST_OUTCOME_TRY(erase_closed(key, indexed));
+            } else {
+                BOOST_OUTCOME_TRY(scrub(key, columns));
             }
-            action = rows.text(0).view();
-            created_at = rows.integer(1);
         }
-        BOOST_OUTCOME_TRY(erase(key));
-        return indexed ? lower_rollup(key, action, created_at) : ok();
+        return indexed ? db_.execute("UPDATE mutation SET epoch = epoch + 1") : ok();
     });
+}
+
+Result<void> SegmentFile::erase_closed(std::int64_t key, bool indexed) {
+    std::string action;
+    TimeUs created_at = 0;
+    {
+        BOOST_OUTCOME_TRY(
+            auto rows,
+            db_.query("SELECT action, created_at FROM events WHERE key = ? AND deleted = 0")
+        );
+        rows.bind_all(key);
+        BOOST_OUTCOME_TRY(const bool row, rows.next());
+        if (!row) {
+            return ok();
+        }
+        action = rows.text(0).view();
+        created_at = rows.integer(1);
+    }
+    BOOST_OUTCOME_TRY(erase(key));
+    return indexed ? lower_rollup(key, action, created_at) : ok();
 }
 
 Result<void> SegmentFile::lower_rollup(
@@ -227,8 +256,7 @@ Result<void> SegmentFile::lower_rollup(
     BOOST_OUTCOME_TRY(lower.run());
     BOOST_OUTCOME_TRY(auto end, db_.query(kEndRollup));
     end.bind_all(pid, hour, action);
-    BOOST_OUTCOME_TRY(end.run());
-    return db_.execute("UPDATE mutation SET epoch = epoch + 1");
+    return end.run();
 }
 
 Result<std::int64_t> SegmentFile::purge(ProjectNumber pid, Seq end) {

@@ -39,6 +39,8 @@ public:
     [[nodiscard]] Result<void> add_redo(std::int64_t n, RedoTarget target, std::string_view body);
     /// Takes the content of one row away. False: it was a tombstone already.
     [[nodiscard]] Result<bool> erase(std::int64_t key);
+    /// Takes the salt and these columns out of a row that is no tombstone.
+    [[nodiscard]] Result<void> scrub(std::int64_t key, std::uint32_t columns);
     [[nodiscard]] Result<void> clear_redo();
     /// Up to where redo records were taken away; 0: they are all there.
     [[nodiscard]] Result<std::int64_t> forgotten_redo();
@@ -58,7 +60,7 @@ public:
     /// is there is the segment indexed.
     [[nodiscard]] Result<void> seal();
     /// `erase` in a sealed segment or one that waits for it, with the rollup.
-    [[nodiscard]] Result<void> erase_closed(std::int64_t key);
+    [[nodiscard]] Result<void> erase_closed(const Segment::Keys& keys);
     /// Takes the content of the next events of `pid` below `end` away, in one commit, with the
     /// rollup; their leaves stay. 0: there are none. For sealed segments.
     [[nodiscard]] Result<std::int64_t> purge(ProjectNumber pid, Seq end);
@@ -81,6 +83,7 @@ private:
     explicit SegmentFile(Connection db) : db_(std::move(db)) {}
     /// Where each project's log ends in this segment.
     Result<std::map<ProjectNumber, LogHead>> last_batches();
+    Result<void> erase_closed(std::int64_t key, bool indexed);
     Result<void> lower_rollup(std::int64_t key, std::string_view action, TimeUs created_at);
 
     Connection db_;

@@ -162,6 +162,12 @@ public:
         co_return co_await write(work);
     }
 
+    Task<Result<bool>> purge_erased(std::vector<Month> /*months*/) override {
+        if (keeper_.is_erasing()) co_return false;
+        Write<bool> work = [](Committer& committer) { return committer.purge_erased(); };
+        co_return co_await write(work);
+    }
+
     Task<Result<std::optional<std::string>>> kv_get(
         std::string space, std::string project, std::string key
     ) override {

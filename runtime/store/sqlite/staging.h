@@ -10,12 +10,13 @@
 
 namespace annal::sqlite {
 
-/// An event that loses its content, and where its row is.
+/// An event that loses its content, or some columns, and where its row is.
 struct Erased {
     std::string project;
     Seq seq = 0;
     std::shared_ptr<Segment> segment;
     std::int64_t key = 0;
+    std::uint32_t columns = Segment::kWhole;
 };
 
 /// What the open transaction has done and memory does not show yet.

@@ -11,6 +11,8 @@ namespace {
 
 // No text holds it, so no needle is found across two texts.
 constexpr char kSeparator = '\0';
+// In place of what was erased. A needle that holds it is checked like any other.
+constexpr char kBlank = '\x01';
 
 }  // namespace
 
@@ -42,6 +44,42 @@ void TextLog::add_line(const Postings::Entry& entry) {
     if (bytes_ > kBytesMax) {
         given_up_ = true;
         chunks_.clear();
+    }
+}
+
+// In a copy: whoever searches the chunk does so without a lock.
+void TextLog::scrub(const std::map<std::int64_t, std::uint32_t>& columns_of_keys) {
+    const std::unique_lock lock(mutex_);
+    for (std::shared_ptr<Chunk>& chunk : chunks_) {
+        std::shared_ptr<Chunk> copy;
+        std::size_t begin = 0;
+        for (const Line& line : chunk->lines) {
+            const auto found = columns_of_keys.find(line.key);
+            if (found != columns_of_keys.end()) {
+                if (copy == nullptr) {
+                    copy = std::make_shared<Chunk>(*chunk);
+                }
+                blank(*copy, begin, found->second);
+            }
+            begin = line.end;
+        }
+        if (copy != nullptr) {
+            chunk = std::move(copy);
+        }
+    }
+}
+
+void TextLog::blank(Chunk& chunk, std::size_t begin, std::uint32_t columns) {
+    for (const Column column : kSearchedColumns) {
+        const std::size_t end = chunk.text.find(kSeparator, begin);
+        if ((columns & Scrub::bit(column)) != 0) {
+            std::fill(
+                chunk.text.begin() + static_cast<std::ptrdiff_t>(begin),
+                chunk.text.begin() + static_cast<std::ptrdiff_t>(end),
+                kBlank
+            );
+        }
+        begin = end + 1;
     }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -28,6 +29,9 @@ public:
 
     void add(std::span<const Postings::Entry> entries);
 
+    /// Takes the texts of the columns named beside these events out of theirs.
+    void scrub(const std::map<std::int64_t, std::uint32_t>& columns_of_keys);
+
     /// Events whose texts contain `needle`, ASCII letters in either case. nullopt: it has given up.
     [[nodiscard]] std::optional<SeqList> find(
         ProjectNumber pid, std::string_view needle, SeqRange range, std::size_t limit
@@ -46,6 +50,7 @@ private:
     };
 
     void add_line(const Postings::Entry& entry);
+    static void blank(Chunk& chunk, std::size_t begin, std::uint32_t columns);
     static void search(
         const Chunk& chunk,
         std::string_view needle,

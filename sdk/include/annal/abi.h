@@ -91,7 +91,10 @@ typedef struct annal_event {
     annal_str idempotency_key; /* on the way in only */
 } annal_event;
 
-enum { ANNAL_EVENT_DELETED = 1u /* a tombstone: only id, project_id, seq and created_at are set */ };
+enum {
+    ANNAL_EVENT_DELETED = 1u, /* a tombstone: only id, project_id, seq and created_at are set */
+    ANNAL_EVENT_ERASED = 2u   /* since 1.3: personal data was erased; columns that held some are null, metadata is {} */
+};
 
 /* A run of events of one project in ascending seq (streams) or in the order asked for (lists, exports). */
 typedef struct annal_batch {

@@ -1,0 +1,391 @@
+"""Erasing a person's data: every role, every way to read, every copy; whatever crashes on the way."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from annal_server import STORE, event, expect_problem, wait_until
+from scripted_receiver import Receiver
+from test_audit_streams import to_hook
+from test_stream_outcomes import dump
+
+ERASURES = "/v1/audit/erasures"
+SUBJECT = "usr_subject-4711"
+MAIL = "elderflower@example.com"
+WORDS = (SUBJECT, MAIL, "198.51.100.77", "Netscape/4711", "Sesame-Street-4711", "walked-the-dog-4711", "ext-4711")
+
+
+def own_act(**more):
+    return event("user.changed", **{
+        "user_id": SUBJECT, "actor": {"type": "user", "id": SUBJECT, "email": MAIL}, "target_type": "user", "target_id": SUBJECT,
+        "external_id": f"{SUBJECT}/ext-4711", "organization_id": "org_1", "client_id": "cli_1", "ip": "198.51.100.77",
+        "user_agent": "Netscape/4711", "description": "walked-the-dog-4711", "metadata": {"street": "Sesame-Street-4711"}} | more)
+
+
+def of_admin(**more):
+    """An administrator acts on the person."""
+    return own_act(**{"actor": {"type": "user", "id": "usr_admin", "email": "admin@example.com"}} | more)
+
+
+def by_subject(**more):
+    """The person acts on another."""
+    return own_act(**{"user_id": "usr_other", "target_id": "usr_other"} | more)
+
+
+def other(**more):
+    return event("user.seen", **{"user_id": SUBJECT + "0", "actor": {"type": "user", "id": SUBJECT + "0"},
+                                 "ip": "203.0.113.1", "metadata": {"street": "Elm"}} | more)
+
+
+def ask(project, user_id=SUBJECT):
+    answer = project.post(ERASURES, {"user_id": user_id})
+    assert answer.status == 202, answer
+    return answer.json()
+
+
+def look(project, erasure):
+    answer = project.get(f"{ERASURES}/{erasure['id']}")
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def completed(project, erasure, seconds=120):
+    return wait_until(lambda: (lambda e: e if e["status"] == "completed" else None)(look(project, erasure)), seconds,
+                      what="the erasure")
+
+
+def erase(project, user_id=SUBJECT):
+    return completed(project, ask(project, user_id))
+
+
+def found_in(text):
+    text = text if isinstance(text, bytes) else text.encode()
+    # A dump shows values of bytea in hexadecimal digits.
+    return [word for word in WORDS if word.encode() in text or word.encode().hex().encode() in text]
+
+
+def table_files(postgres_cluster, server):
+    """What is in the files of the tables and indexes, after a checkpoint."""
+    postgres_cluster.sql(server.database, "CHECKPOINT")
+    folder = postgres_cluster.sql(server.database, "SELECT current_setting('data_directory')")
+    paths = postgres_cluster.sql(
+        server.database,
+        "WITH own AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = 'public'::regnamespace) "
+        "SELECT pg_relation_filepath(c.oid) FROM pg_class c WHERE pg_relation_filepath(c.oid) IS NOT NULL AND "
+        "(c.oid IN (SELECT oid FROM own) OR c.oid IN (SELECT reltoastrelid FROM own))").split()
+    for path in paths:
+        yield from Path(folder).glob(path + "*")
+
+
+def expect_no_trace(server, postgres_cluster):
+    if STORE == "postgres":
+        assert found_in(dump(server, b"host.erasures")) == []
+        files = list(table_files(postgres_cluster, server))
+    else:
+        files = [path for path in server.data_dir.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    for path in files:
+        assert found_in(path.read_bytes()) == [], path
+
+
+@pytest.fixture
+def cluster(request):
+    return request.getfixturevalue("postgres_cluster") if STORE == "postgres" else None
+
+
+@pytest.fixture
+def make_receiver():
+    made = []
+
+    def make(answer):
+        made.append(Receiver(answer))
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.close()
+
+
+# --- what is asked
+
+
+@pytest.mark.parametrize("body, status", [
+    ({}, 422), ({"user_id": ""}, 422), ({"user_id": "  "}, 422), ({"user_id": 4}, 422), ({"user_id": "x" * 257}, 422),
+    ({"user_id": "a\0b"}, 422), ({"user_id": "u", "why": "so"}, 422), ([], 400)])
+def test_what_it_refuses(project, body, status):
+    expect_problem(project.post(ERASURES, body), status)
+    assert project.get(ERASURES).json()["data"] == []
+
+
+def test_an_unknown_erasure_is_404_also_to_another_project(root, project):
+    expect_problem(project.get(f"{ERASURES}/era_01J0000000000000000000000Z"), 404)
+    mine = ask(project)
+    expect_problem(root.new_project().get(f"{ERASURES}/{mine['id']}"), 404)
+
+
+def test_a_reader_may_not_erase(project):
+    reader = project.make_key(["audit:read", "audit:ingest"])
+    expect_problem(reader.post(ERASURES, {"user_id": SUBJECT}), 403, "audit:write")
+    expect_problem(reader.get(ERASURES), 403)
+
+
+def test_erasures_are_listed_newest_first(project):
+    made = [erase(project, f"usr_{n}")["id"] for n in range(3)]
+    page = project.get(f"{ERASURES}?limit=2").json()
+    assert [e["id"] for e in page["data"]] == made[:0:-1] and page["has_more"]
+    page = project.get(f"{ERASURES}?limit=2&cursor={page['next_cursor']}").json()
+    assert [e["id"] for e in page["data"]] == made[:1] and not page["has_more"] and page["next_cursor"] is None
+    expect_problem(project.get(f"{ERASURES}?cursor=x"), 400)
+    expect_problem(project.get(f"{ERASURES}?limit=201"), 400)
+
+
+# --- what becomes of events
+
+
+def test_events_stay_in_their_place_without_what_is_personal(project):
+    receipts = project.ingest(own_act(), of_admin(), by_subject(), other())
+    before = project.count()
+    done = erase(project)
+    assert (done["events"], done["paused_by"]) == (3, None)
+    assert done["through_seq"] >= receipts[2]["seq"] and done["completed_at"] > done["requested_at"]
+    assert SUBJECT not in json.dumps(done)
+    own, admins, subjects, others = (project.get(f"/v1/audit/events/{r['id']}").json() for r in receipts)
+    for e, receipt in zip((own, admins, subjects), receipts):
+        assert (e["id"], e["seq"], e["created_at"]) == (receipt["id"], receipt["seq"], receipt["created_at"])
+        assert e["erased"] is True and e["metadata"] == {} and e["action"] == "user.changed"
+        assert (e["organization_id"], e["client_id"], e["target_type"], e["actor"]["type"]) == ("org_1", "cli_1", "user", "user")
+        assert not {"ip", "user_agent", "description", "external_id"} & set(e)
+    assert own["actor"] == {"type": "user", "id": None} and own["user_id"] is own["target_id"] is None
+    assert admins["actor"] == {"type": "user", "id": "usr_admin", "email": "admin@example.com"}
+    assert admins["user_id"] is admins["target_id"] is None
+    assert subjects["actor"] == {"type": "user", "id": None}
+    assert (subjects["user_id"], subjects["target_id"]) == ("usr_other", "usr_other")
+    assert "erased" not in others and others["user_id"] == SUBJECT + "0" and others["metadata"] == {"street": "Elm"}
+    assert project.count() == before + 1  # the record
+
+
+def test_no_way_to_read_finds_the_person(project):
+    project.ingest(*[own_act() for _ in range(30)], *[of_admin() for _ in range(30)], *[other() for _ in range(10)])
+    erase(project)
+    for query in (f"?user={SUBJECT}", f"?actor={SUBJECT}", f"?target={SUBJECT}", "?q=walked-the-dog", f"?q={SUBJECT.upper()}&user={SUBJECT}",
+                  "?ip=198.51.100.77", f"?external_id={SUBJECT}/ext-4711"):
+        assert project.page(query)["data"] == [], query
+    assert len(project.walk("?type=user.changed")) == 60
+    types = {row["action"]: row["count"] for row in project.get("/v1/audit/events/types").json()["data"]}
+    assert (types["user.changed"], types["user.seen"], types["user.data_purged"]) == (60, 10, 1)
+    rows = project.get("/v1/audit/events/aggregate?group_by=user_id").json()["buckets"][0]["rows"]
+    assert [(row["key"], row["count"]) for row in rows] == [(SUBJECT + "0", 10)]
+    everything = [project.get(path).text for path in (
+        "/v1/audit/events?limit=200", "/v1/audit/events.csv", "/v1/audit/events.jsonl", "/v1/audit-events?limit=200",
+        "/api/logging/audit/?limit=250", "/api/admin/audit?pageSize=100", f"/v1/accounts/{project.project}/events?limit=100")]
+    for text in everything:
+        assert len(text) > 5_000
+        assert found_in(text.replace(SUBJECT + "0", "")) == []
+
+
+def test_the_record_names_who_asked_and_not_whose_data_it_was(project):
+    project.ingest(own_act(), of_admin())
+    asked = ask(project)
+    done = completed(project, asked)
+    (record,) = project.page("?type=user.data_purged")["data"]
+    assert record["actor"] == {"type": "api_key", "id": project.key_id}
+    assert record["metadata"] == {"erasure_id": done["id"], "events": 2}
+    assert found_in(json.dumps(record)) == []
+    assert done["requested_by"] == {"type": "api_key", "id": project.key_id}
+
+
+def test_another_project_keeps_its_events(root, project):
+    neighbour = root.new_project()
+    neighbour.ingest(own_act())
+    project.ingest(own_act())
+    erase(project)
+    assert len(neighbour.page(f"?user={SUBJECT}")["data"]) == 1
+
+
+def test_what_comes_afterwards_is_new_data_and_can_be_erased_again(project):
+    project.ingest(own_act())
+    first = erase(project)
+    project.ingest(own_act())
+    assert len(project.page(f"?user={SUBJECT}")["data"]) == 1
+    second = erase(project)
+    assert (first["events"], second["events"]) == (1, 1) and first["id"] != second["id"]
+
+
+def test_a_retried_request_does_not_bring_the_event_back(project):
+    body = own_act(idempotency_key=f"login-{SUBJECT}-1")
+    receipt = project.ingest(body)[0]
+    erase(project)
+    assert project.post("/v1/audit/events", body).json()["id"] == receipt["id"]
+    assert project.page(f"?user={SUBJECT}")["data"] == []
+
+
+def test_two_at_once_join(project):
+    project.ingest(*[own_act() for _ in range(200)])
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(project))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers:
+        completed(project, answer)
+    assert sum(look(project, {"id": i})["events"] for i in {a["id"] for a in answers}) == 200
+    assert len({a["id"] for a in answers}) < 6
+
+
+def test_a_tail_and_a_stream_show_the_marker(project, receiver):
+    project.ingest(own_act())
+    erase(project)
+    to_hook(project, receiver, start="earliest")
+    lines = wait_until(lambda: [line for request in receiver.requests for line in request.lines if "user.changed" in line],
+                       what="the stream")
+    assert json.loads(lines[0])["erased"] is True and found_in(lines[0]) == []
+
+
+# --- the hold
+
+
+def test_a_legal_hold_refuses_and_pauses(project):
+    project.ingest(*[own_act() for _ in range(5)])
+    assert project.put("/v1/config/legal_hold", True).status == 200
+    answer = project.post(ERASURES, {"user_id": SUBJECT})
+    expect_problem(answer, 409, "legal hold")
+    assert answer.json()["code"] == "legal_hold"
+    assert len(project.page(f"?user={SUBJECT}")["data"]) == 5
+    assert project.put("/v1/config/legal_hold", False).status == 200
+    assert erase(project)["events"] == 5
+
+
+def test_a_hold_that_begins_meanwhile_pauses(make_server):
+    server = make_server().start()
+    project = server.client()
+    project.ingest(*[own_act() for _ in range(3_000)])
+    erasure = ask(project)
+    assert project.put("/v1/config/legal_hold", True).status == 200
+    time.sleep(1.5)
+    paused = look(project, erasure)
+    if paused["status"] == "running":
+        assert paused["paused_by"] == "legal_hold"
+        time.sleep(1)
+        assert look(project, erasure)["events"] == paused["events"]
+    assert project.put("/v1/config/legal_hold", False).status == 200
+    assert completed(project, erasure)["events"] == 3_000
+
+
+# --- crashes
+
+
+def test_it_goes_on_after_kills_and_counts_each_event_once(make_server):
+    server = make_server(settings="sqlite: {segment_events: 1000}\n")
+    server.start()
+    project = server.client()
+    for _ in range(6):
+        project.ingest(*[own_act() for _ in range(600)], *[other() for _ in range(100)])
+    erasure = ask(project)
+    for pause in (0.02, 0.05, 0.1, 0.2, 0.4, 0.1, 0.3):
+        time.sleep(pause)
+        server.kill()
+        server.start()
+        project = server.client()
+        if look(project, erasure)["status"] == "completed":
+            break
+    done = completed(project, erasure)
+    assert done["events"] == 3_600
+    assert len(project.page("?type=user.data_purged")["data"]) == 1
+    assert project.page(f"?user={SUBJECT}")["data"] == []
+    assert len(project.walk("?type=user.seen")) == 600
+    server.terminate()
+    if STORE == "sqlite":
+        answer = server.cli("check", "--json")
+        assert answer.returncode == 0, answer
+        for path in server.data_dir.rglob("*"):
+            if path.is_file():
+                assert found_in(path.read_bytes().replace((SUBJECT + "0").encode(), b"")) == [], path
+
+
+# --- copies
+
+
+def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
+    """Open plans, webhook deliveries, kept answers, dead letters, keys, files."""
+    server = make_server().start()
+    project = server.client()
+    echo = make_receiver(lambda r: (500, {}, r.body))  # says what it was sent
+    refuses = make_receiver(lambda r: (422, {}, r.body))
+    made = project.post("/v1/webhooks/endpoints", {"url": echo.url, "events": ["user.*"]})
+    assert made.status == 201, made
+    project.ingest(own_act(idempotency_key=f"k-{SUBJECT}"), of_admin(), by_subject())
+    to_hook(project, echo, start="earliest")
+    to_hook(project, refuses, name="refuses", start="earliest")
+
+    def attempts():
+        data = project.get("/v1/webhooks/deliveries").json()["data"]
+        return data and all(d["attempts"] >= 1 for d in data) and data
+    wait_until(attempts, what="attempts")
+    kept = json.dumps([project.get(f"/v1/webhooks/deliveries/{d['id']}").json() for d in attempts()])
+    assert found_in(kept), "the test's own premise: answers are kept"
+    wait_until(lambda: any(found_in(r.body) for r in echo.requests if len(r.lines) > 1), what="the stream")
+    done = erase(project)
+    assert done["copies"]["webhook_attempts"] > 0
+    time.sleep(0.5)
+    sent = len(echo.requests), len(refuses.requests)
+    for delivery in project.get("/v1/webhooks/deliveries").json()["data"]:
+        shown = project.get(f"/v1/webhooks/deliveries/{delivery['id']}").text
+        assert found_in(shown) == []
+        assert project.post(f"/v1/webhooks/deliveries/{delivery['id']}/replay").status == 202
+    for stream in project.get("/v1/audit/streams").json()["data"]:
+        assert found_in(project.get(f"/v1/audit/streams/{stream['id']}/dead-letters").text) == []
+    wait_until(lambda: len(echo.requests) >= sent[0] + 4, what="later attempts")
+    for request in echo.requests[sent[0]:] + refuses.requests[sent[1]:]:
+        assert found_in(request.body) == []
+    server.terminate()
+    expect_no_trace(server, cluster)
+
+
+def test_a_stream_that_is_held_up_sends_its_plan_without_the_person(make_server, make_receiver):
+    server = make_server().start()
+    project = server.client()
+    works = threading.Event()
+    receiver = make_receiver(lambda _: 200 if works.is_set() else 503)
+    to_hook(project, receiver, start="earliest")
+    project.ingest(own_act(), other(), of_admin())
+    wait_until(lambda: any(found_in(r.body) for r in receiver.requests), what="a first attempt")
+    erase(project)
+    time.sleep(0.3)
+    before = len(receiver.requests)
+    works.set()
+    lines = wait_until(
+        lambda: (lambda got: got if any("user.data_purged" in line for line in got) else None)(
+            [line for r in receiver.requests[before:] for line in r.lines]), what="the rest")
+    assert found_in("\n".join(lines).replace(SUBJECT + "0", "")) == []
+    seqs = [json.loads(line)["seq"] for line in lines]
+    assert list(dict.fromkeys(seqs)) == list(range(min(seqs), max(seqs) + 1))
+    assert project.page("?type=audit_stream.replanned")["data"]
+
+
+# --- Art. 20
+
+
+def test_the_export_of_one_person_holds_all_of_theirs_and_is_recorded_first(project):
+    receipts = project.ingest(own_act(), of_admin(), other(), by_subject())
+    answer = project.post("/v1/audit/subjects/export", {"user_id": SUBJECT})
+    assert answer.status == 200 and answer.headers["content-type"] == "application/x-ndjson"
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    assert sorted(e["seq"] for e in events) == [receipts[n]["seq"] for n in (0, 1, 3)]
+    assert events[0] == project.get(f"/v1/audit/events/{events[0]['id']}").json()
+    (record,) = project.page("?type=user.data_exported")["data"]
+    assert (record["user_id"], record["target_type"], record["target_id"]) == (SUBJECT, "user", SUBJECT)
+    assert record["actor"] == {"type": "api_key", "id": project.key_id}
+    erase(project)
+    assert project.post("/v1/audit/subjects/export", {"user_id": SUBJECT}).text == ""
+    expect_problem(project.post("/v1/audit/subjects/export", {"user_id": " "}), 422)
+
+
+def test_an_export_of_many_rows(project):
+    for _ in range(5):
+        project.ingest(*[own_act() for _ in range(500)], *[by_subject() for _ in range(100)], *[other() for _ in range(100)])
+    answer = project.post("/v1/audit/subjects/export", {"user_id": SUBJECT})
+    seqs = [json.loads(line)["seq"] for line in answer.text.splitlines()]
+    assert len(seqs) == len(set(seqs)) == 3_000
