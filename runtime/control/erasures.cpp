@@ -223,8 +223,7 @@ Erasures::~Erasures() = default;
 Task<Result<bool>> Erasures::is_held(std::string project) {
     Settings& settings = *environment_.host.settings;
     BOOST_OUTCOME_CO_TRYV(co_await settings.catch_up());
-    BOOST_OUTCOME_CO_TRY(const std::string hold, settings.get(project, "legal_hold"));
-    co_return hold == "true";
+    co_return settings.is_held(project);
 }
 
 Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id, Actor actor) {
@@ -426,6 +425,8 @@ Task<Result<void>> Erasures::commit(Place& place) {
         place.unit.kv.begin(),
         {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
     );
+    // One that is placed just now is seen when this is tried again.
+    if (!place.unit.scrub.empty()) place.unit.kv.push_back(Settings::unless_held(place.project));
     if (place.next_key != place.key) add(KvOp::Kind::erase, kJobs, place.key, {});
     if (!place.next_key.empty()) add(KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
     add(KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());

@@ -88,7 +88,8 @@ void add_values(Layout& layout) {
         service,
         alloc,
         cancelled,
-        complete
+        complete,
+        report
     )
     STRUCT(annal_init, sized, struct_size, reserved, instance, config_json, host)
 }
@@ -119,8 +120,12 @@ void add_services(Layout& layout) {
         log_state,
         erase,
         count,
-        aggregate
+        aggregate,
+        clean_up
     )
+    STRUCT(annal_cleanup, sized, struct_size, retention_days, deleted, cutoff_us)
+    STRUCT(annal_retention_policy, sized, struct_size, months, forward_months, unread_days, archive)
+    STRUCT(annal_retention_v1, sized, struct_size, reserved, declare, run)
     STRUCT(annal_kv_op, strided, kind, reserved, key, value)
     STRUCT(annal_kv_ops, sized, struct_size, count, stride, reserved, ops)
     STRUCT(annal_append, sized, struct_size, reserved, batch, request_key, kv)
@@ -265,7 +270,9 @@ void add_components(Layout& layout) {
         flags
     )
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)
-    STRUCT(annal_component, sized, struct_size, reserved, type, name, config_schema, vtable, openapi)
+    STRUCT(
+        annal_component, sized, struct_size, reserved, type, name, config_schema, vtable, openapi
+    )
     STRUCT(
         annal_module,
         sized,
@@ -319,7 +326,8 @@ void add_constants(Layout& layout) {
         TEXT(ANNAL_SERVICE_STORE);
     TEXT(ANNAL_SERVICE_BUS), TEXT(ANNAL_SERVICE_CODEC), TEXT(ANNAL_SERVICE_KV),
         TEXT(ANNAL_SERVICE_HTTP_CLIENT);
-    TEXT(ANNAL_SERVICE_SECRETS), TEXT(ANNAL_SERVICE_CONFIG), TEXT(ANNAL_SERVICE_EXPORT);
+    TEXT(ANNAL_SERVICE_SECRETS), TEXT(ANNAL_SERVICE_CONFIG), TEXT(ANNAL_SERVICE_EXPORT),
+        TEXT(ANNAL_SERVICE_RETENTION);
     TEXT(ANNAL_COMPONENT_HTTP), TEXT(ANNAL_COMPONENT_FORMAT), TEXT(ANNAL_COMPONENT_SINK),
         TEXT(ANNAL_COMPONENT_JOB);
 }

@@ -420,7 +420,8 @@ const std::set<std::string> kOfAllProjects{
     "Delete tombstones",
     "Delete rollup_hourly",
     "Delete rollup_blocks",
-    "FROM kv WHERE space = $1::text",  // at start-up, and for erasures under way
+    "FROM project_log l WHERE l.first_seq > 0",  // what lies below a floor
+    "FROM kv WHERE space = $1::text",            // at start-up, and for erasures under way
 };
 
 TEST_F(PostgresDistribution, OnlyNamedMaintenanceLooksAtAllProjects) {

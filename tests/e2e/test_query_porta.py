@@ -478,3 +478,50 @@ def test_config_set_in_the_form_of_the_documentation(server, project):
     setting = project.get("/v1/config/audit_retention_days").json()
     assert setting["value"] == 365
     assert json.loads(done.stdout) == setting
+
+
+# --- cleanup
+
+CLEANUP = PATH + "/cleanup"
+
+
+def test_a_cleanup_of_a_young_log_deletes_nothing_and_says_by_what(project):
+    project.ingest(event("young.event"))
+    for days in (1, 365, 36500):
+        assert project.put("/v1/config/audit_retention_days", days).status == 200
+        answer = project.delete(CLEANUP)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), answer
+        document = answer.json()
+        assert list(document) == ["deleted", "retentionDays", "cutoffDate"]
+        assert (document["deleted"], document["retentionDays"]) == (0, days)
+        midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+        # The test may run over midnight.
+        cutoffs = [midnight - timedelta(days=days + late) for late in (0, 1)]
+        assert document["cutoffDate"] in [f"{at:%Y-%m-%d}T00:00:00.000Z" for at in cutoffs]
+    assert any(e["action"] == "young.event" for e in project.walk())
+
+
+def test_a_cleanup_without_a_setting_goes_by_the_months_that_the_node_keeps(project):
+    document = project.delete(CLEANUP).json()
+    assert document["deleted"] == 0 and document["cutoffDate"].endswith("-01T00:00:00.000Z")
+    assert 89 <= document["retentionDays"] <= 123
+
+
+def test_a_cleanup_asks_for_audit_write(project):
+    expect_error(project.delete(CLEANUP, key=False), 401, "Unauthorized")
+    expect_error(project.make_key(["audit:read"]).delete(CLEANUP), 403, "Forbidden")
+    assert project.make_key(["audit:write"]).delete(CLEANUP).status == 200
+
+
+def test_a_cleanup_under_legal_hold_is_409(project):
+    assert project.put("/v1/config/legal_hold", True).status == 200
+    expect_error(project.delete(CLEANUP), 409, "Conflict")
+    assert project.put("/v1/config/legal_hold", False).status == 200
+    assert project.delete(CLEANUP).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH"])
+def test_another_method_of_cleanup_is_405(root, method):
+    answer = root.request(method, CLEANUP)
+    expect_error(answer, 405, "MethodNotAllowed")
+    assert answer.headers["allow"] == "DELETE"

@@ -30,6 +30,8 @@ ROUTES = [
     ("DELETE", "/v1/api-keys/{id}", "keys:write", "/v1/api-keys/{key}", None, 204),
     ("GET", "/v1/config/{key}", "admin", "/v1/config/catalog", None, 200),
     ("PUT", "/v1/config/{key}", "admin", "/v1/config/catalog", "open", 200),
+    ("GET", "/v1/jobs", "platform", "/v1/jobs", None, 200),
+    ("POST", "/v1/jobs/{instance}/runs", "platform", "/v1/jobs/job-retention/runs", {"trigger": "dry-run"}, 200),
     ("POST", "/v1/audit/erasures", "audit:write", "/v1/audit/erasures", {"user_id": "usr_erased"}, 202),
     ("GET", "/v1/audit/erasures", "audit:write", "/v1/audit/erasures", None, 200),
     ("GET", "/v1/audit/erasures/{id}", "audit:write", "/v1/audit/erasures/{erasure}", None, 200),
