@@ -426,7 +426,8 @@ Task<Result<void>> Erasures::commit(Place& place) {
         {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
     );
     // One that is placed just now is seen when this is tried again.
-    if (!place.unit.scrub.empty()) place.unit.kv.push_back(Settings::unless_held(place.project));
+    if (!place.unit.scrub.empty())
+        place.unit.kv.insert(place.unit.kv.begin(), Settings::unless_held(place.project));
     if (place.next_key != place.key) add(KvOp::Kind::erase, kJobs, place.key, {});
     if (!place.next_key.empty()) add(KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
     add(KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());
