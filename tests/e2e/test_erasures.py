@@ -307,6 +307,20 @@ def test_it_goes_on_after_kills_and_counts_each_event_once(make_server):
                 assert found_in(path.read_bytes().replace((SUBJECT + "0").encode(), b"")) == [], path
 
 
+def test_another_node_goes_on(nodes, both):
+    """On one database, whatever the other tests run on."""
+    here, there = both
+    for _ in range(4):
+        here.ingest(*[own_act() for _ in range(1_000)])
+    erasure = ask(here)
+    nodes[0].kill()
+    assert look(there, erasure)["status"] == "running", "the kill was on the way"
+    done = completed(there, erasure)
+    assert done["events"] == 4_000
+    assert there.page(f"?user={SUBJECT}")["data"] == []
+    assert len(there.page("?type=user.data_purged")["data"]) == 1
+
+
 # --- copies
 
 
