@@ -2,6 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
+#include "runtime/core/task_impl.h"
+#include "runtime/delivery/audit_stream.h"
+#include "runtime/delivery/dead_letter.h"
+#include "runtime/plugin/settings.h"
+#include "runtime/webhooks/webhook_delivery.h"
+#include "tests/support/fake_store.h"
+#include "tests/support/io_threads.h"
+
 namespace annal::control {
 namespace {
 
@@ -83,6 +93,180 @@ TEST(ErasureRow, ComesBackAsItWasWritten) {
     EXPECT_EQ(read.value().through_seq, 7);
     EXPECT_EQ(read.value().to_text(), erasure.to_text());
     EXPECT_EQ(Erasure::from_row({"p", "era_1", "[]"}).error().code, Errc::internal);
+}
+
+// --- at work
+
+constexpr const char* kUser = "usr_1";
+
+struct ErasuresTest : testing::Test {
+    ManualClock clock{1'780'000'000 * kSecondUs};
+    Metrics metrics;
+    Limits limits;
+    test::FakeStore store{clock};
+    test::IoThreads threads;
+    boost::asio::any_io_executor executor = threads.executor();
+    Appender appender{store, clock, limits, metrics, executor};
+    Noticeboard board{store, clock, Noticeboard::Nodes::one, executor};
+    Settings settings{store, &board};
+    HostEnvironment host = make_host();
+    std::vector<std::string> spaces{"plugin.b", "plugin.a"};
+    Erasures erasures{{host, board, [this] { return spaces; }}};
+    int read_anew = 0;
+
+    HostEnvironment make_host() {
+        HostEnvironment made;
+        made.node = "node_1";
+        made.store = &store;
+        made.appender = &appender;
+        made.settings = &settings;
+        made.clock = &clock;
+        made.executor = &executor;
+        return made;
+    }
+    void SetUp() override {
+        board.add_reader([this](std::string) -> Task<Result<void>> {
+            ++read_anew;
+            co_return ok();
+        });
+    }
+    void TearDown() override { threads.run(erasures.stop()); }
+
+    void put(const char* space, const std::string& key, std::string value) {
+        AppendUnit unit;
+        unit.project = "p";
+        unit.kv.push_back({KvOp::Kind::put, space, "p", key, std::move(value)});
+        ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
+    }
+    std::optional<std::string> get(const char* space, const std::string& key) {
+        return threads.run(store.kv_get(space, "p", key)).value();
+    }
+    void add_event(Text user_id) {
+        AppendUnit unit;
+        unit.project = "p";
+        EventDraft draft;
+        draft[Column::action] = "user.changed";
+        draft[Column::actor_type] = "user";
+        draft[Column::user_id] = user_id;
+        unit.events.push_back(draft);
+        ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
+    }
+    Erasure erase() {
+        const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "apikey_1"}));
+        EXPECT_TRUE(asked.has_value()) << asked.error().detail;
+        erasures.start();
+        return wait_for(asked.value().id);
+    }
+    Erasure wait_for(const std::string& id) {
+        for (int i = 0; i < 3'000; ++i) {
+            const auto now = threads.run(erasures.get("p", id));
+            if (now && now.value().completed) return now.value();
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        ADD_FAILURE() << "it never completes";
+        return {};
+    }
+    static std::string letter(const char* reason) {
+        DeadLetter made;
+        made.event_id = "evt_1";
+        made.reason = reason;
+        return made.to_text();
+    }
+    static std::string attempt(const char* answer) {
+        WebhookAttempt made;
+        made.error = "HTTP 500";
+        made.answer = answer;
+        return made.to_text();
+    }
+};
+
+TEST_F(ErasuresTest, RowsOfPluginsThatNameThePersonGo) {
+    put("plugin.a", "usr_1", "x");
+    put("plugin.a", "other", R"({"id":"usr_1"})");
+    put("plugin.a", "usr_10", "of usr_10");
+    put("plugin.b", "last/usr_1", "");
+    put("plugin.c", "usr_1", "an instance that this node does not run");
+    const Erasure done = erase();
+    EXPECT_EQ(done.plugin_rows, 3);
+    EXPECT_FALSE(get("plugin.a", "usr_1"));
+    EXPECT_FALSE(get("plugin.a", "other"));
+    EXPECT_FALSE(get("plugin.b", "last/usr_1"));
+    EXPECT_TRUE(get("plugin.a", "usr_10"));
+    EXPECT_TRUE(get("plugin.c", "usr_1"));
+}
+
+TEST_F(ErasuresTest, MoreRowsThanAStepTakesAreAllLookedAt) {
+    for (int i = 0; i < 450; ++i) put("plugin.a", "k" + std::to_string(1'000 + i), "usr_1");
+    EXPECT_EQ(erase().plugin_rows, 450);
+    EXPECT_EQ(threads.run(store.kv_scan("plugin.a", "p", "", "", 10)).value().size(), 0U);
+}
+
+TEST_F(ErasuresTest, WhatWasSaidOfThePersonsEventsGoesAndOthersStay) {
+    add_event("usr_1");
+    add_event("usr_2");
+    const std::string zero = "00000000000000000000", one = "00000000000000000001";
+    put(DeadLetter::kSpace, "aud_1/" + zero, letter("refused: x@example.com"));
+    put(DeadLetter::kSpace, "aud_1/" + one, letter("refused: y"));
+    const DeliveryId first{"web_1", 0}, second{"web_1", 1};
+    put(WebhookDelivery::kAttempts, attempt_key(first, 1), attempt("x@example.com"));
+    put(WebhookDelivery::kAttempts, attempt_key(second, 1), attempt("y"));
+    put(WebhookDelivery::kAttempts, attempt_key(second, 2), attempt("about usr_1"));
+    AuditStream stream;
+    stream.id = "aud_1";
+    stream.project = "p";
+    stream.reason = "failed: usr_1 is not welcome";
+    put(AuditStream::kSpace, "aud_1", stream.to_row());
+    const Erasure done = erase();
+    EXPECT_EQ(done.events, 1);
+    EXPECT_EQ(done.dead_letters, 1);
+    EXPECT_EQ(done.attempts, 2);
+    EXPECT_EQ(done.objects, 1);
+    EXPECT_GE(read_anew, 1) << "who keeps streams in memory is told";
+    EXPECT_EQ(get(DeadLetter::kSpace, "aud_1/" + zero)->find("x@example.com"), std::string::npos);
+    EXPECT_EQ(get(DeadLetter::kSpace, "aud_1/" + one), letter("refused: y"));
+    EXPECT_EQ(
+        WebhookAttempt::from_text(*get(WebhookDelivery::kAttempts, attempt_key(first, 1)))->answer,
+        ""
+    );
+    EXPECT_EQ(get(WebhookDelivery::kAttempts, attempt_key(second, 1)), attempt("y"));
+    EXPECT_EQ(
+        get(WebhookDelivery::kAttempts, attempt_key(second, 2))->find("usr_1"), std::string::npos
+    );
+    EXPECT_EQ(get(AuditStream::kSpace, "aud_1")->find("usr_1"), std::string::npos);
+}
+
+TEST_F(ErasuresTest, NothingOfTheWorkIsLeftWhenItIsDone) {
+    add_event("usr_1");
+    const Erasure done = erase();
+    EXPECT_EQ(done.requested_by.id, "apikey_1");
+    EXPECT_TRUE(threads.run(store.kv_scan("host.erasure_jobs", "", "", "", 10)).value().empty());
+    EXPECT_EQ(get(Erasure::kSpace, done.id)->find("usr_1"), std::string::npos);
+}
+
+TEST_F(ErasuresTest, WhoAsksAgainMeanwhileJoins) {
+    add_event("usr_1");
+    const auto first = threads.run(erasures.create("p", kUser, {"api_key", "a"}));
+    add_event("usr_1");
+    const auto again = threads.run(erasures.create("p", kUser, {"api_key", "b"}));
+    const auto other = threads.run(erasures.create("p", "usr_2", {"api_key", "b"}));
+    EXPECT_EQ(first.value().id, again.value().id);
+    EXPECT_NE(first.value().id, other.value().id);
+    erasures.start();
+    EXPECT_EQ(wait_for(first.value().id).events, 2);
+    EXPECT_EQ(wait_for(first.value().id).requested_by.id, "a");
+    EXPECT_EQ(wait_for(other.value().id).events, 0);
+}
+
+TEST_F(ErasuresTest, AHoldPausesWhatRuns) {
+    add_event("usr_1");
+    ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "true", "system", "")));
+    const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "a"}));
+    erasures.start();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_EQ(threads.run(erasures.get("p", asked.value().id)).value().events, 0);
+    EXPECT_TRUE(threads.run(erasures.is_held("p")).value());
+    ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "false", "system", "")));
+    EXPECT_EQ(wait_for(asked.value().id).events, 1);
 }
 
 }  // namespace

@@ -1,15 +1,17 @@
 #include "runtime/store/postgres/purge.h"
 
 #include "runtime/core/log.h"
+#include "runtime/store/postgres/locks.h"
 #include "runtime/store/postgres/partitions.h"
 
 namespace annal::postgres {
 namespace {
 
 constexpr std::string_view kLockNotAvailable = "55P03";
-// Who waits for a table waits behind this, so it must not wait for long itself.
+// Who waits for a table waits behind this, so it must not wait for long itself; autovacuum makes
+// way after a second.
 constexpr const char* kSettings =
-    "SET lock_timeout = '1s'; SET statement_timeout = '15min'; SET synchronous_commit = on";
+    "SET lock_timeout = '2s'; SET statement_timeout = '15min'; SET synchronous_commit = on";
 // What committed before it has a lower number.
 constexpr const char* kNow = "SELECT (txid_current() % 4294967296)::text";
 constexpr const char* kReaders =
@@ -18,6 +20,10 @@ constexpr const char* kReaders =
 constexpr const char* kSize = "SELECT pg_total_relation_size(to_regclass($1::text))";
 constexpr const char* kParentIsAnalyzed =
     "SELECT EXISTS (SELECT 1 FROM pg_stats WHERE tablename = 'audit_events')";
+
+// Of the session, which ends: an index that is built beside its table's traffic and a table that is
+// written anew would wait for each other.
+const std::string kTakeTurn = call_lock("pg_try_advisory_lock", kSealingLock);
 
 /// False: it is locked.
 Result<bool> vacuum(Connection& db, const std::string& table, std::int64_t bytes) {
@@ -42,6 +48,8 @@ Result<bool> purge_erased(Connection& db, const std::vector<Month>& months) {
     since.text(now.text(0, 0).view());
     BOOST_OUTCOME_TRY(const auto readers, db.run(kReaders, since));
     if (readers.integer(0, 0) > 0) return false;
+    BOOST_OUTCOME_TRY(const auto turn, db.run(kTakeTurn));
+    if (!turn.boolean(0, 0)) return false;
     std::vector<std::string> tables{"kv"};
     for (const Month month : months) tables.push_back(partition_name(month));
     for (const std::string& table : tables) {

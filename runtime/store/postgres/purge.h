@@ -13,6 +13,7 @@ namespace annal::postgres {
 /// more, and their bytes stay in free space until it is used again.
 ///
 /// The connection is the caller's alone, and direct: it gets settings of its own.
+/// Takes turns with the sealing of months.
 /// @return false: somebody reads what shall go, or is in the way; to be repeated
 [[nodiscard]] Result<bool> purge_erased(Connection& db, const std::vector<Month>& months);
 
