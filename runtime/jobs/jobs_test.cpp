@@ -44,7 +44,7 @@ struct TestJob {
     static const Module& module() {
         static const annal_job_v1 table{sizeof(table), 0, &create, &destroy, &run};
         static const annal_component component{
-            sizeof(component), 0, ANNAL_COMPONENT_JOB, "test", "{}", &table};
+            sizeof(component), 0, ANNAL_COMPONENT_JOB, "test", "{}", &table, nullptr};
         static const annal_component* const components[] = {&component};
         static const annal_module descriptor{
             sizeof(descriptor),

@@ -395,7 +395,7 @@ class Server:
             if match:
                 self.address = (match[1].strip("[]"), int(match[2]))
                 if settled and self.database:
-                    wait_until(lambda: "being got ready" not in self.client().get("/readyz", key=False).text, START_DEADLINE_S, "a database")
+                    self._await_database(time.monotonic() + START_DEADLINE_S)
                 return self
             if self.process.poll() is not None:
                 code, self.process = self.process.returncode, None
@@ -403,6 +403,12 @@ class Server:
             time.sleep(0.01)
         self.kill()
         raise AssertionError(f"the server did not start within {START_DEADLINE_S} s:\n{self.stderr()}")
+
+    def _await_database(self, deadline):
+        """Until it has said what comes of the database: a first connection may take longer than it waits for one."""
+        unclear = ("being got ready", "timeout expired")
+        while time.monotonic() < deadline and any(words in self.client().get("/readyz", key=False).text for words in unclear):
+            time.sleep(0.05)
 
     def stdout(self):
         """Of the current process, or the last one."""
