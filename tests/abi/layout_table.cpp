@@ -265,7 +265,9 @@ void add_components(Layout& layout) {
         flags
     )
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)
-    STRUCT(annal_component, sized, struct_size, reserved, type, name, config_schema, vtable, openapi)
+    STRUCT(
+        annal_component, sized, struct_size, reserved, type, name, config_schema, vtable, openapi
+    )
     STRUCT(
         annal_module,
         sized,
