@@ -54,6 +54,7 @@ struct BareSink : annal::Sink {
 
 struct TestHandler : annal::HttpHandler {
     static constexpr auto kName = "handler";
+    static constexpr const char* kOpenapi = "operations: {}";
 
     annal::Task<> handle(annal::Request& request, annal::Response& response) {
         const std::string trigger(request.trigger());
@@ -218,6 +219,11 @@ TEST(Module, DescribesItsComponents) {
         EXPECT_STREQ(component(i).type, types[i]);
         EXPECT_NE(component(i).config_schema, nullptr);
     }
+}
+
+TEST(Module, SaysWhatItsRoutesAreWhereItsClassDoes) {
+    EXPECT_STREQ(component(2).openapi, "operations: {}");
+    EXPECT_EQ(component(0).openapi, nullptr);
 }
 
 TEST(Module, LeavesOptionalFunctionsOut) {

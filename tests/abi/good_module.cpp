@@ -53,10 +53,17 @@ GoodModule::GoodModule() {
     components[0] = {
         sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one-http", kNoSettings, &http, nullptr};
     components[1] = {
-        sizeof(annal_component), 0, ANNAL_COMPONENT_FORMAT, "one-format", kNoSettings, &format, nullptr};
+        sizeof(annal_component),
+        0,
+        ANNAL_COMPONENT_FORMAT,
+        "one-format",
+        kNoSettings,
+        &format,
+        nullptr};
     components[2] = {
         sizeof(annal_component), 0, ANNAL_COMPONENT_SINK, "one-sink", kNoSettings, &sink, nullptr};
-    components[3] = {sizeof(annal_component), 0, ANNAL_COMPONENT_JOB, "one-job", kNoSettings, &job, nullptr};
+    components[3] = {
+        sizeof(annal_component), 0, ANNAL_COMPONENT_JOB, "one-job", kNoSettings, &job, nullptr};
     for (const auto& component : components) list.push_back(&component);
     module = {
         sizeof(annal_module),
