@@ -27,6 +27,9 @@ namespace {
 
 constexpr const char* kJobs = "host.erasure_jobs";
 constexpr const char* kLease = "erasure";
+// A setting has a row while it is not at its default, which is no hold.
+constexpr const char* kSettingsSpace = "host.settings";
+constexpr const char* kHold = "legal_hold";
 constexpr std::uint32_t kEventsAStep = 500, kRowsAStep = 200, kJobsALook = 100;
 constexpr std::chrono::milliseconds kLookEvery{1'000}, kLeaseTtl{15'000}, kPurgeAgain{300},
     kAgain{20};
@@ -60,6 +63,10 @@ std::string new_id(TimeUs now) {
 std::string key_of_subject(const std::string& project, const std::string& user_id) {
     const Digest digest = sha256("annal erasure " + project + '\n' + user_id);
     return "subject/" + to_hex(digest);
+}
+
+KvOp no_hold(const std::string& project) {
+    return {KvOp::Kind::require_absent, kSettingsSpace, project, kHold, {}};
 }
 
 /// The seq in "endpoint/seq" and "endpoint/seq/number".
@@ -223,7 +230,7 @@ Erasures::~Erasures() = default;
 Task<Result<bool>> Erasures::is_held(std::string project) {
     Settings& settings = *environment_.host.settings;
     BOOST_OUTCOME_CO_TRYV(co_await settings.catch_up());
-    BOOST_OUTCOME_CO_TRY(const std::string hold, settings.get(project, "legal_hold"));
+    BOOST_OUTCOME_CO_TRY(const std::string hold, settings.get(project, kHold));
     co_return hold == "true";
 }
 
@@ -237,6 +244,7 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
         if (known && !job) co_return Error{Errc::internal, "the row of an erasure is damaged"};
         AppendUnit unit;
         unit.project = project;
+        unit.kv.push_back(no_hold(project));
         const auto add = [&](KvOp::Kind kind, const char* space, std::string k, std::string value) {
             unit.kv.push_back({kind, space, project, std::move(k), std::move(value)});
         };
@@ -417,7 +425,8 @@ Task<Result<bool>> Erasures::step(KvRow row) {
     co_return true;
 }
 
-/// On condition that nobody has changed the job: another node, or a request that joined it.
+/// On condition that nobody has changed the job, another node or a request that joined it, and that
+/// no hold has begun.
 Task<Result<void>> Erasures::commit(Place& place) {
     const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value) {
         place.unit.kv.push_back({kind, space, place.project, std::move(key), std::move(value)});
@@ -426,6 +435,7 @@ Task<Result<void>> Erasures::commit(Place& place) {
         place.unit.kv.begin(),
         {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
     );
+    place.unit.kv.insert(place.unit.kv.begin(), no_hold(place.project));
     if (place.next_key != place.key) add(KvOp::Kind::erase, kJobs, place.key, {});
     if (!place.next_key.empty()) add(KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
     add(KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());
