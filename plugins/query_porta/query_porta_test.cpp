@@ -479,6 +479,21 @@ TEST_P(PortaTest, RendersTheErrorsOfTheHost) {
     );
 }
 
+TEST_P(PortaTest, ACleanupIsAnsweredAsTheDocumentShows) {
+    host_.cleanup.cutoff_us = 1'745'193'600'000'000;
+    const Reply reply = ask({}, "cleanup");
+    EXPECT_EQ(reply.status, 200U);
+    EXPECT_EQ(
+        reply.body,
+        R"({"deleted":1542,"retentionDays":365,"cutoffDate":"2025-04-21T00:00:00.000Z"})"
+    );
+}
+
+TEST_P(PortaTest, ACleanupUnderLegalHoldIsAConflict) {
+    host_.is_held = true;
+    expect_error(ask({}, "cleanup"), 409, "Conflict", "legal hold");
+}
+
 TEST(PortaErrors, HaveAWordForEachStatus) {
     const std::pair<std::uint32_t, const char*> words[] = {
         {400, "BadRequest"},

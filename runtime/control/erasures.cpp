@@ -27,6 +27,7 @@ namespace {
 
 constexpr const char* kJobs = "host.erasure_jobs";
 constexpr const char* kLease = "erasure";
+// A setting has a row while it is not at its default, which is no hold.
 constexpr std::uint32_t kEventsAStep = 500, kRowsAStep = 200, kJobsALook = 100;
 constexpr std::chrono::milliseconds kLookEvery{1'000}, kLeaseTtl{15'000}, kPurgeAgain{300},
     kAgain{20};
@@ -236,6 +237,7 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
         if (known && !job) co_return Error{Errc::internal, "the row of an erasure is damaged"};
         AppendUnit unit;
         unit.project = project;
+        unit.kv.push_back(Settings::unless_held(project));
         const auto add = [&](KvOp::Kind kind, const char* space, std::string k, std::string value) {
             unit.kv.push_back({kind, space, project, std::move(k), std::move(value)});
         };
@@ -416,7 +418,8 @@ Task<Result<bool>> Erasures::step(KvRow row) {
     co_return true;
 }
 
-/// On condition that nobody has changed the job: another node, or a request that joined it.
+/// On condition that nobody has changed the job, another node or a request that joined it, and that
+/// no hold has begun.
 Task<Result<void>> Erasures::commit(Place& place) {
     const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value) {
         place.unit.kv.push_back({kind, space, place.project, std::move(key), std::move(value)});
@@ -426,8 +429,7 @@ Task<Result<void>> Erasures::commit(Place& place) {
         {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
     );
     // One that is placed just now is seen when this is tried again.
-    if (!place.unit.scrub.empty())
-        place.unit.kv.insert(place.unit.kv.begin(), Settings::unless_held(place.project));
+    place.unit.kv.insert(place.unit.kv.begin(), Settings::unless_held(place.project));
     if (place.next_key != place.key) add(KvOp::Kind::erase, kJobs, place.key, {});
     if (!place.next_key.empty()) add(KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
     add(KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());

@@ -259,8 +259,11 @@ TEST_F(ErasuresTest, WhoAsksAgainMeanwhileJoins) {
 
 TEST_F(ErasuresTest, AHoldPausesWhatRuns) {
     add_event("usr_1");
-    ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "true", "system", "")));
     const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "a"}));
+    ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "true", "system", "")));
+    EXPECT_EQ(
+        threads.run(erasures.create("p", "usr_2", {"api_key", "a"})).error().code, Errc::conflict
+    );
     erasures.start();
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     EXPECT_EQ(threads.run(erasures.get("p", asked.value().id)).value().events, 0);

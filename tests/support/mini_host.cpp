@@ -404,6 +404,16 @@ struct MiniHost::Services {
         host.dispatch([=] { done(user, error ? &*error : nullptr); });
     }
 
+    static void clean_up(annal_ctx* ctx, annal_call*, void* user, annal_cleanup_done done) {
+        MiniHost& host = host_of(ctx);
+        if (host.is_held) {
+            const auto error = error_of(ANNAL_CONFLICT, "the project is under legal hold");
+            return host.dispatch([=] { done(user, nullptr, &error); });
+        }
+        const annal_cleanup made = host.cleanup;
+        host.dispatch([=] { done(user, &made, nullptr); });
+    }
+
     // --- bus
     static void append(
         annal_ctx* ctx, annal_call*, const annal_append* request, void* user, annal_append_done done
@@ -742,9 +752,9 @@ const void* MiniHost::Services::service(annal_ctx* ctx, const char* id) {
     static const annal_clock_v1 kOldClock{
         offsetof(annal_clock_v1, after), 0, wall, monotonic, after};
     static const annal_store_v1 kStore{
-        sizeof(kStore), 0, scan, get, actions, log_state, erase, count, aggregate};
+        sizeof(kStore), 0, scan, get, actions, log_state, erase, count, aggregate, clean_up};
     static const annal_store_v1 kReadOnly{
-        sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr, count, aggregate};
+        sizeof(kReadOnly), 0, scan, get, actions, log_state, nullptr, count, aggregate, nullptr};
     static const annal_bus_v1 kBus{sizeof(kBus), 0, append};
     static const annal_codec_v1 kCodec{sizeof(kCodec), 0, parse, render, parse_time, format_time};
     static const annal_export_v1 kExport{sizeof(kExport), 0, run_export, run_tail};
