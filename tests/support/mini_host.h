@@ -122,7 +122,7 @@ public:
     bool withhold_after = false;                   ///< a clock as before 1.1
 
     annal_cleanup cleanup{sizeof(annal_cleanup), 365, 1'542, 0};  ///< what a cleanup comes to
-    bool is_held = false;                                          ///< it is refused
+    bool is_held = false;                                         ///< it is refused
 
     // What a test looks at.
     struct LogLine {
