@@ -140,6 +140,7 @@ void Catalog::set_floor(const std::string& project, Seq first_seq, const LogHead
     const std::unique_lock lock(mutex_);
     Log& log = logs_[project];
     log.first_seq = std::max(log.first_seq, first_seq);
+    ++floors_version_;
     if (head.seq > log.head.seq) {
         log.head = head;
     }
@@ -149,6 +150,11 @@ void Catalog::set_floor(const std::string& project, Seq first_seq, const LogHead
         std::erase_if(*kept, below);
         log.closed = std::move(kept);
     }
+}
+
+std::uint64_t Catalog::floors_version() const {
+    const std::shared_lock lock(mutex_);
+    return floors_version_;
 }
 
 std::map<std::string, Seq> Catalog::floors() const {

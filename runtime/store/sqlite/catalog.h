@@ -71,6 +71,8 @@ public:
     void set_floor(const std::string& project, Seq first_seq, const LogHead& head);
     /// Of each log that does not begin with its first event.
     [[nodiscard]] std::map<std::string, Seq> floors() const;
+    /// Changes with each of them.
+    [[nodiscard]] std::uint64_t floors_version() const;
     /// Each project that has events in the month, with its log as it will be without them.
     [[nodiscard]] std::vector<std::pair<std::string, LogView>> without(Month month) const;
     void drop(Month month);
@@ -87,6 +89,7 @@ private:
 
     mutable std::shared_mutex mutex_;
     std::map<std::string, Log> logs_;
+    std::uint64_t floors_version_ = 0;
     std::map<SegmentNumber, std::shared_ptr<Segment>> segments_;
 };
 

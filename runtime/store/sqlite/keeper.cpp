@@ -356,17 +356,21 @@ bool Keeper::remove_search(Segment& segment) {
 }
 
 Result<void> Keeper::do_purge() {
+    const std::uint64_t version = catalog_.floors_version();
     const auto floors = catalog_.floors();
     for (const auto& segment : catalog_.segments()) {
         if (floors.empty() || stopping_) {
             break;
         }
         // One that is not sealed yet asks for this again when it is.
-        if (!segment->indexed || segment->dropped || purged_[segment->number] == floors ||
+        if (!segment->indexed || segment->dropped || purged_[segment->number] == version ||
             !segment->damage().empty()) {
             continue;
         }
         BOOST_OUTCOME_TRY(purge_segment(segment, floors));
+        if (!stopping_) {
+            purged_[segment->number] = version;
+        }
     }
     std::erase_if(purged_, [this](const auto& known) {
         return catalog_.segment(known.first) == nullptr;
@@ -384,9 +388,6 @@ Result<void> Keeper::purge_segment(
     }
     if (purged.has_error()) {
         return segment->dropped || is_damage(purged.error()) ? ok() : purged;
-    }
-    if (!stopping_) {
-        purged_[segment->number] = floors;
     }
     return ok();
 }

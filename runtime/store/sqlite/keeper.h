@@ -97,8 +97,8 @@ private:
     std::atomic<bool> stopping_{false};
     std::atomic<std::chrono::steady_clock::time_point> stopped_at_{};
     std::deque<std::shared_ptr<Segment>> with_texts_;
-    std::map<SegmentNumber, std::map<std::string, Seq>>
-        purged_;  ///< up to which floors; the patient thread's
+    /// Up to which version of the floors; the patient thread's.
+    std::map<SegmentNumber, std::uint64_t> purged_;
     std::size_t indexing_ = 0;
     std::thread patient_, urgent_;
 };
