@@ -1,24 +1,10 @@
 #include "runtime/control/rekeying.h"
 
 #include "runtime/core/task_impl.h"
+#include "runtime/core/turn.h"
 
 namespace annal::control {
 namespace {
-
-class Turn {
-public:
-    explicit Turn(std::atomic<bool>& taken) : taken_(taken), mine_(!taken.exchange(true)) {}
-    ~Turn() {
-        if (mine_) taken_ = false;
-    }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-    [[nodiscard]] bool mine() const { return mine_; }
-
-private:
-    std::atomic<bool>& taken_;
-    bool mine_;
-};
 
 std::string counted(std::int64_t secrets) {
     return std::to_string(secrets) + (secrets == 1 ? " secret" : " secrets");

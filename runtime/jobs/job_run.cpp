@@ -1,40 +1,38 @@
 #include "runtime/jobs/job_run.h"
 
-#include <boost/json.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+
+#include "runtime/core/json_row.h"
 
 namespace annal {
-namespace json = boost::json;
 
-std::string to_row(const JobRun& run) {
-    json::object row;
-    row["instance"] = run.instance;
-    row["trigger"] = run.trigger;
-    row["node"] = run.node;
-    row["scheduled"] = run.scheduled;
-    row["started"] = run.started;
-    row["ended"] = run.ended;
-    row["error"] = run.error;
-    row["report"] = run.report;
-    return json::serialize(row);
+std::string JobRun::to_row() const {
+    boost::json::object row;
+    row["instance"] = instance;
+    row["trigger"] = trigger;
+    row["node"] = node;
+    row["scheduled"] = scheduled;
+    row["started"] = started;
+    row["ended"] = ended;
+    row["error"] = error;
+    row["report"] = report;
+    return boost::json::serialize(row);
 }
 
-Result<JobRun> job_run_of(std::string_view row) {
-    try {
-        const json::value value = json::parse(row);
-        const json::object& object = value.as_object();
-        const auto text = [&](const char* key) { return std::string(object.at(key).as_string()); };
-        return JobRun{
-            text("instance"),
-            text("trigger"),
-            text("node"),
-            object.at("scheduled").as_int64(),
-            object.at("started").as_int64(),
-            object.at("ended").as_int64(),
-            text("error"),
-            text("report")};
-    } catch (const std::exception& error) {
-        return Error{Errc::internal, std::string("the record of a job's run: ") + error.what()};
-    }
+std::optional<JobRun> JobRun::of_row(std::string_view text) {
+    const auto row = parse_row(text);
+    if (!row) return std::nullopt;
+    JobRun run;
+    run.instance = text_in(*row, "instance");
+    run.trigger = text_in(*row, "trigger");
+    run.node = text_in(*row, "node");
+    run.scheduled = integer_in(*row, "scheduled", kNoTime);
+    run.started = integer_in(*row, "started", kNoTime);
+    run.ended = integer_in(*row, "ended", kNoTime);
+    run.error = text_in(*row, "error");
+    run.report = text_in(*row, "report");
+    return run;
 }
 
 }  // namespace annal

@@ -2,9 +2,9 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "runtime/core/clock.h"
-#include "runtime/core/result.h"
 
 namespace annal {
 
@@ -15,10 +15,10 @@ struct JobRun {
     TimeUs scheduled = kNoTime, started = kNoTime, ended = kNoTime;
     std::string error;   ///< empty: it went well
     std::string report;  ///< a JSON object, or empty: it had nothing to show
-};
 
-[[nodiscard]] std::string to_row(const JobRun& run);
-/// @error Errc::internal  No such row.
-[[nodiscard]] Result<JobRun> job_run_of(std::string_view row);
+    [[nodiscard]] std::string to_row() const;
+    /// Nothing: the row is damaged.
+    [[nodiscard]] static std::optional<JobRun> of_row(std::string_view row);
+};
 
 }  // namespace annal

@@ -149,9 +149,9 @@ Task<Result<void>> Jobs::read_last(Watch& watch) {
     std::string key = watch.key();
     BOOST_OUTCOME_CO_TRY(const auto row, co_await host_.store->kv_get(kSpace, "", std::move(key)));
     if (row) {
-        auto run = job_run_of(*row);
+        auto run = JobRun::of_row(*row);
         const std::lock_guard lock(mutex_);
-        if (run) watch.last = std::move(run).value();
+        if (run) watch.last = std::move(run);
     }
     co_return ok();
 }
@@ -219,7 +219,7 @@ Task<JobRun> Jobs::execute(Watch& watch, TimeUs scheduled) {
     run.error = outcome->error;
     run.report = call->report();
     AppendUnit unit;
-    unit.kv.push_back({KvOp::Kind::put, kSpace, "", watch.key(), to_row(run)});
+    unit.kv.push_back({KvOp::Kind::put, kSpace, "", watch.key(), run.to_row()});
     const std::span<const AppendUnit> units(&unit, 1);
     const auto kept = co_await host_.store->append(units);
     if (!kept.front())

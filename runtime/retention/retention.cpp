@@ -11,6 +11,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
+#include "runtime/core/turn.h"
 #include "runtime/retention/archive.h"
 #include "runtime/retention/cutoff.h"
 #include "runtime/store/read_space.h"
@@ -74,22 +75,6 @@ void note(std::string& error, const Error& why, const std::string& project) {
 Task<void> keep(Task<Result<ArchiveFile>> work, std::optional<Result<ArchiveFile>>& outcome) {
     outcome.emplace(co_await std::move(work));
 }
-
-/// While a run is under way.
-class Turn {
-public:
-    explicit Turn(std::atomic<bool>& taken) : taken_(taken), mine_(!taken.exchange(true)) {}
-    ~Turn() {
-        if (mine_) taken_ = false;
-    }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-    [[nodiscard]] bool is_mine() const { return mine_; }
-
-private:
-    std::atomic<bool>& taken_;
-    const bool mine_;
-};
 
 }  // namespace
 
@@ -336,7 +321,7 @@ Task<Result<std::vector<Month>>> Retention::months_to_drop(
 
 Task<Result<std::string>> Retention::run(bool dry_run) {
     const Turn turn(running_);
-    if (!turn.is_mine()) co_return Error{Errc::conflict, "a run is under way; wait for its end"};
+    if (!turn.mine()) co_return Error{Errc::conflict, "a run is under way; wait for its end"};
     co_return co_await run_once(dry_run);
 }
 
