@@ -736,6 +736,7 @@ Result<void> Runtime::State::start_streams() {
     BOOST_OUTCOME_TRYV(provide_http_client(environment));
     streams->start();
     webhooks->start();
+    retention->start();
     jobs->start();
     erasures->start();
     return ok();

@@ -114,6 +114,11 @@ Result<void> Retention::declare(const std::string& instance, RetentionPolicy pol
         declared_ = policy;
         declared_by_ = instance;
     }
+    return ok();
+}
+
+void Retention::start() const {
+    const RetentionPolicy policy = this->policy();
     if (policy.months < kYearOfMonths)
         log::warn(
             "retention.short",
@@ -122,7 +127,6 @@ Result<void> Retention::declare(const std::string& instance, RetentionPolicy pol
               "PCI DSS 10.5.1 asks for at least 12 months of audit history; set "
               "AUTHIO_AUDIT_RETENTION_MONTHS to 12 or more where it applies"}}
         );
-    return ok();
 }
 
 void Retention::retract() {

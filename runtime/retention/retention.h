@@ -46,6 +46,8 @@ public:
     void retract() override;
     [[nodiscard]] Task<Result<std::string>> run(bool dry_run) override;
     [[nodiscard]] Task<Result<Cleanup>> clean_up(std::string project, Actor actor) override;
+    /// The node serves: says once what its operator should know of the policy.
+    void start() const;
     /// A run that is under way ends soon, between two projects; the next one does the rest.
     void stop() { stopping_ = true; }
 
