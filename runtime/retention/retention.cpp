@@ -118,15 +118,15 @@ Result<void> Retention::declare(const std::string& instance, RetentionPolicy pol
 }
 
 void Retention::start() const {
-    const RetentionPolicy policy = this->policy();
-    if (policy.months < kYearOfMonths)
-        log::warn(
-            "retention.short",
-            {{"months", std::to_string(policy.months)},
-             {"detail",
-              "PCI DSS 10.5.1 asks for at least 12 months of audit history; set "
-              "AUTHIO_AUDIT_RETENTION_MONTHS to 12 or more where it applies"}}
-        );
+    const std::lock_guard lock(mutex_);
+    if (!declared_ || declared_->months >= kYearOfMonths) return;
+    log::warn(
+        "retention.short",
+        {{"months", std::to_string(declared_->months)},
+         {"detail",
+          "PCI DSS 10.5.1 asks for at least 12 months of audit history; set "
+          "AUTHIO_AUDIT_RETENTION_MONTHS to 12 or more where it applies"}}
+    );
 }
 
 void Retention::retract() {
