@@ -9,6 +9,7 @@
 #include "runtime/core/time_text.h"
 #include "runtime/delivery/destinations.h"
 #include "runtime/http/server.h"
+#include "runtime/jobs/jobs.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/loader.h"
 #include "runtime/plugin/route_descriptions.h"
@@ -86,11 +87,8 @@ private:
     void check_use(const Manifest& manifest, std::string_view type) {
         if (manifest.destination && type != ANNAL_COMPONENT_SINK)
             report(manifest, manifest.destination->line, "only a sink can be a destination");
-        if (type == ANNAL_COMPONENT_JOB) {
-            report(
-                manifest, manifest.line, "this version runs no scheduled jobs; remove the manifest"
-            );
-        }
+        if (type == ANNAL_COMPONENT_JOB && manifest.schedules.empty())
+            report(manifest, manifest.line, Jobs::no_schedule().detail);
         if (type != ANNAL_COMPONENT_HTTP) return;
         for (const HttpTrigger& trigger : manifest.http) {
             const std::string owner = manifest.instance + " (" + manifest.file.string() + ":" +

@@ -58,12 +58,15 @@ struct Jobs::Watch {
 Jobs::Jobs(HostEnvironment& host, asio::thread_pool& pool) : host_(host), pool_(pool) {}
 Jobs::~Jobs() = default;
 
+Error Jobs::no_schedule() {
+    return {
+        Errc::invalid,
+        "a job needs a schedule, as in triggers: [{name: daily, schedule: {every: 24h}}]"};
+}
+
 Result<void> Jobs::add(std::shared_ptr<Instance> instance) {
     const Manifest& manifest = instance->manifest();
-    if (manifest.schedules.empty())
-        return Error{
-            Errc::invalid,
-            "a job needs a schedule, as in triggers: [{name: daily, schedule: {every: 24h}}]"};
+    if (manifest.schedules.empty()) return no_schedule();
     auto job = std::make_shared<Job>();
     job->owner = Call::owner_of(manifest.instance);
     job->instance = std::move(instance);

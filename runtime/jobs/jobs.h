@@ -30,6 +30,8 @@ public:
     Jobs(HostEnvironment& host, boost::asio::thread_pool& pool);
     ~Jobs();
 
+    /// What is said of a job's manifest without a schedule.
+    [[nodiscard]] static Error no_schedule();
     /// @error Errc::invalid  Its manifest has no schedule.
     [[nodiscard]] Result<void> add(std::shared_ptr<Instance> instance);
     void start();
