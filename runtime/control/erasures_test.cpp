@@ -260,6 +260,7 @@ TEST_F(ErasuresTest, WhoAsksAgainMeanwhileJoins) {
 TEST_F(ErasuresTest, AHoldPausesWhatRuns) {
     add_event("usr_1");
     const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "a"}));
+    ASSERT_TRUE(asked.has_value()) << asked.error().detail;
     ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "true", "system", "")));
     EXPECT_EQ(
         threads.run(erasures.create("p", "usr_2", {"api_key", "a"})).error().code, Errc::conflict

@@ -106,7 +106,8 @@ def test_a_manifest_decides_where_a_route_is_and_who_may_use_it(make_server, tmp
 def test_two_instances_of_one_component_stand_side_by_side(make_server, tmp_path):
     def second(manifest):
         manifest["metadata"]["name"] = "second"
-        manifest["spec"]["triggers"][0]["http"]["route"] = "/second"
+        for trigger in manifest["spec"]["triggers"]:
+            trigger["http"]["route"] = f"/second/{trigger['name']}"
 
     server = make_server(manifests=[own_manifest(tmp_path / "m", "query_porta", second)]).start()
     document = server.client().get("/openapi.json").json()

@@ -64,7 +64,7 @@ def configuration(known):
             (["get-erasure"], "id", known["erasure"]),
             (["run-job"], "instance", "job-retention"),
             # A hold or a strict catalog would refuse what others ask for.
-            (["put-setting"], "key", "audit_reads"),
+            (["put-setting"], "key", "audit_retention_days"),
             (["docs-file"], "file", "docs.js")]:
         for operation in operations:
             lines += ["[[operations]]", f'include-operation-id = "{operation}"', f'parameters = {{ "path.{parameter}" = "{value}" }}']
