@@ -45,10 +45,7 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
         return chosen.empty() || std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     };
     machine(setting);
-    const auto is_alone = [&](const char* name) {
-        return chosen.size() == 1 && chosen.front() == name;
-    };
-    if (!is_alone("webhooks") && !is_alone("month_drop")) {
+    if (chosen.size() != 1 || chosen.front() != "webhooks") {
         const bool filled = setting.store->has_events();
         const ServerProcess server(
             setting.program, setting.data_dir(), setting.store->environment()
@@ -63,7 +60,6 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
     }
     if (wanted("stream")) stream(setting);
     if (wanted("webhooks")) webhooks(setting);
-    if (wanted("month_drop")) month_drop(setting);
     return 0;
 }
 
@@ -92,7 +88,7 @@ int main(int argc, char** argv) {
         "scenarios",
         scenarios,
         "ingest_batches, ingest_singles, reads, aggregates, exports, two_nodes, held_snapshot, "
-        "stream, webhooks, month_drop; "
+        "stream, webhooks; "
         "default: all"
     );
     CLI11_PARSE(app, argc, argv);

@@ -44,9 +44,6 @@ void two_nodes(const Setting& setting, const ServerProcess& server);
 void held_snapshot(const Setting& setting, const ServerProcess& server);
 /// Starts a server of its own, with a stream.
 void stream(const Setting& setting);
-/// Starts servers of its own on SQLite files of their own: a month of `events` events goes while
-/// single ones come in. Needs nothing of `fill`.
-void month_drop(const Setting& setting);
 /// Starts a server of its own, on a store of its own where it is embedded; needs nothing of `fill`.
 void webhooks(const Setting& setting);
 
