@@ -1,5 +1,5 @@
 #include <boost/json.hpp>
-#include <iostream>
+#include <string>
 
 #include "runtime/cli/commands.h"
 #include "runtime/cli/node.h"
@@ -10,11 +10,6 @@ namespace json = boost::json;
 
 namespace {
 
-/// One line of JSON for each of `rows`.
-void print_all(const json::value& rows) {
-    for (const json::value& row : rows.get_array()) print(row);
-}
-
 Result<json::value> jobs_of(const Node& node) {
     LocalClient::Call call;
     call.target = "/v1/jobs";
@@ -22,29 +17,29 @@ Result<json::value> jobs_of(const Node& node) {
     return answer.at("data");
 }
 
-/// The instance of the job that keeps retention, by the one trigger that only such a job has.
-Result<std::string> retention_instance(const Node& node, const std::string& trigger) {
-    BOOST_OUTCOME_TRY(const json::value jobs, jobs_of(node));
-    for (const json::value& job : jobs.get_array()) {
-        if (job.at("trigger").as_string() == "dry-run")
-            return std::string(job.at("instance").as_string());
+constexpr std::string_view kDryRun = "dry-run";
+
+/// A run of the job that keeps retention: of the one that has a dry run, its other schedule or
+/// that.
+struct RetentionRun {
+    std::string instance, trigger;
+};
+Result<RetentionRun> retention_run_of(const json::array& jobs, bool dry_run) {
+    RetentionRun run;
+    for (const json::value& job : jobs) {
+        if (job.at("trigger").as_string() == kDryRun) run.instance = job.at("instance").as_string();
     }
+    for (const json::value& job : jobs) {
+        const bool own = job.at("instance").as_string() == std::string_view(run.instance);
+        const bool is_dry_run = job.at("trigger").as_string() == kDryRun;
+        if (own && is_dry_run == dry_run && run.trigger.empty())
+            run.trigger = job.at("trigger").as_string();
+    }
+    if (!run.trigger.empty()) return run;
     return Error{
         Errc::not_found,
-        "the node has no retention job with the trigger " + trigger +
-            "; is manifests/job_retention.yaml among its manifests?"};
-}
-
-/// The first trigger of the job that is no dry run.
-Result<std::string> trigger_of(const Node& node, const std::string& instance, bool dry_run) {
-    if (dry_run) return std::string("dry-run");
-    BOOST_OUTCOME_TRY(const json::value jobs, jobs_of(node));
-    for (const json::value& job : jobs.get_array()) {
-        const bool own = job.at("instance").as_string() == std::string_view(instance);
-        if (own && job.at("trigger").as_string() != "dry-run")
-            return std::string(job.at("trigger").as_string());
-    }
-    return Error{Errc::not_found, "the job " + instance + " has no schedule beside dry-run"};
+        "the node has no retention job with a schedule and a trigger dry-run; is "
+        "manifests/job_retention.yaml among its manifests?"};
 }
 
 }  // namespace
@@ -52,20 +47,22 @@ Result<std::string> trigger_of(const Node& node, const std::string& instance, bo
 int jobs_list(const Arguments& arguments) {
     return with_node(arguments, [&](Node& node) -> Result<int> {
         BOOST_OUTCOME_TRY(const json::value jobs, jobs_of(node));
-        print_all(jobs);
+        for (const json::value& job : jobs.get_array()) print(job);
         return kDone;
     });
 }
 
 int retention_run(const Arguments& arguments) {
     return with_node(arguments, [&](Node& node) -> Result<int> {
-        BOOST_OUTCOME_TRY(const std::string instance, retention_instance(node, "dry-run"));
-        BOOST_OUTCOME_TRY(const std::string trigger, trigger_of(node, instance, arguments.dry_run));
+        BOOST_OUTCOME_TRY(const json::value jobs, jobs_of(node));
+        BOOST_OUTCOME_TRY(
+            const RetentionRun wanted, retention_run_of(jobs.get_array(), arguments.dry_run)
+        );
         json::object body;
-        body["trigger"] = trigger;
+        body["trigger"] = wanted.trigger;
         LocalClient::Call call;
         call.method = "POST";
-        call.target = "/v1/jobs/" + percent_encode(instance) + "/runs";
+        call.target = "/v1/jobs/" + percent_encode(wanted.instance) + "/runs";
         call.content_type = "application/json";
         call.body = json::serialize(body);
         BOOST_OUTCOME_TRY(const json::value run, node.ask(call));
