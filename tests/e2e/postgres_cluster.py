@@ -362,6 +362,11 @@ class PostgresCluster:
         titles = {pid: _read(f"/proc/{pid}/cmdline") for pid in _children(self.pid)}
         return [pid for pid, title in titles.items() if re.match(r"postgres: .* (\[local\]|127\.0\.0\.1\(\d+\)) ", title)]
 
+    def backends_of(self, database):
+        """Those of one database; asking takes no connection."""
+        titles = {pid: _read(f"/proc/{pid}/cmdline") for pid in self.backends()}
+        return [pid for pid, title in titles.items() if f" {database} [local] " in title]
+
     @property
     def socket_path(self):
         return self.folder / f".s.PGSQL.{self.tcp_port or SOCKET_PORT}"

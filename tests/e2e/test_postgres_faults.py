@@ -163,14 +163,22 @@ def test_too_many_connections_at_start(narrow_cluster, make_server):
 
 
 def test_too_many_connections_later(narrow_cluster, make_server):
-    """Connections are made when they are needed: here there is none left for the first read."""
-    url = narrow_cluster.create_database()
-    server = make_server(database=url).start()
-    client = server.client().new_project()
-    with Hogs(narrow_cluster):
-        expect_refused(client.get("/v1/audit/events"), "too many clients")
-    wait_until(lambda: client.get("/v1/audit/events").status == 200, RECOVERY_S, "the node to get its connections")
-    await_ready(server)
+    """The node loses its connections, and there are none left for new ones."""
+    name = "loses_its_connections"
+    narrow_cluster.sql("postgres", f"CREATE DATABASE {name}")
+    with TcpProxy(narrow_cluster.socket_path) as proxy:
+        server = make_server(database=proxy.url(name)).start()
+        client = server.client().new_project()
+        assert narrow_cluster.backends_of(name)
+        proxy.refuse()
+        proxy.cut()
+        wait_until(lambda: not narrow_cluster.backends_of(name), what="PostgreSQL to end the node's connections")
+        with Hogs(narrow_cluster):
+            proxy.resume()
+            wait_until(lambda: "too many clients" in client.get("/v1/audit/events").text, RECOVERY_S, "the reason")
+            expect_refused(client.get("/v1/audit/events"), "too many clients")
+        wait_until(lambda: client.get("/v1/audit/events").status == 200, RECOVERY_S, "the node to get its connections")
+        await_ready(server)
 
 
 def test_a_network_that_cuts(cluster, database, make_server):
