@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -5,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "bench/compared_store.h"
 #include "bench/event_source.h"
@@ -101,6 +104,10 @@ public:
         std::filesystem::permissions(ring, std::filesystem::perms(0600));
     }
 
+    ~ComparedPostgres() override { end_own(); }
+    ComparedPostgres(const ComparedPostgres&) = delete;
+    ComparedPostgres& operator=(const ComparedPostgres&) = delete;
+
     [[nodiscard]] std::map<std::string, std::string> environment() const override {
         return {
             {"ANNAL_STORE", "postgres"},
@@ -108,12 +115,33 @@ public:
             {"ANNAL_MASTER_KEY_FILE", (folder_ / "keyring").string()}};
     }
     [[nodiscard]] bool has_events() const override { return false; }
+    [[nodiscard]] std::unique_ptr<ComparedStore> another(const std::filesystem::path& folder
+    ) const override {
+        return compared_postgres(folder);
+    }
+    void restart_with(const std::map<std::string, std::string>& environment) override {
+        const auto program =
+            std::filesystem::read_symlink("/proc/" + std::to_string(postmaster()) + "/exe");
+        end_own();
+        cluster_.stop();
+        if (environment.empty()) {
+            cluster_.start();
+        } else {
+            start_own(program, environment);
+        }
+    }
     void rest() override { (void)psql("VACUUM (ANALYZE);\nCHECKPOINT"); }
     [[nodiscard]] std::uint64_t bytes() const override {
         return std::stoull(psql("SELECT pg_database_size(current_database())"));
     }
+    [[nodiscard]] bool is_busy() const override {
+        return psql(
+                   "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> "
+                   "pg_backend_pid() AND backend_type IN ('client backend', 'autovacuum worker')"
+               ) != "0";
+    }
     [[nodiscard]] double cpu_seconds() const override {
-        double sum = cpu_of(stat_of("/proc/" + std::to_string(cluster_.pid())), true);
+        double sum = cpu_of(stat_of("/proc/" + std::to_string(postmaster())), true);
         for (const pid_t child : children()) {
             const std::string stat = stat_of("/proc/" + std::to_string(child));
             if (!stat.empty()) sum += cpu_of(stat, false);
@@ -134,6 +162,26 @@ public:
         return {
             "psql COPY of such events into the same project of the same table",
             static_cast<double>(rows) / seconds};
+    }
+
+    Rate delete_rate(std::int64_t rows) override {
+        const auto file = folder_ / "reference.copy";
+        write_rows(file, rows);
+        std::istringstream lines(psql(
+            "CREATE TABLE reference_rows (LIKE audit_events INCLUDING DEFAULTS);\n"
+            "ALTER TABLE reference_rows ADD PRIMARY KEY (project_id, seq);\n\\copy reference_rows "
+            "(" +
+            std::string(kColumns) + ") FROM '" + file.string() +
+            "'\nVACUUM (ANALYZE) reference_rows;\nCHECKPOINT;\n\\timing on\n"
+            "DELETE FROM reference_rows;\n\\timing off\nDROP TABLE reference_rows"
+        ));
+        std::filesystem::remove(file);
+        for (std::string line; std::getline(lines, line);)
+            if (line.starts_with("Time: "))
+                return {
+                    "DELETE from one table of PostgreSQL's with the primary key only",
+                    static_cast<double>(rows) / std::stod(line.substr(6)) * 1e3};
+        give_up("psql said no time");
     }
 
     Rate export_rate(int rows) override {
@@ -181,13 +229,47 @@ private:
         return std::move(result->output);
     }
 
+    /// The cluster knows nothing of variables, so this one is beside it, on its data.
+    void start_own(
+        const std::filesystem::path& path, const std::map<std::string, std::string>& environment
+    ) {
+        test::ChildProgram program;
+        program.arguments = {path.string(), "-D", cluster_.folder() + "/data"};
+        program.environment = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=" + cluster_.folder()};
+        for (const auto& [name, value] : environment)
+            program.environment.push_back(name + '=' + value);
+        program.folder = cluster_.folder();
+        program.identity = test::server_identity();
+        program.death_signal = SIGQUIT;
+        program.own_session = true;
+        const std::string log = cluster_.folder() + "/log";
+        program.output = program.errors = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+        own_ = test::start_child(program);
+        ::close(program.output);
+        const auto start = Clock::now();
+        while (!accepts()) {
+            if (seconds_since(start) > 60) give_up("PostgreSQL does not start: " + cluster_.log());
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        }
+    }
+    [[nodiscard]] bool accepts() const {
+        test::PsqlRun run(url_, "SELECT 1");
+        const auto result = run.wait(kPatience);
+        return result && result->exit_code == 0;
+    }
+    void end_own() {
+        if (own_ == 0) return;
+        (void)::kill(own_, SIGINT);
+        if (!test::wait_for_exit(own_, kPatience)) give_up("PostgreSQL does not stop");
+        own_ = 0;
+    }
+    [[nodiscard]] pid_t postmaster() const { return own_ != 0 ? own_ : cluster_.pid(); }
+
     [[nodiscard]] std::vector<pid_t> children() const {
-        std::ifstream in(
-            "/proc/" + std::to_string(cluster_.pid()) + "/task/" + std::to_string(cluster_.pid()) +
-            "/children"
-        );
+        const std::string pid = std::to_string(postmaster());
+        std::ifstream in("/proc/" + pid + "/task/" + pid + "/children");
         std::vector<pid_t> pids;
-        for (pid_t pid = 0; in >> pid;) pids.push_back(pid);
+        for (pid_t child = 0; in >> child;) pids.push_back(child);
         return pids;
     }
 
@@ -234,6 +316,7 @@ private:
     const std::filesystem::path folder_;
     test::PostgresCluster cluster_;
     const std::string url_;
+    pid_t own_ = 0;  ///< a postmaster beside the cluster's own, which is stopped then
     std::int64_t next_seq_ = kReferenceSeq;
 };
 

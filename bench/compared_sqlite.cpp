@@ -24,10 +24,19 @@ public:
 
     [[nodiscard]] std::map<std::string, std::string> environment() const override { return {}; }
     [[nodiscard]] bool has_events() const override { return std::filesystem::exists(data()); }
+    [[nodiscard]] std::unique_ptr<ComparedStore> another(const std::filesystem::path& folder
+    ) const override {
+        return compared_sqlite(folder);
+    }
+    /// Files may go meanwhile.
     [[nodiscard]] std::uint64_t bytes() const override {
         std::uint64_t bytes = 0;
-        for (const auto& entry : std::filesystem::recursive_directory_iterator(data()))
-            if (entry.is_regular_file()) bytes += entry.file_size();
+        std::error_code gone;
+        std::filesystem::recursive_directory_iterator entry(data(), gone), end;
+        for (; entry != end; entry.increment(gone)) {
+            const auto size = entry->is_regular_file(gone) ? entry->file_size(gone) : 0;
+            if (!gone) bytes += size;
+        }
         return bytes;
     }
 
@@ -35,6 +44,11 @@ public:
         return {
             "raw SQLite insert, primary key only, as many rows a commit",
             raw_insert_rate(folder_, rows, per_commit)};
+    }
+    Rate delete_rate(std::int64_t rows) override {
+        return {
+            "DELETE from one SQLite table with the primary key only",
+            raw_delete_rate(folder_, rows)};
     }
     Rate export_rate(int rows) override {
         return {

@@ -35,15 +35,24 @@ public:
     [[nodiscard]] virtual std::map<std::string, std::string> environment() const = 0;
     /// An earlier run has left its events here.
     [[nodiscard]] virtual bool has_events() const = 0;
+    /// An empty store of the same kind, with `folder` for its files.
+    [[nodiscard]] virtual std::unique_ptr<ComparedStore> another(const std::filesystem::path& folder
+    ) const = 0;
+    /// Ends the processes below the server's, and starts them with these variables beside theirs.
+    virtual void restart_with(const std::map<std::string, std::string>& /*environment*/) {}
     /// Once the events are there: leaves the store as it is after some quiet time.
     virtual void rest() {}
     [[nodiscard]] virtual std::uint64_t bytes() const = 0;
+    /// Statements are at work in it, whatever processor they get.
+    [[nodiscard]] virtual bool is_busy() const { return false; }
     /// User and system time of processes beside the server's.
     [[nodiscard]] virtual double cpu_seconds() const { return 0; }
 
     /// Rows like those that the server stores, `per_commit` a transaction where the store is asked
     /// for it.
     [[nodiscard]] virtual Rate insert_rate(std::int64_t rows, int per_commit) = 0;
+    /// One DELETE of such rows from a plain table with the primary key only.
+    [[nodiscard]] virtual Rate delete_rate(std::int64_t rows) = 0;
     /// The newest `rows` as text.
     [[nodiscard]] virtual Rate export_rate(int rows) = 0;
     /// Of the rows that this scenario reads; nothing where there is no such statement.

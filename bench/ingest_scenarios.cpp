@@ -155,12 +155,12 @@ double settle(const ServerProcess& server) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void fill(const Setting& setting, const ServerProcess& server) {
+void fill(const Setting& setting, const ServerProcess& server, const std::string& name) {
     EventSource source(setting.seed);
     const Measured measured = measure(setting, server, batches(source, setting.events));
     const double waited = settle(server);
     setting.store->rest();
-    Line line("fill");
+    Line line(name);
     line.add("events", static_cast<double>(setting.events))
         .add("events_per_s", measured.load.per_second() * kBatch);
     add_costs(line, measured, kBatch);

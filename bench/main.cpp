@@ -45,7 +45,10 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
         return chosen.empty() || std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     };
     machine(setting);
-    if (chosen.size() != 1 || chosen.front() != "webhooks") {
+    const auto needs_nothing = [](const std::string& name) {
+        return name == "webhooks" || name == "month_drop";
+    };
+    if (chosen.empty() || !std::all_of(chosen.begin(), chosen.end(), needs_nothing)) {
         const bool filled = setting.store->has_events();
         const ServerProcess server(
             setting.program, setting.data_dir(), setting.store->environment()
@@ -60,6 +63,7 @@ int run(const Setting& setting, const std::vector<std::string>& chosen) {
     }
     if (wanted("stream")) stream(setting);
     if (wanted("webhooks")) webhooks(setting);
+    if (wanted("month_drop")) month_drop(setting);
     return 0;
 }
 
@@ -88,7 +92,7 @@ int main(int argc, char** argv) {
         "scenarios",
         scenarios,
         "ingest_batches, ingest_singles, reads, aggregates, exports, two_nodes, held_snapshot, "
-        "stream, webhooks; "
+        "stream, webhooks, month_drop; "
         "default: all"
     );
     CLI11_PARSE(app, argc, argv);

@@ -97,27 +97,55 @@ void insert(const Statement& statement, std::int64_t key, const SampleEvent& eve
     sqlite3_reset(statement.get());
 }
 
+/// A database with the table and nothing in it, which is gone afterwards.
+class Scratch {
+public:
+    explicit Scratch(const std::filesystem::path& folder)
+        : path_((folder / "reference.db").string()),
+          db_(open(path_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) {
+        run(db_, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
+        run(db_, kTable);
+    }
+    ~Scratch() {
+        db_.reset();
+        for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+    }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+
+    [[nodiscard]] const Db& db() const { return db_; }
+    /// Rows per second.
+    double insert_rows(std::int64_t rows, int per_commit) const {
+        EventSource source(7);
+        const Statement statement = prepare(db_, kInsert);
+        const auto start = Clock::now();
+        for (std::int64_t key = 0; key < rows;) {
+            run(db_, "BEGIN IMMEDIATE");
+            for (int i = 0; i < per_commit; ++i, ++key) insert(statement, key, source.next());
+            run(db_, "COMMIT");
+        }
+        return static_cast<double>(rows) / seconds_since(start);
+    }
+
+private:
+    const std::string path_;
+    Db db_;
+};
+
 }  // namespace
 
 double raw_insert_rate(const std::filesystem::path& folder, std::int64_t rows, int per_commit) {
-    const auto path = folder / "reference.db";
-    EventSource source(7);
-    double rate = 0;
-    {
-        const Db db = open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
-        run(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
-        run(db, kTable);
-        const Statement statement = prepare(db, kInsert);
-        const auto start = Clock::now();
-        for (std::int64_t key = 0; key < rows;) {
-            run(db, "BEGIN IMMEDIATE");
-            for (int i = 0; i < per_commit; ++i, ++key) insert(statement, key, source.next());
-            run(db, "COMMIT");
-        }
-        rate = static_cast<double>(rows) / seconds_since(start);
-    }
-    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path.string() + suffix);
-    return rate;
+    return Scratch(folder).insert_rows(rows, per_commit);
+}
+
+double raw_delete_rate(const std::filesystem::path& folder, std::int64_t rows) {
+    const Scratch scratch(folder);
+    (void)scratch.insert_rows(rows, 1'000);
+    run(scratch.db(), "PRAGMA wal_checkpoint(TRUNCATE)");
+    const auto start = Clock::now();
+    // Without a condition SQLite would let the table's pages go unread.
+    run(scratch.db(), "DELETE FROM events WHERE key >= 0");
+    return static_cast<double>(rows) / seconds_since(start);
 }
 
 double append_lines_rate(

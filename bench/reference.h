@@ -15,6 +15,9 @@ namespace annal::bench {
     const std::filesystem::path& folder, std::int64_t rows, int per_commit
 );
 
+/// Rows per second that one DELETE takes from such a table.
+[[nodiscard]] double raw_delete_rate(const std::filesystem::path& folder, std::int64_t rows);
+
 /// fdatasync calls per second after appending 4 KiB each.
 [[nodiscard]] double sync_rate(const std::filesystem::path& folder);
 

@@ -28,8 +28,8 @@ struct Setting {
 /// Waits until the server has no work of its own left; the seconds that took.
 double settle(const ServerProcess& server);
 
-/// Stores `events` events and waits until the background work on them is done.
-void fill(const Setting& setting, const ServerProcess& server);
+/// Stores `events` events and waits until the background work on them is done. Prints `name`.
+void fill(const Setting& setting, const ServerProcess& server, const std::string& name = "fill");
 void ingest_batches(const Setting& setting, const ServerProcess& server);
 void ingest_singles(const Setting& setting, const ServerProcess& server);
 /// Reads while 12 000 events/s come in.
@@ -46,5 +46,8 @@ void held_snapshot(const Setting& setting, const ServerProcess& server);
 void stream(const Setting& setting);
 /// Starts a server of its own, on a store of its own where it is embedded; needs nothing of `fill`.
 void webhooks(const Setting& setting);
+/// Starts servers of its own on a store of its own: a month of `events` events goes while single
+/// ones come in. Needs nothing of `fill`.
+void month_drop(const Setting& setting);
 
 }  // namespace annal::bench

@@ -1,15 +1,18 @@
 #include "bench/server_process.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 namespace annal::bench {
 namespace {
@@ -25,6 +28,16 @@ std::uint64_t status_bytes(pid_t pid, const std::string& name) {
     return 0;
 }
 
+/// On a slow disk its database takes longer than the server waits before it listens.
+bool is_ready(const Address& server) {
+    LoadPlan plan;
+    plan.requests = 1;
+    plan.write = [](std::string& out) {
+        out += request_head("GET", "/readyz", ServerProcess::key());
+    };
+    return run_load(server, plan).failed == 0;
+}
+
 }  // namespace
 
 std::string ServerProcess::key() {
@@ -34,7 +47,8 @@ std::string ServerProcess::key() {
 ServerProcess::ServerProcess(
     const std::filesystem::path& program,
     const std::filesystem::path& data_dir,
-    const std::map<std::string, std::string>& environment
+    const std::map<std::string, std::string>& environment,
+    const std::filesystem::path& log
 ) {
     std::array<int, 2> out{};
     if (::pipe(out.data()) != 0) std::abort();
@@ -44,6 +58,8 @@ ServerProcess::ServerProcess(
         ::dup2(out[1], STDOUT_FILENO);
         ::close(out[0]);
         ::close(out[1]);
+        if (!log.empty())
+            ::dup2(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), STDERR_FILENO);
         ::setenv("ANNAL_LISTEN", "127.0.0.1:0", 1);
         ::setenv("ANNAL_DATA_DIR", data_dir.c_str(), 1);
         ::setenv("ANNAL_LOG_LEVEL", "warn", 1);
@@ -67,6 +83,13 @@ ServerProcess::ServerProcess(
     }
     const std::size_t at = text.find(kListening) + std::string(kListening).size();
     address_ = Address::parse(text.substr(at, text.find('\n') - at));
+    for (int tries = 0; !is_ready(address_); ++tries) {
+        if (tries > 600) {
+            std::fprintf(stderr, "bench: the server did not get ready\n");
+            std::_Exit(1);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
 }
 
 ServerProcess::~ServerProcess() {

@@ -16,13 +16,15 @@ class ServerProcess {
 public:
     static constexpr const char* kProject = "proj_bench";
 
-    /// Returns when it listens; ends this process when it does not.
+    /// Returns when it is ready; ends this process when it does not.
     /// @param program      the `annal` binary
     /// @param environment  beside what the benchmark sets itself
+    /// @param log          a file for its log; empty: standard error
     ServerProcess(
         const std::filesystem::path& program,
         const std::filesystem::path& data_dir,
-        const std::map<std::string, std::string>& environment = {}
+        const std::map<std::string, std::string>& environment = {},
+        const std::filesystem::path& log = {}
     );
     /// SIGTERM, and waits.
     ~ServerProcess();
