@@ -50,6 +50,8 @@ struct Jobs::Watch {
     bool start_due = false;
     std::optional<JobRun> last;
     std::atomic<bool> running{false};
+    std::atomic<bool> renewing{false}, ends{false};  ///< the lease, during a run
+    std::atomic<bool> lost{false};                   ///< the lease is another node's
 
     [[nodiscard]] const std::string& instance() const { return job->instance->manifest().instance; }
     [[nodiscard]] std::string key() const { return instance() + "/" + trigger.name; }
@@ -167,20 +169,46 @@ Task<Result<JobRun>> Jobs::take_turn(Watch& watch, TimeUs scheduled, bool only_i
     request.project = kNobody;
     request.name = watch.instance();
     request.owner = host_.node;
-    request.ttl = std::chrono::milliseconds(watch.job->instance->manifest().timeout_us / 1'000);
+    request.ttl = std::chrono::milliseconds(host_.limits->lease_ms);
     Result<JobRun> outcome = busy;
     const auto lease = co_await host_.store->lease(request);
     if (!lease) outcome = lease.error();
     if (lease && lease.value().mine) {
         const auto read = co_await read_last(watch);
         if (!read) outcome = read.error();
-        if (read && (!only_if_due || host_.clock->wall_us() >= due(watch)))
+        if (read && (!only_if_due || host_.clock->wall_us() >= due(watch))) {
+            watch.lost = watch.ends = false;
+            watch.renewing = true;
+            asio::co_spawn(*host_.executor, renew(&watch, request), asio::detached);
             outcome = co_await execute(watch, scheduled);
+            watch.ends = true;
+            while (watch.renewing) co_await pause(std::chrono::milliseconds(5));
+        }
         (void)co_await host_.store->release_lease(request.project, request.name, request.owner);
     }
     watch.running = false;
     watch.job->running = false;
     co_return outcome;
+}
+
+/// So that a node that dies in a run holds up the others for one lease only, however long runs may
+/// take.
+Task<void> Jobs::renew(Watch* watch, LeaseRequest request) {
+    const auto third = request.ttl / 3;
+    auto next = std::chrono::steady_clock::now() + third;
+    auto valid_until = std::chrono::steady_clock::now() + request.ttl;
+    while (!watch->ends) {
+        const auto now = std::chrono::steady_clock::now();
+        if (now >= next) {
+            next = now + third;
+            const auto lease = co_await host_.store->lease(request);
+            if (lease && lease.value().mine) valid_until = now + request.ttl;
+            if (lease && !lease.value().mine) watch->lost = true;
+        }
+        if (now >= valid_until) watch->lost = true;
+        co_await pause(std::chrono::milliseconds(20));
+    }
+    watch->renewing = false;
 }
 
 Task<JobRun> Jobs::execute(Watch& watch, TimeUs scheduled) {
@@ -202,7 +230,7 @@ Task<JobRun> Jobs::execute(Watch& watch, TimeUs scheduled) {
         options.actor_id = manifest.instance;
         options.owner = watch.job->owner;
         options.deadline_us = host_.clock->monotonic_us() + manifest.timeout_us;
-        options.cancelled = [this] { return stopping_.load(); };
+        options.cancelled = [this, &watch] { return stopping_ || watch.lost; };
         options.on_complete = [outcome, done](const annal_error* error) {
             if (error != nullptr) outcome->error = to_error(*error).detail;
             if (error != nullptr && outcome->error.empty())

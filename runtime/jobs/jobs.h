@@ -20,8 +20,9 @@ namespace annal {
 ///
 /// A schedule is counted from the start of its last run, by whichever node, which is a row of the
 /// store; a run that fell due while no node was there is made up for once. Nodes that share a store
-/// take turns by a lease of the manifest's timeout: of what is due, one does it. atStart is for
-/// each node's start. An instance never runs twice at the same time on a node.
+/// take turns by a lease that is renewed while a run lasts: of what is due, one does it. A run
+/// whose lease another node has got is cancelled. atStart is for each node's start. An instance
+/// never runs twice at the same time on a node.
 ///
 /// Threads: any. Lifetime: `stop` has returned before what it was given ends.
 class Jobs {
@@ -60,6 +61,7 @@ private:
     [[nodiscard]] Task<void> keep(Watch* watch);
     [[nodiscard]] Task<void> run_if_due(Watch& watch);
     [[nodiscard]] Task<Result<JobRun>> take_turn(Watch& watch, TimeUs scheduled, bool only_if_due);
+    [[nodiscard]] Task<void> renew(Watch* watch, LeaseRequest request);
     [[nodiscard]] Task<JobRun> execute(Watch& watch, TimeUs scheduled);
     [[nodiscard]] Task<Result<void>> read_last(Watch& watch);
     [[nodiscard]] TimeUs due(const Watch& watch) const;

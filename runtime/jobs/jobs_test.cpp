@@ -69,6 +69,7 @@ struct Node {
         environment.node = std::move(name);
         environment.clock = &clock;
         manifest.instance = "sweeper";
+        manifest.timeout_us = INT64_MAX / 4;  // calls are timed by another clock than the node's
         manifest.schedules = std::move(schedules);
         job.on_run = [this](annal_call* call, const std::string&) {
             job.host->complete(call, nullptr);
@@ -194,6 +195,40 @@ TEST_F(JobsTest, NeverTwiceAtOnce) {
     node.job.host->complete(waiting, nullptr);
     EXPECT_TRUE(first.get().has_value());
     EXPECT_EQ(node.job.runs, 1);
+}
+
+TEST_F(JobsTest, ALongRunKeepsItsLeaseAndAShortOneHoldsNobodyUp) {
+    host_.limits.lease_ms = 300;
+    Node node(host_, "node_a", {{"daily", kDay, false, 1}});
+    std::atomic<annal_call*> waiting{nullptr};
+    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
+    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
+    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
+    const auto ask = [&] {
+        LeaseRequest request{"host.jobs", "sweeper", "node_b", 1ms};
+        return host_.run(host_.store.lease(request)).value();
+    };
+    std::this_thread::sleep_for(1s);
+    const Lease lease = ask();
+    EXPECT_FALSE(lease.mine) << "three times its length";
+    EXPECT_LE(lease.left, 300ms) << "so long others wait when the node dies";
+    node.job.host->complete(waiting, nullptr);
+    EXPECT_TRUE(run.get().has_value());
+    EXPECT_TRUE(ask().mine);
+}
+
+TEST_F(JobsTest, ARunWhoseLeaseIsGoneIsCancelled) {
+    host_.limits.lease_ms = 300;
+    Node node(host_, "node_a", {{"daily", kDay, false, 1}});
+    std::atomic<annal_call*> waiting{nullptr};
+    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
+    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
+    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
+    EXPECT_EQ(node.job.host->cancelled(waiting), 0);
+    host_.store.fail_leases({Errc::unavailable, "the store is away"}, 1'000);
+    EXPECT_TRUE(soon([&] { return node.job.host->cancelled(waiting) != 0; }));
+    node.job.host->complete(waiting, nullptr);
+    EXPECT_TRUE(run.get().has_value());
 }
 
 TEST_F(JobsTest, AStopTellsTheRunAndWaitsForIt) {
