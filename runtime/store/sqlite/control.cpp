@@ -36,7 +36,6 @@ constexpr const char* kEraseScrub =
     "DELETE FROM kv WHERE space = ? AND project = '' AND key = ? AND (value = ? OR ?)";
 constexpr const char* kScrubs =
     "SELECT key, CAST(value AS TEXT) FROM kv WHERE space = ? AND project = ''";
-constexpr const char* kSetLog = "INSERT OR REPLACE INTO project_log VALUES (?, ?, ?, ?, ?)";
 constexpr const char* kMetaGet = "SELECT value FROM meta WHERE name = ?";
 constexpr const char* kMetaPut = "INSERT OR REPLACE INTO meta VALUES (?, ?)";
 
@@ -210,13 +209,17 @@ Result<void> Control::erasures_done(SegmentNumber segment, const Segment::Keys& 
     });
 }
 
+Result<void> Control::set_log(const std::string& project, const LogView& log) {
+    BOOST_OUTCOME_TRY(
+        auto set, db_.query("INSERT OR REPLACE INTO project_log VALUES (?, ?, ?, ?, ?)")
+    );
+    set.bind_all(std::string_view(project), log.first_seq, log.head.seq, log.head.at);
+    set.bind_blob(5, log.head.digest);
+    return set.run();
+}
+
 Result<void> Control::record_floor(const std::string& project, const LogView& log) {
-    return durable([&]() -> Result<void> {
-        BOOST_OUTCOME_TRY(auto set, db_.query(kSetLog));
-        set.bind_all(std::string_view(project), log.first_seq, log.head.seq, log.head.at);
-        set.bind_blob(5, log.head.digest);
-        return set.run();
-    });
+    return durable([&] { return set_log(project, log); });
 }
 
 Result<void> Control::record_drop(
@@ -225,11 +228,8 @@ Result<void> Control::record_drop(
     const std::vector<std::pair<std::string, LogView>>& logs
 ) {
     return durable([&]() -> Result<void> {
-        BOOST_OUTCOME_TRY(auto set, db_.query(kSetLog));
         for (const auto& [project, log] : logs) {
-            set.bind_all(std::string_view(project), log.first_seq, log.head.seq, log.head.at);
-            set.bind_blob(5, log.head.digest);
-            BOOST_OUTCOME_TRY(set.run());
+            BOOST_OUTCOME_TRYV(set_log(project, log));
         }
         for (const SegmentNumber segment : segments) {
             for (const char* sql :

@@ -93,6 +93,7 @@ private:
     Result<void> note_copy(const std::filesystem::path& mark);
     Result<void> apply_kv(const KvOp& op);
     Result<void> apply_erasure(const ControlChanges::Erasure& erasure);
+    Result<void> set_log(const std::string& project, const LogView& log);
     Result<void> set_meta(std::string_view name, std::int64_t value);
     Result<std::optional<std::int64_t>> meta(std::string_view name);
 

@@ -132,21 +132,24 @@ Result<void> Directory::drop_month(Month in) const {
     return sync_folder(root_ / "segments");
 }
 
-void Directory::remove_dropped() const {
+bool Directory::remove_dropped() const {
     std::error_code error;
     for (const auto& folder : fs::directory_iterator(root_ / "segments", error)) {
         if (!folder.path().filename().string().starts_with(kDropped)) {
             continue;
         }
-        std::error_code removal;
-        fs::remove_all(folder.path(), removal);
-        if (removal) {
-            log::warn(
-                "store.drop_left_files",
-                {{"path", folder.path().string()}, {"error", removal.message()}}
-            );
+        fs::path next = folder.path();
+        if (const fs::directory_iterator file(folder.path(), error); file != fs::end(file)) {
+            next = file->path();
         }
+        std::error_code removal;
+        fs::remove_all(next, removal);
+        if (!removal) {
+            return true;
+        }
+        log::warn("store.drop_left_files", {{"path", next.string()}, {"error", removal.message()}});
     }
+    return false;
 }
 
 void remove_database(const fs::path& path) {

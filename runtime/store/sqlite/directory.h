@@ -46,8 +46,8 @@ public:
     [[nodiscard]] Result<void> make_month(Month month) const;
     /// Renames the folder of a dropped month out of the way, to be removed by `remove_dropped`.
     [[nodiscard]] Result<void> drop_month(Month month) const;
-    /// Frees dropped months, file by file. May take long.
-    void remove_dropped() const;
+    /// Frees one file of a dropped month. False: there is none that could be removed.
+    [[nodiscard]] bool remove_dropped() const;
 
 private:
     Directory(std::filesystem::path root, DirectoryLock lock)

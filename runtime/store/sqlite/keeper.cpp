@@ -11,6 +11,7 @@ namespace annal::sqlite {
 namespace {
 
 constexpr std::chrono::seconds kRetry{2};
+constexpr std::chrono::milliseconds kBetweenFiles{100};
 constexpr std::chrono::seconds kMeasureInterval{15};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -424,7 +425,16 @@ Result<void> Keeper::purge_file(
 
 Result<void> Keeper::do_remove() {
     readers_.tell_all([](Reader& reader) { reader.close_dropped(); });
-    directory_.remove_dropped();
+    // Each file is some megabytes that the file system's journal frees at once, and commits wait
+    // for the journal.
+    while (directory_.remove_dropped()) {
+        std::unique_lock lock(mutex_);
+        const auto called = [this] { return stopping_ || !erasures_.empty(); };
+        if (wake_.wait_for(lock, kBetweenFiles, called)) {
+            to_remove_ = true;
+            break;
+        }
+    }
     return ok();
 }
 
