@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "runtime/control/projects.h"
 #include "runtime/core/json_row.h"
 #include "runtime/core/log.h"
 #include "runtime/core/task_impl.h"
@@ -376,6 +377,14 @@ Result<http::Principal> ApiKeys::check(std::string_view secret, std::string_view
         found->second->usage_changed = true;
     }
     return http::Principal{key.id, key.project, key.scopes};
+}
+
+Task<Result<void>> ApiKeys::check_project(std::string project) {
+    BOOST_OUTCOME_CO_TRY(const bool there, co_await Projects::is_there(store_, project));
+    if (there) co_return ok();
+    co_return Error{
+        Errc::not_found,
+        "there is no project " + project + "; `annal projects list` shows those there are"};
 }
 
 Task<Result<http::Principal>> ApiKeys::authenticate(const http::Request& request) {

@@ -63,6 +63,7 @@ public:
     [[nodiscard]] Task<Result<void>> revoke(std::string project, std::string id, Actor actor);
     /// Newest first, with what other nodes have committed; their last uses are known to the minute.
     [[nodiscard]] Task<Result<std::vector<ApiKey>>> list(std::string project);
+    [[nodiscard]] Task<Result<void>> check_project(std::string project) override;
     [[nodiscard]] bool knows_secret(std::string_view secret) const;
     /// Whether the key by which `who` came in is neither revoked nor expired; always true for the
     /// node's owner.

@@ -46,6 +46,11 @@ bool Projects::exists(const std::string& id) const {
     return rows_.contains(id);
 }
 
+Task<Result<bool>> Projects::is_there(EventStore& store, std::string id) {
+    BOOST_OUTCOME_CO_TRY(const auto row, co_await store.kv_get(kSpace, std::move(id), kKey));
+    co_return row.has_value();
+}
+
 Task<Result<void>> Projects::create(std::string id, std::string name) {
     if (!is_project_id(id))
         co_return Error{Errc::unprocessable, "a project id has 1 to 64 of A-Z a-z 0-9 _ -", "/id"};

@@ -21,6 +21,8 @@ public:
     [[nodiscard]] bool exists(const std::string& id) const;
     /// The same, also when another node has just made it.
     [[nodiscard]] Task<Result<bool>> find(std::string id);
+    /// As the store has it.
+    [[nodiscard]] static Task<Result<bool>> is_there(EventStore& store, std::string id);
     /// @error Errc::conflict       The id is taken.
     /// @error Errc::unprocessable  Not 1-64 of A-Z a-z 0-9 _ -.
     [[nodiscard]] Task<Result<void>> create(std::string id, std::string name);

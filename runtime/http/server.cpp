@@ -326,6 +326,10 @@ Task<void> Server::State::stop(std::shared_ptr<State>) {
     sweep_timer.cancel();
 }
 
+Task<Result<void>> Authenticator::check_project(std::string) {
+    co_return ok();
+}
+
 Server::Server(
     const Router& router,
     Authenticator& authenticator,

@@ -21,6 +21,9 @@ public:
     /// @error Errc::unauthenticated  Missing, unknown, revoked, expired, or two credentials that
     /// differ.
     [[nodiscard]] virtual Task<Result<Principal>> authenticate(const Request& request) = 0;
+    /// Whether there is a project that the node's owner names at the Unix socket.
+    /// @error Errc::not_found
+    [[nodiscard]] virtual Task<Result<void>> check_project(std::string project);
 };
 
 struct ServerOptions {

@@ -553,6 +553,9 @@ Task<std::optional<Problem>> Session::identify(Turn& turn, const Route& route) {
         turn.principal_.key_id = "local";
         turn.principal_.project = turn.request_.header("annal-project").value_or("");
         turn.principal_.scopes = {"platform", "admin"};
+        if (turn.principal_.project.empty()) co_return std::nullopt;
+        const auto known = co_await hub_->authenticator().check_project(turn.principal_.project);
+        if (!known) co_return problem_of(known.error());
         co_return std::nullopt;
     }
     if (route.scope.empty()) co_return std::nullopt;

@@ -138,6 +138,15 @@ def test_plugins_list(node):
     assert "ingest_http.yaml:" in ingest["manifest"]
 
 
+@pytest.mark.parametrize("arguments", [
+    ("config", "set", "--key", "legal_hold", "--value", "true"), ("config", "get", "--key", "legal_hold"),
+    ("erasures", "create", "--user-id", "usr_1"), ("erasures", "list"), ("streams", "list"), ("keys", "list"), ("export",)])
+def test_a_project_that_is_not_there_is_an_error(node, arguments):
+    """A typo must not look like a hold that was placed, or a person who was erased."""
+    done = run(node, *arguments, "--project", "prjo_tests", code=1)
+    assert done.stdout == "" and "there is no project prjo_tests; `annal projects list` shows those there are" in done.stderr
+
+
 def test_plugins_validate_good(node, tmp_path):
     path = tmp_path / "good.yaml"
     path.write_text(GOOD_MANIFEST)
