@@ -27,17 +27,28 @@ namespace {
 
 constexpr const char* kJobs = "host.erasure_jobs";
 constexpr const char* kLease = "erasure";
+const std::string kBehindAllKeys = "~";
 // A setting has a row while it is not at its default, which is no hold.
 constexpr std::uint32_t kEventsAStep = 500, kRowsAStep = 200, kJobsALook = 100;
 constexpr std::chrono::milliseconds kLookEvery{1'000}, kLeaseTtl{15'000}, kPurgeAgain{300},
     kAgain{20};
 // A person whose events never cease: what comes after so many looks is new data.
 constexpr std::int64_t kPassesMax = 8;
-constexpr int kWaitsMax = 10;
+constexpr int kWaitsMax = 10, kStepsAVisit = 20;
 constexpr const char* kGone = "erased with the personal data that it may have named";
 
 constexpr Column kIdentity[] = {Column::user_id, Column::actor_id, Column::target_id};
 constexpr std::int64_t kTexts = std::size(kIdentity);  // the pass over what the host has recorded
+
+/// What the host's own events have as actors and targets, but for "user".
+constexpr std::string_view kActorsOfHost[] = {"api_key", "system"};
+constexpr std::string_view kObjectsOfHost[] = {
+    "api_key", "audit_event", "audit_log", "audit_stream", "setting", "webhook_endpoint"};
+
+template <std::size_t N>
+bool is_one_of(const Text& text, const std::string_view (&words)[N]) {
+    return std::find(std::begin(words), std::end(words), text.view()) != std::end(words);
+}
 
 bool is_word(char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
@@ -86,7 +97,15 @@ std::uint32_t columns_of_subject(const Event& event, std::string_view user_id) {
     const auto is = [&](Column column) {
         return !event[column].is_null() && event[column].view() == user_id;
     };
-    if (!std::any_of(std::begin(kIdentity), std::end(kIdentity), is)) return 0;
+    // Keys and what else the host itself names are no persons: their events are evidence.
+    const auto is_person = [&](Column column) {
+        if (!is(column)) return false;
+        if (column == Column::actor_id) return !is_one_of(event[Column::actor_type], kActorsOfHost);
+        if (column == Column::target_id)
+            return !is_one_of(event[Column::target_type], kObjectsOfHost);
+        return true;
+    };
+    if (!std::any_of(std::begin(kIdentity), std::end(kIdentity), is_person)) return 0;
     std::uint32_t gone = Scrub::kAlways;
     for (std::size_t c = 0; c < kColumns; ++c) {
         const auto column = static_cast<Column>(c);
@@ -341,20 +360,32 @@ Task<void> Erasures::keep_working() {
 }
 
 Task<void> Erasures::look() {
-    auto rows = co_await environment_.host.store->kv_scan(kJobs, "", "", "", kJobsALook);
-    if (!rows) co_return;  // the store tells of its own troubles
-    for (KvRow& row : rows.value()) {
-        if (stopping_) co_return;
-        co_await work_on(std::move(row));
+    std::string after;
+    for (;;) {
+        auto rows = co_await environment_.host.store->kv_scan(kJobs, "", "", after, kJobsALook);
+        if (!rows || rows.value().empty()) co_return;  // the store tells of its own troubles
+        for (KvRow& row : rows.value()) {
+            if (stopping_) co_return;
+            const auto held = co_await is_held(row.project);
+            if (!held) co_return;
+            after = row.project + '\0' + (held.value() ? kBehindAllKeys : row.key);
+            if (held.value()) break;  // all of its rows
+            co_await work_on(std::move(row));
+        }
     }
 }
 
-/// Until the job is done, or something is in its way: the next look goes on.
+/// Until the job is done, something is in its way, or it has been others' turn long enough: the
+/// next look goes on.
 Task<void> Erasures::work_on(KvRow row) {
     HostEnvironment& host = environment_.host;
     std::int64_t asked_us = INT64_MIN / 2;
     int waits = 0;
-    while (!stopping_) {
+    for (int steps = 0; !stopping_; ++steps) {
+        if (steps == kStepsAVisit) {
+            woken_ = true;
+            break;
+        }
         const auto held = co_await is_held(row.project);
         if (!held || held.value()) co_return;
         if (host.clock->monotonic_us() - asked_us > kLeaseTtl.count() * 1'000 / 3) {

@@ -48,6 +48,21 @@ TEST(Subject, AnotherPersonsIdStays) {
     );
 }
 
+TEST(Subject, WhatTheHostItselfNamesIsNoPerson) {
+    const auto about = [](Column type, Text of, Column id) {
+        return columns_of_subject(event_of({{type, of}, {id, "x"}}), "x") != 0;
+    };
+    EXPECT_FALSE(about(Column::actor_type, "api_key", Column::actor_id));
+    EXPECT_FALSE(about(Column::actor_type, "system", Column::actor_id));
+    EXPECT_TRUE(about(Column::actor_type, "user", Column::actor_id));
+    EXPECT_TRUE(about(Column::actor_type, "agent", Column::actor_id));
+    for (const char* type :
+         {"api_key", "audit_event", "audit_log", "audit_stream", "setting", "webhook_endpoint"})
+        EXPECT_FALSE(about(Column::target_type, type, Column::target_id)) << type;
+    EXPECT_TRUE(about(Column::target_type, "user", Column::target_id));
+    EXPECT_TRUE(about(Column::target_type, "api_key", Column::user_id)) << "somebody's key";
+}
+
 TEST(Subject, TheAddressGoesWithTheActorOrWhereNobodyElseIsOne) {
     const Event own = event_of({{Column::actor_id, "usr_x"}, {Column::actor_email, "x@x.example"}});
     EXPECT_TRUE((columns_of_subject(own, "usr_x") & bit(Column::actor_email)) != 0);
@@ -271,6 +286,36 @@ TEST_F(ErasuresTest, AHoldPausesWhatRuns) {
     EXPECT_TRUE(threads.run(erasures.is_held("p")).value());
     ASSERT_TRUE(threads.run(settings.put(appender, "p", "legal_hold", "false", "system", "")));
     EXPECT_EQ(wait_for(asked.value().id).events, 1);
+}
+
+TEST_F(ErasuresTest, AProjectUnderHoldKeepsNoOtherWaiting) {
+    for (int i = 0; i < 150; ++i)
+        ASSERT_TRUE(threads.run(erasures.create("a", "u" + std::to_string(i), {"api_key", "k"})));
+    ASSERT_TRUE(threads.run(settings.put(appender, "a", "legal_hold", "true", "system", "")));
+    add_event(kUser);
+    EXPECT_EQ(erase().events, 1);
+    EXPECT_EQ(
+        threads.run(store.kv_scan("host.erasure_jobs", "a", "", "", 1'000)).value().size(), 150U
+    );
+    ASSERT_TRUE(threads.run(settings.put(appender, "a", "legal_hold", "false", "system", "")));
+    for (int i = 0; i < 3'000; ++i) {
+        if (threads.run(store.kv_scan("host.erasure_jobs", "", "", "", 10)).value().empty()) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ADD_FAILURE() << "what was held is not gone on with";
+}
+
+TEST_F(ErasuresTest, ALongOneKeepsNoOtherWaiting) {
+    AppendUnit unit;
+    unit.project = "a";
+    EventDraft draft;
+    draft[Column::action] = "user.changed";
+    draft[Column::user_id] = "usr_busy";
+    for (int i = 0; i < 500; ++i) unit.events.push_back(draft);
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE(threads.run(appender.append(unit)).has_value());
+    const auto longer = threads.run(erasures.create("a", "usr_busy", {"api_key", "k"})).value();
+    EXPECT_EQ(erase().events, 0);
+    EXPECT_FALSE(threads.run(erasures.get("a", longer.id)).value().completed);
 }
 
 }  // namespace
