@@ -38,7 +38,11 @@ public:
                 .about("how much longer events stay that a stream has not read"),
             annal::optional("archive", &RetentionJob::archive_, "")
                 .range(0, 4096)
-                .about("folder for a file of whatever goes; empty: it is kept nowhere"),
+                .about("folder for a file of whatever goes; empty: none"),
+            annal::optional("archive_to", &RetentionJob::archive_to_, "")
+                .range(0, 256)
+                .about("destination for whatever goes, in place of a folder; its manifest sets "
+                       "all that it needs"),
         };
     }
 
@@ -53,6 +57,7 @@ public:
         policy.forward_months = static_cast<std::uint32_t>(forward_months_);
         policy.unread_days = static_cast<std::uint32_t>(unread_days_);
         policy.archive = archive_.empty() ? annal::kNull : annal::to_str(archive_);
+        policy.archive_to = archive_to_.empty() ? annal::kNull : annal::to_str(archive_to_);
         annal_error error{};
         error.struct_size = sizeof(error);
         const annal_status code = host().retention()->declare(host().context(), &policy, &error);
@@ -78,7 +83,7 @@ public:
 
 private:
     std::int64_t months_ = 0, forward_months_ = 0, unread_days_ = 7;
-    std::string archive_;
+    std::string archive_, archive_to_;
 };
 
 ANNAL_PLUGIN("annal.job-retention", "1.0.0", "Annal", "Apache-2.0", RetentionJob)

@@ -95,6 +95,21 @@ std::string explain(const annal::ClientResponse& answer) {
     return text;
 }
 
+std::uint64_t whole_size(const annal::ClientResponse& answer) {
+    const auto range = annal::header_of(answer, "content-range");  // bytes 0-65535/70000
+    if (!range) {
+        return answer.body.size();
+    }
+    const std::size_t slash = range->find('/');
+    if (slash == std::string_view::npos) {
+        return 0;
+    }
+    const std::string_view text = range->substr(slash + 1);
+    std::uint64_t size = 0;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), size);
+    return read.ec == std::errc() ? size : 0;
+}
+
 annal::Outcome judge_put(const annal::ClientResponse& answer, std::int64_t now_us) {
     if (!answer.ok() || answer.http_status / 100 == 2) {
         return annal::judge(answer, now_us);

@@ -19,6 +19,10 @@ struct S3Error {
 /// "S3 answered 403 AccessDenied: Access Denied", with the bucket's own region where S3 tells it.
 [[nodiscard]] std::string explain(const annal::ClientResponse& answer);
 
+/// How many bytes the object has that a piece of was asked for: by Content-Range, else what the
+/// body has; 0 where that can't be told.
+[[nodiscard]] std::uint64_t whole_size(const annal::ClientResponse& answer);
+
 /// What an answer to a PUT means, but for 412 and a 501 that a request without condition may mend.
 ///
 /// S3 does not look into objects, so nothing that it says is the fault of an event: what does not

@@ -65,6 +65,19 @@ TEST(Explain, NamesTheCodeAndTheRegion) {
     EXPECT_EQ(sink_s3::explain(answered(502, "<html>")), "the destination answered 502: <html>");
 }
 
+TEST(WholeSize, IsWhatContentRangeSays) {
+    annal::ClientResponse answer;
+    answer.http_status = 206;
+    answer.body = "12345";
+    EXPECT_EQ(sink_s3::whole_size(answer), 5U);
+    const std::pair<const char*, std::uint64_t> ranges[] = {
+        {"bytes 0-4/70000", 70'000}, {"bytes 0-4/*", 0}, {"bytes", 0}, {"", 0}, {"bytes 0-4/", 0}};
+    for (const auto& [range, size] : ranges) {
+        answer.headers = {{"content-range", range}};
+        EXPECT_EQ(sink_s3::whole_size(answer), size) << range;
+    }
+}
+
 TEST(JudgePut, TellsWhatPassesFromWhatDoesNot) {
     const auto verdict = [](const annal::ClientResponse& answer) {
         return sink_s3::judge_put(answer, 0).verdict();

@@ -26,8 +26,8 @@
 /// other object at this key stops the stream. A store that has no conditional writes (501) gets
 /// plain ones of the same bytes.
 ///
-/// The keys' policy needs s3:PutObject and s3:GetObject, for that one look at an object's metadata;
-/// s3:ListBucket only for the probe.
+/// The keys' policy needs s3:PutObject and s3:GetObject, for that one look at an object's metadata,
+/// and for an archive, whose objects are read back; s3:ListBucket only for the probe.
 #include <annal/sdk.hpp>
 #include <annal/sdk/digest.hpp>
 #include <annal/sdk/gzip.hpp>
@@ -145,6 +145,40 @@ public:
         co_return sink_s3::judge_put(answer, host().wall_us());
     }
 
+    annal::Task<annal::Outcome> verify(const annal::Call& call, const annal::Delivery& delivery) {
+        const Object object = object_of(delivery);
+        // Another release of zlib packs otherwise, but never into so much more.
+        const std::size_t most = delivery.payload().size() + kPieceBytes;
+        std::string there;
+        for (std::uint64_t whole = 1; there.size() < whole;) {
+            const annal::ClientResponse answer =
+                co_await get_piece(call, delivery, object.key, there.size());
+            if (!answer.ok()) {
+                co_return annal::judge(answer, host().wall_us());
+            }
+            if (answer.http_status == 404) {
+                co_return annal::retry("the object " + object.key + " is not there");
+            }
+            if (answer.http_status / 100 != 2) {
+                co_return sink_s3::judge_put(answer, host().wall_us());
+            }
+            whole = sink_s3::whole_size(answer);
+            if (answer.http_status == 200 && answer.body.size() == kPieceBytes) {
+                co_return annal::pause("the store gives no ranges of objects, so none can be read");
+            }
+            if (answer.body.empty() || whole > most || there.size() + answer.body.size() > whole) {
+                break;
+            }
+            there += answer.body;
+        }
+        if (annal::gunzip(there, delivery.payload().size()) == delivery.payload()) {
+            co_return annal::delivered();
+        }
+        co_return annal::pause(
+            "ALARM: the object " + object.key + " does not hold what was written to it"
+        );
+    }
+
     annal::Task<annal::Status> probe(const annal::Call& call) {
         const std::string path = bucket_.base_path.empty() ? "/" : bucket_.base_path;
         const SignedRequest what = sign("HEAD", path, {}, {});
@@ -168,6 +202,7 @@ public:
 
 private:
     static constexpr auto kDigestHeader = "x-amz-meta-annal-sha256";
+    static constexpr std::size_t kPieceBytes = 64U << 10;  // as much as the host keeps of an answer
 
     static std::string extension_of(const annal::Delivery& delivery) {
         const std::string_view extension = delivery.file_extension();
@@ -243,6 +278,22 @@ private:
             sign("PUT", bucket_.path_of(object.key), object.bytes, std::move(headers));
         annal::ClientRequest request = to_client(what, "PUT");
         request.body(object.bytes).timeout_ms(delivery.timeout_ms(host()));
+        annal::ClientResponse answer = co_await call.fetch(request);
+        co_return answer;
+    }
+
+    annal::Task<annal::ClientResponse> get_piece(
+        const annal::Call& call,
+        const annal::Delivery& delivery,
+        const std::string& key,
+        std::size_t from
+    ) {
+        std::map<std::string, std::string> headers;
+        headers["range"] =
+            "bytes=" + std::to_string(from) + "-" + std::to_string(from + kPieceBytes - 1);
+        const SignedRequest what = sign("GET", bucket_.path_of(key), {}, std::move(headers));
+        annal::ClientRequest request = to_client(what, "GET");
+        request.timeout_ms(delivery.timeout_ms(host()));
         annal::ClientResponse answer = co_await call.fetch(request);
         co_return answer;
     }

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <annal/sdk/digest.hpp>
+#include <annal/sdk/gzip.hpp>
 
 #include <algorithm>
 #include <deque>
+#include <random>
 #include <string>
 
 #include "sigv4.h"
@@ -61,6 +63,14 @@ protected:
         EXPECT_EQ(encoded.status, ANNAL_OK) << encoded.error;
         lines_ = encoded.bytes;
         return annal::test::deliver(host_, table, sink.self(), batch.get(), encoded, stream);
+    }
+    /// What it says of the last delivery's object.
+    SinkReply verify(const Instance& sink) {
+        annal_sink_v1 reading = sink.table<annal_sink_v1>();
+        reading.send = reading.verify;
+        const RawBatch batch(host_.events);
+        const Encoded encoded = annal::test::encode(reading, sink.self(), batch.get());
+        return annal::test::deliver(host_, reading, sink.self(), batch.get(), encoded, "aud_7");
     }
     std::string lines_digest() const { return annal::to_hex(annal::view(annal::sha256(lines_))); }
     /// What S3 computes, from what it got.
@@ -176,6 +186,57 @@ TEST_P(SinkS3Test, NeverTakesAnObjectThatItCannotSeeForItsOwn) {
     EXPECT_EQ(after_412(answered(503)).verdict, ANNAL_RETRY);
     EXPECT_EQ(after_412(answered(404)).verdict, ANNAL_RETRY);
     EXPECT_EQ(after_412({0, "", {}, ANNAL_TIMEOUT, "too slow"}).verdict, ANNAL_RETRY);
+}
+
+TEST_P(SinkS3Test, ReadsBackPieceByPieceWhatIsThere) {
+    std::string noise(100'000, '\0');  // more than a piece, packed
+    std::mt19937 random(7);
+    for (char& c : noise) c = static_cast<char>('0' + random() % 64);
+    host_.events[0].set("metadata", "{\"noise\":\"" + noise + "\"}");
+    const auto sink = opened();
+    EXPECT_EQ(deliver(*sink).verdict, ANNAL_DELIVERED);
+    const std::string object = host_.fetched.at(0).body;
+    ASSERT_GT(object.size(), 64U << 10);
+    const auto pieces_of = [](const std::string& whole) {
+        std::deque<MiniHost::Answer> pieces;
+        for (std::size_t at = 0; at < whole.size(); at += 64U << 10) {
+            MiniHost::Answer piece = answered(206);
+            piece.body = whole.substr(at, 64U << 10);
+            piece.headers = {{"content-range", "bytes x-y/" + std::to_string(whole.size())}};
+            pieces.push_back(piece);
+        }
+        return pieces;
+    };
+    host_.fetched.clear();
+    answers_ = pieces_of(object);
+    EXPECT_EQ(verify(*sink).verdict, ANNAL_DELIVERED);
+    ASSERT_EQ(host_.fetched.size(), 2U);
+    const auto& last = host_.fetched[1];
+    EXPECT_EQ(last.method, "GET");
+    EXPECT_EQ(last.headers.at("range"), "bytes=65536-131071");
+    EXPECT_EQ(last.headers.at("Authorization"), expected_authorization(last));
+
+    answers_ = pieces_of(annal::gzip(lines_, 1));
+    EXPECT_EQ(verify(*sink).verdict, ANNAL_DELIVERED) << "packed otherwise";
+    std::string damaged = object;
+    damaged[70'000] ^= 1;
+    for (const std::string& other : {damaged, object.substr(0, 70'000), annal::gzip("others'")}) {
+        answers_ = pieces_of(other);
+        const SinkReply reply = verify(*sink);
+        EXPECT_EQ(reply.verdict, ANNAL_PAUSE);
+        EXPECT_THAT(reply.text, HasSubstr("ALARM: the object aud_7/dt="));
+        EXPECT_THAT(reply.text, HasSubstr("does not hold what was written to it"));
+    }
+    answers_ = {answered(404, "NoSuchKey")};
+    EXPECT_EQ(verify(*sink).verdict, ANNAL_RETRY);
+    answers_ = {answered(403, "AccessDenied")};
+    EXPECT_EQ(verify(*sink).verdict, ANNAL_PAUSE);
+    answers_ = {answered(503, "SlowDown")};
+    EXPECT_EQ(verify(*sink).verdict, ANNAL_RETRY);
+    MiniHost::Answer without_ranges = answered(200);
+    without_ranges.body = object.substr(0, 64U << 10);
+    answers_ = {without_ranges};
+    EXPECT_THAT(verify(*sink).text, HasSubstr("gives no ranges"));
 }
 
 TEST_P(SinkS3Test, RetriesAConflict) {

@@ -458,7 +458,10 @@ Result<void> Runtime::State::load_control() {
         environment, sink_pool, *destinations, formats, *secret_box, *board});
     retention = std::make_unique<Retention>(
         Retention::Environment{
-            environment, [this](std::string project) { return streams->positions(project); }},
+            environment,
+            [this](std::string project) { return streams->positions(project); },
+            *destinations,
+            sink_pool},
         settings.retention
     );
     environment.retention = retention.get();
@@ -734,9 +737,9 @@ Result<void> Runtime::State::start_streams() {
     }
     if (!role.streams) return ok();
     BOOST_OUTCOME_TRYV(provide_http_client(environment));
+    BOOST_OUTCOME_TRYV(retention->start());
     streams->start();
     webhooks->start();
-    retention->start();
     jobs->start();
     erasures->start();
     return ok();

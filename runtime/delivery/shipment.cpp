@@ -160,6 +160,10 @@ void Shipment::send(const Instance& sink) {
     table_of(sink).send(sink.self(), &delivery_);
 }
 
+void Shipment::verify(const Instance& sink) {
+    table_of(sink).verify(sink.self(), &delivery_);
+}
+
 void Shipment::refuse(const std::string& why) {
     annal_error error{};
     error.struct_size = sizeof(error);

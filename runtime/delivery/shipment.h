@@ -39,6 +39,7 @@ public:
 
     [[nodiscard]] const std::vector<Event>& events() const { return events_.events; }
     [[nodiscard]] const BatchPlan& plan() const { return plan_; }
+    [[nodiscard]] std::string_view payload() const { return payload_.view(); }
 
     struct Attempt {
         std::uint32_t number = 1;
@@ -47,10 +48,12 @@ public:
         std::function<bool()> cancelled;
         std::function<void()> reported;  ///< called once, on any thread
     };
-    /// Makes the attempt ready; `send` or `refuse` follows.
+    /// Makes the attempt ready; `send`, `verify` or `refuse` follows.
     void begin(Attempt attempt);
     /// Hands it to the sink, which may block, or report later.
     void send(const Instance& sink);
+    /// In its place, of a sink that can: has it read back what an earlier attempt delivered.
+    void verify(const Instance& sink);
     /// Ends the attempt without the sink: a retry.
     void refuse(const std::string& why);
     [[nodiscard]] bool is_reported() const;

@@ -158,12 +158,24 @@ Task<Result<void>> SinkCalls::probe(std::string project, const Clock& clock) {
 }
 
 void SinkCalls::send(std::shared_ptr<Shipment> shipment, std::function<bool()> still) {
+    begin(std::move(shipment), std::move(still), &Shipment::send);
+}
+
+void SinkCalls::verify(std::shared_ptr<Shipment> shipment, std::function<bool()> still) {
+    begin(std::move(shipment), std::move(still), &Shipment::verify);
+}
+
+void SinkCalls::begin(
+    std::shared_ptr<Shipment> shipment,
+    std::function<bool()> still,
+    void (Shipment::*step)(const Instance&)
+) {
     asio::post(
         pool_,
-        [sink = outlet_.sink, shipment = std::move(shipment), still = std::move(still)] {
+        [sink = outlet_.sink, shipment = std::move(shipment), still = std::move(still), step] {
             // It may have waited for a thread for longer than the lease lasted.
             if (!still()) return shipment->refuse("the stream ended before the batch was sent");
-            shipment->send(*sink);
+            (*shipment.*step)(*sink);
         }
     );
 }

@@ -37,8 +37,16 @@ public:
     [[nodiscard]] Task<Result<void>> probe(std::string project, const Clock& clock);
     /// Hands a begun shipment to the sink, if `still` says so when its turn has come.
     void send(std::shared_ptr<Shipment> shipment, std::function<bool()> still);
+    /// Likewise, for the sink to read back what was delivered.
+    void verify(std::shared_ptr<Shipment> shipment, std::function<bool()> still);
 
 private:
+    void begin(
+        std::shared_ptr<Shipment> shipment,
+        std::function<bool()> still,
+        void (Shipment::*step)(const Instance&)
+    );
+
     const Outlet outlet_;
     boost::asio::thread_pool::executor_type pool_;
     const Strand strand_;

@@ -17,7 +17,8 @@ struct RetentionPolicy {
     std::uint32_t months = 3;          ///< whole ones that stay beside the current one, at least 1
     std::uint32_t forward_months = 3;  ///< made ready ahead
     std::uint32_t unread_days = 7;     ///< how much longer what a stream has not read stays
-    std::filesystem::path archive;     ///< empty: what goes is not kept anywhere
+    std::filesystem::path archive;     ///< folder for what goes; empty: none
+    std::string archive_to;            ///< destination for what goes; empty: none
 };
 
 /// What retention took away for one project.

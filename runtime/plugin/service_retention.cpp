@@ -12,6 +12,7 @@ RetentionPolicy to_policy(const annal_retention_policy& from, const RetentionPol
     if (from.forward_months != 0) policy.forward_months = from.forward_months;
     policy.unread_days = from.unread_days;
     policy.archive = to_view(from.archive);
+    policy.archive_to = to_view(from.archive_to);
     return policy;
 }
 

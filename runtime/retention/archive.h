@@ -1,6 +1,6 @@
 #pragma once
 
-#include <filesystem>
+#include <boost/json/object.hpp>
 #include <string>
 
 #include "runtime/core/result.h"
@@ -9,24 +9,43 @@
 
 namespace annal {
 
-/// A file that keeps what the store will not keep any longer.
-struct ArchiveFile {
-    std::filesystem::path path;
-    std::int64_t events = 0;  ///< tombstones left out
-    std::string sha256;       ///< hex, of its bytes
+/// What is to be kept: the events [first, last] of a project.
+struct ArchiveRange {
+    std::string project;
+    Seq first = 0, last = 0;
+    std::int64_t events = 0;  ///< that can be read; tombstones are not kept
 };
 
-/// Writes the events [first, last] of a project as lines of canonical JSON to
-/// FOLDER/PROJECT/FIRST-LAST.jsonl, with FOLDER/PROJECT/FIRST-LAST.jsonl.sha256 beside it as
-/// sha256sum writes it; both durable on return. Then reads the file again: its lines and its digest
-/// must be those that were written. A file of the same name is replaced, by the same bytes unless
-/// events were erased meanwhile.
+/// Keeps what the store will not keep any longer.
 ///
-/// Threads: blocks for the time of its I/O; run it where that is allowed.
-/// @error Errc::unavailable  The folder can't be written to, or the file is not what was written.
-/// @error Errc::conflict     The store has not as many events there as it says.
-[[nodiscard]] Task<Result<ArchiveFile>> write_archive(
-    EventStore& store, std::filesystem::path folder, std::string project, Seq first, Seq last
-);
+/// Threads: one range at a time of each project.
+class Archive {
+public:
+    virtual ~Archive() = default;
+    /// The range is durable in the archive on return, read back from there, and has as many events
+    /// as it should.
+    /// @return  what tells people where it is, with "events" and "sha256" of its lines
+    /// @error Errc::unavailable  The archive can't be written, or does not hold what was written.
+    /// @error Errc::conflict     The store has not as many events there as it says.
+    [[nodiscard]] virtual Task<Result<boost::json::object>> keep(ArchiveRange range) = 0;
+};
+
+/// Reads a range in its order, in pages; an event that is missing is an error.
+class ArchiveReader {
+public:
+    ArchiveReader(EventStore& store, const ArchiveRange& range);
+    /// What can be read of the next page; empty behind the last.
+    [[nodiscard]] Task<Result<EventBatch>> next();
+    /// The next page begins behind this event.
+    void go_back_to(Seq seq);
+
+private:
+    EventStore& store_;
+    const Seq last_;
+    ScanRequest request_;
+};
+
+/// Errc::conflict where an archive has another number of events than the log.
+[[nodiscard]] Result<void> check_count(const ArchiveRange& range, std::int64_t kept);
 
 }  // namespace annal

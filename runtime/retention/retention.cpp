@@ -1,9 +1,6 @@
 #include "runtime/retention/retention.h"
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 #include <utility>
 
@@ -12,8 +9,9 @@
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
 #include "runtime/core/turn.h"
-#include "runtime/retention/archive.h"
 #include "runtime/retention/cutoff.h"
+#include "runtime/retention/destination_archive.h"
+#include "runtime/retention/folder_archive.h"
 #include "runtime/store/read_space.h"
 
 namespace annal {
@@ -21,6 +19,8 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr const char *kSpace = "host.retention", *kDecided = "decided";
+constexpr int kTriesMax = 5;
 constexpr std::chrono::milliseconds kCountBudget{60'000};
 constexpr std::uint32_t kYearOfMonths = 12;
 
@@ -47,6 +47,10 @@ Result<void> check(const RetentionPolicy& policy) {
         return Error{
             Errc::unprocessable,
             "archive must be an absolute path, not " + policy.archive.string()};
+    if (!policy.archive.empty() && !policy.archive_to.empty())
+        return Error{
+            Errc::unprocessable,
+            "archive and archive_to exclude each other; leave one of them out"};
     return ok();
 }
 
@@ -57,6 +61,8 @@ json::object policy_json(const RetentionPolicy& policy) {
     object["unread_days"] = policy.unread_days;
     object["archive"] =
         policy.archive.empty() ? json::value() : json::value(policy.archive.string());
+    object["archive_to"] =
+        policy.archive_to.empty() ? json::value() : json::value(policy.archive_to);
     return object;
 }
 
@@ -70,10 +76,6 @@ json::array texts(const std::vector<std::string>& from) {
 void note(std::string& error, const Error& why, const std::string& project) {
     error = why.detail;
     log::error("retention.failed", {{"project", project}, {"error", why.detail}});
-}
-
-Task<void> keep(Task<Result<ArchiveFile>> work, std::optional<Result<ArchiveFile>>& outcome) {
-    outcome.emplace(co_await std::move(work));
 }
 
 }  // namespace
@@ -94,13 +96,7 @@ json::object Retention::to_json(const Plan& plan) {
 }
 
 Retention::Retention(Environment environment, RetentionPolicy defaults)
-    : environment_(environment),
-      defaults_(std::move(defaults)),
-      files_(std::make_unique<boost::asio::thread_pool>(1)) {}
-
-Retention::~Retention() {
-    files_->join();
-}
+    : environment_(environment), defaults_(std::move(defaults)) {}
 
 Result<void> Retention::declare(const std::string& instance, RetentionPolicy policy) {
     BOOST_OUTCOME_TRYV(check(policy));
@@ -117,9 +113,15 @@ Result<void> Retention::declare(const std::string& instance, RetentionPolicy pol
     return ok();
 }
 
-void Retention::start() const {
+Result<void> Retention::start() const {
     const std::lock_guard lock(mutex_);
-    if (!declared_ || declared_->months >= kYearOfMonths) return;
+    if (!declared_) return ok();
+    if (!declared_->archive_to.empty()) {
+        BOOST_OUTCOME_TRYV(
+            DestinationArchive::check(environment_.destinations, declared_->archive_to)
+        );
+    }
+    if (declared_->months >= kYearOfMonths) return ok();
     log::warn(
         "retention.short",
         {{"months", std::to_string(declared_->months)},
@@ -127,6 +129,7 @@ void Retention::start() const {
           "PCI DSS 10.5.1 asks for at least 12 months of audit history; set "
           "AUTHIO_AUDIT_RETENTION_MONTHS to 12 or more where it applies"}}
     );
+    return ok();
 }
 
 void Retention::retract() {
@@ -153,40 +156,46 @@ TimeUs Retention::cutoff_of(const Plan& plan, TimeUs now) const {
     return plan.days > 0 ? day_cutoff(now, plan.days) : month_cutoff(now, policy().months);
 }
 
-/// One behind the newest when all are older.
-Task<Result<Seq>> Retention::first_from(std::string project, TimeUs at) {
+/// The first event of the log at or behind `floor` and not older than `from`; tombstones count.
+Task<Result<std::optional<Retention::Place>>> Retention::find(
+    std::string project, Seq floor, std::optional<TimeUs> from
+) {
     ScanRequest request;
     request.project = project;
-    request.filter.from = at;
+    request.filter.from = from;
     request.newest_first = false;
     request.tombstones = true;
     request.limit = 1;
+    request.after = floor - 1;
     for (;;) {
         ScanRequest next = request;
         BOOST_OUTCOME_CO_TRY(
             const ScanPage page, co_await environment_.host.store->scan(std::move(next))
         );
-        if (!page.batch.events.empty()) co_return page.batch.events.front().seq;
-        if (page.exhausted) break;
+        if (!page.batch.events.empty()) {
+            const Event& event = page.batch.events.front();
+            co_return Place{event.seq, event.created_at};
+        }
+        if (page.exhausted) co_return std::nullopt;
         request.after = page.scanned;
     }
-    BOOST_OUTCOME_CO_TRY(const LogState log, co_await environment_.host.store->log_state(project));
-    co_return log.head_seq + 1;
 }
 
-/// Events below `floor` that can be read.
-Task<Result<std::int64_t>> Retention::count(std::string project, Seq floor) {
+/// One behind the newest when all are older.
+Task<Result<Seq>> Retention::first_from(std::string project, TimeUs at) {
+    BOOST_OUTCOME_CO_TRY(const LogState log, co_await environment_.host.store->log_state(project));
+    BOOST_OUTCOME_CO_TRY(const auto found, co_await find(project, log.first_seq, at));
+    co_return found ? found->seq : log.head_seq + 1;
+}
+
+/// Events of [first, floor) that can be read.
+Task<Result<std::int64_t>> Retention::count(std::string project, Seq first, Seq floor) {
     Filter filter;
-    ScanRequest request;
-    request.project = project;
-    request.newest_first = false;
-    request.tombstones = true;
-    request.limit = 1;
-    request.after = floor - 1;
-    BOOST_OUTCOME_CO_TRY(
-        const ScanPage page, co_await environment_.host.store->scan(std::move(request))
-    );
-    if (!page.batch.events.empty()) filter.before = page.batch.events.front().created_at;
+    BOOST_OUTCOME_CO_TRY(const auto begin, co_await find(project, first, std::nullopt));
+    BOOST_OUTCOME_CO_TRY(const auto end, co_await find(project, floor, std::nullopt));
+    if (!begin) co_return std::int64_t{0};
+    filter.from = begin->created_at;
+    if (end) filter.before = end->created_at;
     BOOST_OUTCOME_CO_TRY(
         const Total total, co_await environment_.host.store->count(project, filter, kCountBudget)
     );
@@ -206,6 +215,10 @@ Task<Result<Retention::Plan>> Retention::plan(std::string project, TimeUs now) {
     if (days != "null") plan.days = static_cast<std::uint32_t>(std::stoul(days));
     plan.cutoff = cutoff_of(plan, now);
     if (plan.held || log.head_seq == kNoSeq) co_return plan;
+    BOOST_OUTCOME_CO_TRY(plan.decided, co_await host.store->kv_get(kSpace, project, kDecided));
+    const Seq decided = plan.decided ? std::stoll(*plan.decided) : 0;
+    plan.pending = decided > log.first_seq;
+    plan.first = std::max(plan.first, decided);
     BOOST_OUTCOME_CO_TRY(const Seq wanted, co_await first_from(project, plan.cutoff));
     plan.floor = std::max(plan.first, wanted);
     co_return plan;
@@ -230,6 +243,18 @@ Task<Result<void>> Retention::keep_unread(Plan& plan, TimeUs now) {
     co_return ok();
 }
 
+/// As the store has it, whatever this node has heard.
+Task<Result<bool>> Retention::is_held(std::string project) {
+    KvOp hold = Settings::unless_held(project);
+    BOOST_OUTCOME_CO_TRY(
+        const auto row,
+        co_await environment_.host.store->kv_get(
+            std::move(hold.space), std::move(hold.project), std::move(hold.key)
+        )
+    );
+    co_return row.has_value();
+}
+
 Task<Result<void>> Retention::record(
     const Plan& plan, std::string action, Actor actor, json::object more
 ) {
@@ -250,40 +275,47 @@ Task<Result<void>> Retention::record(
     unit.project = plan.project;
     unit.events.push_back(event->draft());
     unit.kv.push_back(Settings::unless_held(plan.project));
+    const auto expected = plan.decided ? KvOp::Kind::require_equals : KvOp::Kind::require_absent;
+    unit.kv.push_back({expected, kSpace, plan.project, kDecided, plan.decided.value_or("")});
+    unit.kv.push_back({KvOp::Kind::put, kSpace, plan.project, kDecided, std::to_string(plan.floor)}
+    );
     unit.memory = std::move(event);
     const auto outcome = co_await environment_.host.appender->append(std::move(unit));
-    if (!outcome && outcome.error().code == Errc::conflict) co_return Settings::held(plan.project);
-    if (!outcome) co_return outcome.error();
-    co_return ok();
+    if (outcome) co_return ok();
+    if (outcome.error().code != Errc::conflict) co_return outcome.error();
+    BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(plan.project));
+    if (held) co_return Settings::held(plan.project);
+    co_return Error{
+        Errc::conflict,
+        "what goes of project " + plan.project + " was decided elsewhere at the same moment"};
 }
 
-/// On a thread that may block.
-Task<Result<void>> Retention::archive(Plan& plan) {
-    const auto folder = policy().archive;
-    if (folder.empty()) co_return ok();
-    auto work =
-        write_archive(*environment_.host.store, folder, plan.project, plan.first, plan.floor - 1);
-    std::optional<Result<ArchiveFile>> made;
-    auto kept = keep(std::move(work), made);
-    co_await boost::asio::co_spawn(
-        files_->get_executor(), std::move(kept), boost::asio::use_awaitable
+/// Null: the policy has none.
+std::unique_ptr<Archive> Retention::open_archive() const {
+    RetentionPolicy policy = this->policy();
+    if (!policy.archive.empty())
+        return std::make_unique<FolderArchive>(*environment_.host.store, policy.archive);
+    if (policy.archive_to.empty()) return nullptr;
+    return std::make_unique<DestinationArchive>(
+        DestinationArchive::Environment{
+            environment_.host,
+            environment_.destinations,
+            environment_.sink_pool,
+            [this] { return stopping_.load(); }},
+        policy.archive_to
     );
-    if (!*made) co_return std::move(*made).error();
-    const ArchiveFile& file = made->value();
-    if (file.events != plan.events)
-        co_return Error{
-            Errc::conflict,
-            "archive " + file.path.string() + " has " + std::to_string(file.events) +
-                " events, the log " + std::to_string(plan.events)};
-    plan.archive["file"] = file.path.string();
-    plan.archive["events"] = file.events;
-    plan.archive["sha256"] = file.sha256;
+}
+
+Task<Result<void>> Retention::keep(Plan& plan, Archive* archive) {
+    if (archive == nullptr) co_return ok();
+    ArchiveRange range{plan.project, plan.first, plan.floor - 1, plan.events};
+    BOOST_OUTCOME_CO_TRY(plan.archive, co_await archive->keep(std::move(range)));
     co_return ok();
 }
 
 /// Archive, then record; what goes then is decided.
-Task<Result<void>> Retention::decide(Plan& plan) {
-    BOOST_OUTCOME_CO_TRYV(co_await archive(plan));
+Task<Result<void>> Retention::decide(Plan& plan, Archive* archive) {
+    BOOST_OUTCOME_CO_TRYV(co_await keep(plan, archive));
     json::object more;
     if (plan.days > 0) {
         more["audit_retention_days"] = plan.days;
@@ -338,7 +370,7 @@ Task<Retention::Plan> Retention::plan_of_run(std::string project, TimeUs now) {
     Result<void> done = made ? ok() : Result<void>(made.error());
     if (done) done = co_await keep_unread(found, now);
     if (done && found.floor > found.first) {
-        const auto events = co_await count(project, found.floor);
+        const auto events = co_await count(project, found.first, found.floor);
         if (events) found.events = events.value();
         if (!events) done = events.error();
     }
@@ -351,6 +383,7 @@ Task<Result<void>> Retention::apply(std::vector<Plan>& plans, const std::vector<
     EventStore& store = *environment_.host.store;
     Result<void> outcome = ok();
     for (const Month month : months) {
+        const std::int64_t begun = environment_.host.clock->monotonic_us();
         outcome = co_await store.drop_month(month);
         if (!outcome) {
             log::error(
@@ -359,10 +392,12 @@ Task<Result<void>> Retention::apply(std::vector<Plan>& plans, const std::vector<
             );
             break;
         }
-        log::info("retention.month_dropped", {{"month", format_month(month)}});
+        const auto took =
+            static_cast<double>(environment_.host.clock->monotonic_us() - begun) / 1e3;
+        log::info("retention.month_dropped", {{"month", format_month(month)}, {"ms", took}});
     }
     for (Plan& plan : plans) {
-        if (!plan.is_due()) continue;
+        if (!plan.is_to_do()) continue;
         const auto raised = co_await store.raise_floor(plan.project, plan.floor);
         if (!raised) note(plan.error, raised.error(), plan.project);
     }
@@ -380,12 +415,13 @@ Task<Result<std::string>> Retention::run_once(bool dry_run) {
         );
     }
     BOOST_OUTCOME_CO_TRY(const auto ids, co_await projects());
+    const auto archive = open_archive();
     std::vector<Plan> plans;
     for (const std::string& id : ids) {
         if (stopping_) co_return Error{Errc::cancelled, "the node stops; the next run goes on"};
         Plan made = co_await plan_of_run(id, now);
         if (!dry_run && made.is_due()) {
-            const auto decided = co_await decide(made);
+            const auto decided = co_await decide(made, archive.get());
             if (!decided) note(made.error, decided.error(), id);
         }
         plans.push_back(std::move(made));
@@ -413,6 +449,18 @@ Task<Result<std::string>> Retention::run_once(bool dry_run) {
 }
 
 Task<Result<Cleanup>> Retention::clean_up(std::string project, Actor actor) {
+    Result<Cleanup> outcome = Cleanup();
+    for (int tries = 0; tries < kTriesMax; ++tries) {
+        outcome = co_await clean_up_once(project, actor);
+        if (outcome || outcome.error().code != Errc::conflict) break;
+        BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
+        if (held) break;
+    }
+    co_return outcome;
+}
+
+/// @error Errc::conflict  Somebody else has decided meanwhile.
+Task<Result<Cleanup>> Retention::clean_up_once(std::string project, Actor actor) {
     HostEnvironment& host = environment_.host;
     BOOST_OUTCOME_CO_TRY(const TimeUs now, co_await host.store->now());
     BOOST_OUTCOME_CO_TRYV(co_await host.settings->catch_up());
@@ -421,14 +469,19 @@ Task<Result<Cleanup>> Retention::clean_up(std::string project, Actor actor) {
     Cleanup cleanup;
     cleanup.cutoff = made.cutoff;
     cleanup.days = made.days > 0 ? made.days : days_since(made.cutoff, now);
-    if (made.floor <= made.first) co_return cleanup;
-    BOOST_OUTCOME_CO_TRY(made.events, co_await count(project, made.floor));
-    cleanup.deleted = made.events;
-    json::object more;
-    more["retention_days"] = cleanup.days;
-    BOOST_OUTCOME_CO_TRYV(
-        co_await record(made, "audit_log.cleaned_up", std::move(actor), std::move(more))
-    );
+    if (!made.is_to_do()) co_return cleanup;
+    if (made.is_due()) {
+        BOOST_OUTCOME_CO_TRY(made.events, co_await count(project, made.first, made.floor));
+        cleanup.deleted = made.events;
+        const auto archive = open_archive();
+        BOOST_OUTCOME_CO_TRYV(co_await keep(made, archive.get()));
+        json::object more;
+        more["retention_days"] = cleanup.days;
+        if (!made.archive.empty()) more["archive"] = made.archive;
+        BOOST_OUTCOME_CO_TRYV(
+            co_await record(made, "audit_log.cleaned_up", std::move(actor), std::move(more))
+        );
+    }
     BOOST_OUTCOME_CO_TRYV(co_await host.store->raise_floor(project, made.floor));
     co_return cleanup;
 }

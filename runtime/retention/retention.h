@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "runtime/delivery/destinations.h"
 #include "runtime/plugin/instance.h"
 #include "runtime/plugin/retention_port.h"
+#include "runtime/retention/archive.h"
 
 namespace boost::asio {
 class thread_pool;
@@ -25,9 +27,13 @@ namespace annal {
 /// A project keeps what its setting audit_retention_days says, in days from midnight UTC; without
 /// it the policy's months. Under legal hold it keeps everything. What a stream that is not revoked
 /// has not delivered stays longer, for the policy's unread_days at most; then the stream records
-/// the gap. Each decision is an event of the project's log (audit_log.expired,
-/// audit_log.cleaned_up) that is committed before anything goes, with the absence of a hold as its
-/// precondition; a deed that a crash prevents is decided and recorded anew by the next run.
+/// the gap. Where the policy has an archive, nothing goes that is not in it; a project whose part
+/// can't be archived keeps it until the next run.
+///
+/// Each decision is an event of the project's log (audit_log.expired, audit_log.cleaned_up) that is
+/// committed before anything goes, with a row of space "host.retention" that says up to where, on
+/// condition that nobody else has decided meanwhile and that there is no hold. What a crash
+/// prevents is done by the next run, and not recorded a second time.
 ///
 /// Threads: any. Lifetime: no call is under way when it ends.
 class Retention final : public RetentionPort {
@@ -36,9 +42,10 @@ public:
         HostEnvironment& host;
         /// By stream of a project that is not revoked: the first event that it has not delivered.
         std::function<Task<Result<std::map<std::string, Seq>>>(std::string project)> unread;
+        const Destinations& destinations;
+        boost::asio::thread_pool& sink_pool;
     };
     Retention(Environment environment, RetentionPolicy defaults);
-    ~Retention() override;
 
     [[nodiscard]] const RetentionPolicy& defaults() const override { return defaults_; }
     [[nodiscard]] Result<void> declare(const std::string& instance, RetentionPolicy policy)
@@ -47,7 +54,8 @@ public:
     [[nodiscard]] Task<Result<std::string>> run(bool dry_run) override;
     [[nodiscard]] Task<Result<Cleanup>> clean_up(std::string project, Actor actor) override;
     /// The node serves: says once what its operator should know of the policy.
-    void start() const;
+    /// @error Errc::unprocessable  Its archive can't be one.
+    [[nodiscard]] Result<void> start() const;
     /// A run that is under way ends soon, between two projects; the next one does the rest.
     void stop() { stopping_ = true; }
 
@@ -56,7 +64,9 @@ private:
     struct Plan {
         std::string project;
         Seq first = 0, floor = 0;  ///< [first, floor) goes
-        std::int64_t events = 0;   ///< of those that can be read
+        bool pending = false;      ///< what is before `first` was recorded, and is still there
+        std::optional<std::string> decided;  ///< the row that says so
+        std::int64_t events = 0;             ///< of those that can be read
         TimeUs cutoff = kNoTime;
         std::uint32_t days = 0;  ///< of the project's own; 0: the policy's months
         bool held = false;
@@ -64,6 +74,7 @@ private:
         boost::json::object archive;
         std::string error;
         [[nodiscard]] bool is_due() const { return floor > first && error.empty(); }
+        [[nodiscard]] bool is_to_do() const { return is_due() || (pending && error.empty()); }
         [[nodiscard]] bool says_something() const {
             return floor > first || held || !kept_for.empty() || !error.empty();
         }
@@ -72,21 +83,31 @@ private:
     [[nodiscard]] RetentionPolicy policy() const;
     [[nodiscard]] Task<Result<std::vector<std::string>>> projects();
     [[nodiscard]] TimeUs cutoff_of(const Plan& plan, TimeUs now) const;
+    struct Place {
+        Seq seq = 0;
+        TimeUs created_at = kNoTime;
+    };
+    [[nodiscard]] Task<Result<std::optional<Place>>> find(
+        std::string project, Seq floor, std::optional<TimeUs> from
+    );
     [[nodiscard]] Task<Result<Seq>> first_from(std::string project, TimeUs at);
-    [[nodiscard]] Task<Result<std::int64_t>> count(std::string project, Seq floor);
+    [[nodiscard]] Task<Result<std::int64_t>> count(std::string project, Seq first, Seq floor);
     [[nodiscard]] Task<Result<Plan>> plan(std::string project, TimeUs now);
     [[nodiscard]] Task<Plan> plan_of_run(std::string project, TimeUs now);
     [[nodiscard]] Task<Result<void>> keep_unread(Plan& plan, TimeUs now);
-    [[nodiscard]] Task<Result<void>> decide(Plan& plan);
+    [[nodiscard]] std::unique_ptr<Archive> open_archive() const;
+    [[nodiscard]] Task<Result<void>> decide(Plan& plan, Archive* archive);
+    [[nodiscard]] Task<Result<bool>> is_held(std::string project);
     [[nodiscard]] Task<Result<void>> record(
         const Plan& plan, std::string action, Actor actor, boost::json::object more
     );
-    [[nodiscard]] Task<Result<void>> archive(Plan& plan);
+    [[nodiscard]] static Task<Result<void>> keep(Plan& plan, Archive* archive);
     [[nodiscard]] Task<Result<std::vector<Month>>> months_to_drop(
         const std::vector<Plan>& plans, TimeUs now
     );
     [[nodiscard]] Task<Result<bool>> nobody_wants(const std::vector<Plan>& plans, Month month);
     [[nodiscard]] Task<Result<std::string>> run_once(bool dry_run);
+    [[nodiscard]] Task<Result<Cleanup>> clean_up_once(std::string project, Actor actor);
     [[nodiscard]] Task<Result<void>> apply(
         std::vector<Plan>& plans, const std::vector<Month>& months
     );
@@ -97,7 +118,6 @@ private:
     std::optional<RetentionPolicy> declared_;
     std::string declared_by_;
     std::atomic<bool> running_{false}, stopping_{false};
-    std::unique_ptr<boost::asio::thread_pool> files_;  ///< where archives may block
 };
 
 }  // namespace annal

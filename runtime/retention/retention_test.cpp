@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio/thread_pool.hpp>
 #include <boost/json.hpp>
 #include <filesystem>
 #include <fstream>
@@ -124,12 +125,16 @@ protected:
     boost::asio::any_io_executor executor_{threads_.executor()};
     Appender appender_{store_, clock_, limits_, metrics_, executor_};
     HostEnvironment host_;
+    Destinations destinations_{host_};
+    boost::asio::thread_pool sink_pool_{1};
     std::map<std::string, Seq> unread_;  ///< of project a
     Retention retention_{
         {host_,
          [this](std::string project) -> Task<Result<std::map<std::string, Seq>>> {
              co_return project == "a" ? unread_ : std::map<std::string, Seq>();
-         }},
+         },
+         destinations_,
+         sink_pool_},
         RetentionPolicy()};
 };
 
@@ -310,6 +315,75 @@ TEST_F(RetentionTest, ACleanupGoesByTheProjectsDays) {
     EXPECT_EQ(records[0].at("retention_days").as_int64(), 7);
 }
 
+TEST_F(RetentionTest, WhatIsRecordedAndNotDoneIsDoneByTheNextRunWithoutAnotherRecord) {
+    fill("2026-05-01T12:00:00Z", 20);
+    set("a", "audit_retention_days", "7");
+    const auto break_off = [&] {
+        store_.fail_floors({Errc::unavailable, "the node was killed"});
+        EXPECT_TRUE(retain().at("failed").as_bool());
+    };
+    break_off();
+    EXPECT_EQ(oldest("a"), "2026-05-01");
+    ASSERT_EQ(recorded("a", "audit_log.expired").size(), 1U);
+    set("a", "legal_hold", "true");
+    retain();
+    EXPECT_EQ(oldest("a"), "2026-05-01") << "a hold that came in between";
+    set("a", "legal_hold", "false");
+    go_to(at("2026-05-22T12:00:00Z"));  // two days more are due
+    const json::object one = of(retain(), "a");
+    EXPECT_EQ(oldest("a"), "2026-05-15");
+    const auto records = recorded("a", "audit_log.expired");
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[0].at("events").as_int64(), 12);
+    EXPECT_EQ(records[1].at("events").as_int64(), 2);
+    EXPECT_EQ(records[1].at("from_seq").as_int64(), records[0].at("to_seq").as_int64() + 1);
+    EXPECT_EQ(one.at("events").as_int64(), 2);
+
+    set("a", "audit_retention_days", "3");
+    break_off();
+    EXPECT_FALSE(retain().at("failed").as_bool());
+    EXPECT_EQ(oldest("a"), "2026-05-19");
+    EXPECT_EQ(recorded("a", "audit_log.expired").size(), 3U) << "nothing new to tell";
+}
+
+TEST_F(RetentionTest, CleanupsAtOnceCountEachEventOnce) {
+    fill("2026-05-01T12:00:00Z", 20);
+    set("a", "audit_retention_days", "7");
+    store_.hop = true;
+    store_.append_delay_ms = 20;
+    std::vector<decltype(threads_.start(retention_.clean_up("a", {"api_key", "k"})))> asked;
+    for (int i = 0; i < 4; ++i)
+        asked.push_back(threads_.start(retention_.clean_up("a", {"api_key", "k"})));
+    std::int64_t deleted = 0;
+    for (auto& one : asked) {
+        const auto cleanup = one.get();
+        ASSERT_TRUE(cleanup.has_value()) << cleanup.error().detail;
+        deleted += cleanup.value().deleted;
+    }
+    EXPECT_EQ(deleted, 12);
+    EXPECT_EQ(recorded("a", "audit_log.cleaned_up").size(), 1U);
+    EXPECT_EQ(oldest("a"), "2026-05-13");
+}
+
+TEST_F(RetentionTest, ACleanupTakesNothingThatIsNotArchived) {
+    const ScratchFolder folder("retention");
+    fill("2026-05-01T12:00:00Z", 20);
+    set("a", "audit_retention_days", "7");
+    RetentionPolicy policy;
+    policy.archive = std::filesystem::path(folder.path()) / "archive";
+    ASSERT_TRUE(retention_.declare("job", policy).has_value());
+    std::ofstream(policy.archive) << "a file where a folder should be";
+    EXPECT_TRUE(run(retention_.clean_up("a", {"api_key", "apikey_1"})).has_error());
+    EXPECT_EQ(oldest("a"), "2026-05-01");
+    EXPECT_THAT(recorded("a", "audit_log.cleaned_up"), IsEmpty());
+    std::filesystem::remove(policy.archive);
+    ASSERT_TRUE(run(retention_.clean_up("a", {"api_key", "apikey_1"})).has_value());
+    EXPECT_EQ(oldest("a"), "2026-05-13");
+    const json::object record = recorded("a", "audit_log.cleaned_up").at(0);
+    EXPECT_EQ(record.at("archive").at("events").as_int64(), 12);
+    EXPECT_TRUE(std::filesystem::exists(record.at("archive").at("file").as_string().c_str()));
+}
+
 TEST_F(RetentionTest, ACleanupWithoutDaysGoesByTheMonths) {
     fill("2026-01-01T12:00:00Z", 150);
     const auto cleanup = run(retention_.clean_up("b", {"api_key", "apikey_1"}));
@@ -336,6 +410,13 @@ TEST_F(RetentionTest, ThereIsOnePolicyANode) {
     policy.months = 12;
     policy.archive = "relative/folder";
     EXPECT_THAT(retention_.declare("job", policy).error().detail, HasSubstr("absolute"));
+    policy.archive = "/a/folder";
+    policy.archive_to = "s3";
+    EXPECT_THAT(retention_.declare("job", policy).error().detail, HasSubstr("exclude each other"));
+    policy.archive.clear();
+    EXPECT_TRUE(retention_.start().has_value()) << "nothing is declared";
+    ASSERT_TRUE(retention_.declare("job", policy).has_value());
+    EXPECT_THAT(retention_.start().error().detail, HasSubstr("no destination s3"));
 }
 
 }  // namespace

@@ -48,7 +48,8 @@ GoodModule::GoodModule() {
         [](void*, annal_str, int64_t*, annal_error*) -> annal_status { return ANNAL_OK; },
         [](void*, annal_call*, annal_str, void*, annal_position_done) {},
         [](void*, annal_call*) {},
-        ANNAL_SINK_TAKES_FORMATS};
+        ANNAL_SINK_TAKES_FORMATS,
+        [](void*, const annal_delivery*) {}};
     job = {sizeof(job), 0, create, destroy, [](void*, annal_call*, annal_str, int64_t) {}};
     components[0] = {
         sizeof(annal_component), 0, ANNAL_COMPONENT_HTTP, "one-http", kNoSettings, &http, nullptr};

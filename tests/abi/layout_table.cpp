@@ -124,7 +124,7 @@ void add_services(Layout& layout) {
         clean_up
     )
     STRUCT(annal_cleanup, sized, struct_size, retention_days, deleted, cutoff_us)
-    STRUCT(annal_retention_policy, sized, struct_size, months, forward_months, unread_days, archive)
+    STRUCT(annal_retention_policy, sized, struct_size, months, forward_months, unread_days, archive, archive_to)
     STRUCT(annal_retention_v1, sized, struct_size, reserved, declare, run)
     STRUCT(annal_kv_op, strided, kind, reserved, key, value)
     STRUCT(annal_kv_ops, sized, struct_size, count, stride, reserved, ops)
@@ -267,7 +267,8 @@ void add_components(Layout& layout) {
         position,
         find_position,
         probe,
-        flags
+        flags,
+        verify
     )
     STRUCT(annal_job_v1, sized, struct_size, reserved, create, destroy, run)
     STRUCT(

@@ -37,6 +37,11 @@ void FakeStore::fail_leases(Error error, int times) {
     lease_fault_ = {std::move(error), times};
 }
 
+void FakeStore::fail_floors(Error error, int times) {
+    const std::lock_guard lock(mutex_);
+    floor_fault_ = {std::move(error), times};
+}
+
 std::optional<Error> FakeStore::fault(Fault& fault) {
     const std::lock_guard lock(mutex_);
     if (fault.times == 0) return std::nullopt;
@@ -368,6 +373,7 @@ Task<Result<TimeUs>> FakeStore::now() {
 
 Task<Result<void>> FakeStore::raise_floor(std::string project, Seq first_seq) {
     co_await enter();
+    if (auto error = fault(floor_fault_)) co_return *error;
     const std::lock_guard lock(mutex_);
     const auto found = logs_.find(project);
     if (found == logs_.end()) co_return Error{Errc::not_found, "there is no such log"};

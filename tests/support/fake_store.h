@@ -36,6 +36,7 @@ public:
     void fail_appends(Error error, int times = 1);
     void fail_reads(Error error, int times = 1);
     void fail_leases(Error error, int times = 1);
+    void fail_floors(Error error, int times = 1);
 
     // What happened.
     std::atomic<std::int64_t> scans{0}, counts{0}, appends{0}, leases_asked{0};
@@ -127,7 +128,7 @@ private:
     std::map<KvKey, std::string> kv_;
     std::map<std::pair<std::string, std::string>, Seq> cursors_;  ///< by (project, subscription)
     LeaseTable leases_;
-    Fault append_fault_, read_fault_, lease_fault_;
+    Fault append_fault_, read_fault_, lease_fault_, floor_fault_;
 };
 
 }  // namespace annal::test

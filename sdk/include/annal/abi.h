@@ -425,6 +425,7 @@ typedef struct annal_retention_policy {
     uint32_t forward_months; /* months that are made ready ahead; 0: as the node's settings say */
     uint32_t unread_days;    /* how much longer events stay that a stream has not read; at most 366 */
     annal_str archive;       /* folder of a file for whatever is taken away; null: none is made */
+    annal_str archive_to;    /* or the destination for it, by its name, whose sink has `verify`; null: none */
 } annal_retention_policy;
 /* `json`: what was done and what was not, and why. */
 typedef void (*annal_retention_done)(void *user, annal_str json, const annal_error *error);
@@ -598,6 +599,9 @@ typedef struct annal_sink_v1 {
      * host->complete. [strand] */
     void (*probe)(void *self, annal_call *call);
     uint64_t flags; /* since 1.2: ANNAL_SINK_* */
+    /* Since 1.3, optional. Reads back what the destination holds of a delivery that it has taken, and reports as for `send`:
+     * DELIVERED when that is the delivery's payload, PAUSE when it is not, RETRY when it can't be told now. [strand] */
+    void (*verify)(void *self, const annal_delivery *delivery);
 } annal_sink_v1;
 
 /* --- Component: annal.job/1 ---------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -46,6 +47,33 @@ namespace annal::inline sdk_v1 {
     stream.avail_out = static_cast<uInt>(out.size());
     if (deflate(&stream, Z_FINISH) != Z_STREAM_END) {
         throw std::length_error("the bound of zlib for its own output does not hold");
+    }
+    out.resize(stream.total_out);
+    return out;
+}
+
+/// What `gzip`, or anybody else, has packed. Nothing: `packed` is not exactly one gzip member of at
+/// most `max` bytes. Throws std::bad_alloc.
+[[nodiscard]] inline std::optional<std::string> gunzip(std::string_view packed, std::size_t max) {
+    constexpr int kGzipFraming = 16;
+    z_stream stream{};
+    if (packed.size() > std::numeric_limits<uInt>::max() ||
+        max >= std::numeric_limits<uInt>::max()) {
+        return std::nullopt;
+    }
+    if (inflateInit2(&stream, MAX_WBITS + kGzipFraming) != Z_OK) {
+        throw std::bad_alloc();
+    }
+    const auto end = [](z_stream* s) { inflateEnd(s); };
+    const std::unique_ptr<z_stream, decltype(end)> guard(&stream, end);
+    std::string out(max + 1, '\0');  // room for a byte too many, which ends before the member does
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+    stream.avail_in = static_cast<uInt>(packed.size());
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    if (inflate(&stream, Z_FINISH) != Z_STREAM_END || stream.avail_in != 0 ||
+        stream.total_out > max) {
+        return std::nullopt;
     }
     out.resize(stream.total_out);
     return out;

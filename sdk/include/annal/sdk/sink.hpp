@@ -198,6 +198,10 @@ private:
 ///                                                                already
 ///     annal::Task<annal::Status> probe(const annal::Call&);      whether it would take a delivery
 ///     now
+///     annal::Task<annal::Outcome> verify(const annal::Call&, const annal::Delivery&);
+///                                                                reads back what was delivered:
+///                                                                `delivered` when it is there and
+///                                                                the same, `pause` when it is not
 ///     static constexpr bool kTakesFormats = true;                it carries bytes: a stream may
 ///                                                                choose a format in place of
 ///                                                                `encode`, and each batch is then
@@ -232,6 +236,11 @@ concept Probe = requires(T& t, const Call& c) {
 };
 
 template <class T>
+concept Verify = requires(T& t, const Call& c, const Delivery& d) {
+    { t.verify(c, d) } -> std::same_as<Task<Outcome>>;
+};
+
+template <class T>
 struct SinkThunks {
     static_assert(
         BlockingSend<T> || AwaitedSend<T>,
@@ -241,6 +250,7 @@ struct SinkThunks {
     static constexpr bool kHasEncode = requires { &T::encode; };
     static constexpr bool kHasPosition = requires { &T::position; };
     static constexpr bool kHasProbe = requires { &T::probe; };
+    static constexpr bool kHasVerify = requires { &T::verify; };
     static constexpr bool takes_formats() {
         if constexpr (requires { T::kTakesFormats; }) {
             return T::kTakesFormats;
@@ -265,6 +275,11 @@ struct SinkThunks {
         !kHasProbe || Probe<T>,
         "annal: probe must be a public `annal::Task<annal::Status> probe(const annal::Call&)`"
     );
+    static_assert(
+        !kHasVerify || Verify<T>,
+        "annal: verify must be a public `annal::Task<annal::Outcome> verify(const annal::Call&, "
+        "const annal::Delivery&)`"
+    );
 
     static annal_status encode(
         void* self,
@@ -284,11 +299,9 @@ struct SinkThunks {
     static void send(void* self, const annal_delivery* delivery) noexcept {
         T& sink = *static_cast<T*>(self);
         if constexpr (AwaitedSend<T>) {
-            try {
-                start_send(sink, ComponentAccess::host(sink), delivery);
-            } catch (...) {
-                say_retry(*delivery);  // no memory for the coroutine
-            }
+            start(sink, delivery, [](T& to, const Call& call, const Delivery& what) {
+                return to.send(call, what);
+            });
         } else {
             bool reported = false;
             try {
@@ -300,6 +313,11 @@ struct SinkThunks {
                 }
             }
         }
+    }
+    static void verify(void* self, const annal_delivery* delivery) noexcept {
+        start(*static_cast<T*>(self), delivery, [](T& of, const Call& call, const Delivery& what) {
+            return of.verify(call, what);
+        });
     }
     static void find_position(
         void* self, annal_call* call, annal_str stream, void* user, annal_position_done done
@@ -354,6 +372,9 @@ struct SinkThunks {
         if constexpr (kHasProbe) {
             table.probe = probe;
         }
+        if constexpr (kHasVerify) {
+            table.verify = verify;
+        }
         return table;
     }
 
@@ -365,12 +386,23 @@ private:
             return retry("the sink threw: " + current_exception_text());
         }
     }
-    static Detached start_send(T& sink, const Host& host, const annal_delivery* delivery) {
+    template <class Step>
+    static void start(T& sink, const annal_delivery* delivery, Step step) noexcept {
+        try {
+            await_outcome(sink, ComponentAccess::host(sink), delivery, step);
+        } catch (...) {
+            say_retry(*delivery);  // no memory for the coroutine
+        }
+    }
+    template <class Step>
+    static Detached await_outcome(
+        T& sink, const Host& host, const annal_delivery* delivery, Step step
+    ) {
         const Call call(host, delivery->call);
         const Delivery what(*delivery);
         Outcome outcome;
         try {
-            outcome = co_await sink.send(call, what);
+            outcome = co_await step(sink, call, what);
         } catch (...) {
             outcome = failed_by_exception();
         }

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <boost/asio/thread_pool.hpp>
+#include <filesystem>
+
+#include "runtime/retention/archive.h"
+
+namespace annal {
+
+/// Files of canonical JSON, a line for each event: FOLDER/PROJECT/FIRST-LAST.jsonl, with
+/// FOLDER/PROJECT/FIRST-LAST.jsonl.sha256 beside it as sha256sum writes it. A file of the same name
+/// is replaced, by the same bytes unless events were erased meanwhile.
+///
+/// Threads: its own for what blocks.
+class FolderArchive final : public Archive {
+public:
+    FolderArchive(EventStore& store, std::filesystem::path folder)
+        : store_(store), folder_(std::move(folder)) {}
+    ~FolderArchive() override { thread_.join(); }
+
+    [[nodiscard]] Task<Result<boost::json::object>> keep(ArchiveRange range) override;
+
+private:
+    /// May block.
+    [[nodiscard]] Task<Result<boost::json::object>> write(ArchiveRange range);
+
+    EventStore& store_;
+    const std::filesystem::path folder_;
+    boost::asio::thread_pool thread_{1};
+};
+
+}  // namespace annal
