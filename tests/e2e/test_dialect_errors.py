@@ -1,7 +1,9 @@
 """Errors in the form of the API that was asked, whoever makes them: the plugin, the host, or the store."""
 
 import http.client
+import json
 import re
+import threading
 from datetime import datetime
 from urllib.parse import quote
 
@@ -13,7 +15,7 @@ if STORE == "postgres":
 
 
 def native(document, status):
-    title = http.client.responses[status]
+    title = {413: "Content Too Large"}.get(status, http.client.responses[status])  # the word of RFC 9110
     return document["type"] and document["status"] == status and document["title"] == title and document["detail"] and document["code"]
 
 
@@ -42,7 +44,7 @@ class Api:
         assert answer.status == status, answer
         assert answer.headers["content-type"] == self.content_type, answer
         assert self.form(answer.json(), status), answer.text
-        if status == 503:
+        if status in (429, 503):
             assert int(answer.headers["retry-after"]) >= 1, answer
         if status == 401:
             assert answer.headers["www-authenticate"], answer
@@ -89,6 +91,111 @@ def test_too_much_and_too_bad(project, api):
     for path in api.paths(project.project):
         api.expect(project.get(path, headers={"X-Long": "x" * 20_000}), 431)
     api.expect(project.get(f"{api.paths(project.project)[0]}?limit=0&pageSize=0"), 400)
+
+
+def calls_with_a_body(client):
+    """Method, path and what may come of it, of every call that the node describes with a body."""
+    paths = client.get("/openapi.json", key=False).json()["paths"]
+    return [(method.upper(), path.replace("{", "").replace("}", ""), call["responses"])
+            for path, calls in paths.items() for method, call in calls.items() if "requestBody" in call]
+
+
+def test_a_body_that_is_too_large_is_413_wherever_one_is_taken(server, root):
+    """Only native calls take a body."""
+    calls = calls_with_a_body(root)
+    assert {path.split("/")[1] for _, path, _ in calls} == {"v1"} and len(calls) >= 15
+    for method, path, responses in calls:
+        assert "413" in responses, path
+        if path == "/v1/audit/events":
+            continue
+        answer = root.request(method, path, body=b'{"a":"' + b"x" * (64 << 10) + b'"}')
+        APIS["native"].expect(answer, 413)
+        assert answer.json()["code"] == "too_large", answer
+    with server.raw(timeout=30) as connection:
+        # The client waits to be told that its body is wanted, and is told that it is not.
+        connection.send((f"POST /v1/audit/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {root.secret}\r\n"
+                         f"Content-Type: application/json\r\nContent-Length: {(8 << 20) + 1}\r\n"
+                         "Expect: 100-continue\r\n\r\n").encode())
+        APIS["native"].expect(connection.receive(), 413)
+
+
+@each_api
+def test_a_body_that_nobody_asked_for_is_not_waited_for(server, project, api):
+    """So what only reads has no 413: the answer is the one without a body, and the connection ends."""
+    for path in api.paths(project.project):
+        with server.raw(timeout=30) as connection:
+            connection.send((f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {project.secret}\r\n"
+                             f"Content-Length: {1 << 30}\r\n\r\n").encode())
+            answer = connection.receive()
+            assert answer.status == 200 and answer.headers["connection"] == "close", answer
+            assert connection.closed()
+
+
+class Crowd:
+    """Clients that keep the project's share of the append queue full."""
+
+    def __init__(self, project):
+        self.project, self.left, self.unexpected = project, threading.Event(), []
+        self.body = json.dumps({"events": [event("crowd.came", metadata={"big": "x" * 20_000})] * 20})
+        self.threads = [threading.Thread(target=self._post) for _ in range(6)]
+
+    def _post(self):
+        while not self.left.is_set():
+            answer = self.project.post("/v1/audit/events", self.body)
+            if answer.status not in (201, 429):
+                self.unexpected.append(answer)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.left.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.unexpected, self.unexpected[0]
+
+
+def refused(call, tries=200):
+    """The first 429 of calls that get through otherwise; each is told its number, which the answer has then."""
+    for number in range(tries):
+        answer = call(number)
+        if answer.status == 429:
+            answer.number = number
+            return answer
+        assert answer.status < 300, answer
+    raise AssertionError(f"none of {tries} was refused")
+
+
+@pytest.fixture
+def crowded(make_server):
+    """A project of a server that lets it have one request in the queue."""
+    return make_server(settings="limits:\n  project_queue_bytes: 1KiB\n").start().client().new_project()
+
+
+def test_a_full_queue_is_429_for_all_that_writes_and_nothing_for_what_reads(crowded):
+    """The cleanup of porta's API is one that writes, too: see test_retention.py. AuthPI's API has none."""
+    events = [receipt["id"] for receipt in crowded.ingest(*(event() for _ in range(400)))]
+    with Crowd(crowded):
+        native, logging_api = APIS["native"], APIS["logging"]
+        native.expect(refused(lambda n: crowded.post("/v1/audit/events", event())), 429)
+        native.expect(refused(lambda n: crowded.post("/v1/audit/events", json.dumps(event()) + "\n", headers={
+            "Content-Type": "application/x-ndjson"})), 429)
+        native.expect(refused(lambda n: crowded.delete(f"/v1/audit/events/{events[n]}")), 429)
+        native.expect(refused(lambda n: crowded.post("/v1/audit/erasures", {"user_id": f"usr_{n}"})), 429)
+        native.expect(refused(lambda n: crowded.post("/v1/audit/subjects/export", {"user_id": f"usr_{n}"})), 429)
+        native.expect(refused(lambda n: crowded.put("/v1/config/audit_retention_days", str(n + 1))), 429)
+        native.expect(refused(lambda n: crowded.post("/v1/api-keys", {"name": "n", "scopes": ["audit:read"]})), 429)
+        answer = refused(lambda n: crowded.delete(f"/api/logging/audit/{events[200 + n]}"))
+        logging_api.expect(answer, 429)
+        assert "share of the append queue" in answer.json()["detail"]
+        kept = f"/api/logging/audit/{events[200 + answer.number]}"
+        for api in APIS.values():
+            for path in api.paths(crowded.project):
+                assert crowded.get(path).status == 200, path
+    assert crowded.get(kept).status == 200, "nothing was done"
+    assert crowded.delete(kept).status == 204, "and then there is room"
 
 
 class Outage:

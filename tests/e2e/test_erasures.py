@@ -9,6 +9,7 @@ import pytest
 from annal_server import STORE, event, expect_problem, wait_until
 from scripted_receiver import Receiver
 from test_audit_streams import to_hook
+from test_cli import rows, run
 from test_stream_outcomes import dump
 
 ERASURES = "/v1/audit/erasures"
@@ -113,10 +114,16 @@ def make_receiver():
 
 @pytest.mark.parametrize("body, status", [
     ({}, 422), ({"user_id": ""}, 422), ({"user_id": "  "}, 422), ({"user_id": 4}, 422), ({"user_id": "x" * 257}, 422),
-    ({"user_id": "a\0b"}, 422), ({"user_id": "u", "why": "so"}, 422), ([], 400)])
+    ({"user_id": "a\0b"}, 422), ({"user_id": "u", "why": "so"}, 422), ([], 400), ({"user_id": None}, 422), ({"user_id": True}, 422),
+    ({"user_id": ["u"]}, 422), ({"user_id": {"id": "u"}}, 422), ({"user_id": "\t\r\n"}, 422), ({"user_id": "\u00e9" * 129}, 422),
+    ("", 400), ("null", 400), ('{"user_id":"u"} x', 400), ('{"user_id":"u","user_id":"v"}', 422), (b'{"user_id":"\xff"}', 400),
+    ('{"user_id":"\\ud800"}', 400), ('{"user_id":' + "[" * 100 + "]" * 100 + "}", 400), ({"user_id": "x" * (64 << 10)}, 413)])
 def test_what_it_refuses(project, body, status):
     expect_problem(project.post(ERASURES, body), status)
     assert project.get(ERASURES).json()["data"] == []
+    # What is refused is not exported either.
+    expect_problem(project.post("/v1/audit/subjects/export", body), status)
+    assert project.page("?type=user.*")["data"] == []
 
 
 def test_an_unknown_erasure_is_404_also_to_another_project(root, project):
@@ -131,6 +138,31 @@ def test_a_reader_may_not_erase(project):
     expect_problem(reader.get(ERASURES), 403)
 
 
+@pytest.mark.parametrize("scopes, erases, exports", [
+    (["audit:write"], 202, 403), (["audit:read"], 403, 200), (["audit:ingest", "keys:write", "streams:write"], 403, 403),
+    (["admin"], 202, 200)])
+def test_which_scope_is_for_what(project, scopes, erases, exports):
+    key = project.make_key(scopes)
+    assert key.post(ERASURES, {"user_id": "usr_nobody"}).status == erases
+    assert key.get(ERASURES).status == (200 if erases == 202 else 403)
+    assert key.post("/v1/audit/subjects/export", {"user_id": "usr_nobody"}).status == exports
+    revoked = project.make_key(scopes)
+    assert project.delete(f"/v1/api-keys/{revoked.key_id}").status == 204
+    expect_problem(revoked.post(ERASURES, {"user_id": "usr_nobody"}), 401)
+
+
+def test_no_header_leads_to_another_project(root, project):
+    neighbour = root.new_project()
+    receipt = neighbour.ingest(own_act())[0]
+    there = {"Annal-Project": neighbour.project}
+    asked = project.post(ERASURES, {"user_id": SUBJECT}, headers=there)
+    assert asked.status == 202 and completed(project, asked.json())["events"] == 0
+    assert project.post("/v1/audit/subjects/export", {"user_id": SUBJECT}, headers=there).text == ""
+    assert [e["id"] for e in project.get(ERASURES, headers=there).json()["data"]] == [asked.json()["id"]]
+    assert neighbour.get(ERASURES).json()["data"] == []
+    assert "erased" not in neighbour.get(f"/v1/audit/events/{receipt['id']}").json()
+
+
 def test_erasures_are_listed_newest_first(project):
     made = [erase(project, f"usr_{n}")["id"] for n in range(3)]
     page = project.get(f"{ERASURES}?limit=2").json()
@@ -138,7 +170,13 @@ def test_erasures_are_listed_newest_first(project):
     page = project.get(f"{ERASURES}?limit=2&cursor={page['next_cursor']}").json()
     assert [e["id"] for e in page["data"]] == made[:1] and not page["has_more"] and page["next_cursor"] is None
     expect_problem(project.get(f"{ERASURES}?cursor=x"), 400)
-    expect_problem(project.get(f"{ERASURES}?limit=201"), 400)
+    for query in ("limit=201", "limit=0", "limit=-1", "limit=1.0", "limit=", "limit=99999999999999999999", "cursor=era_%00", "cursor=era_%ff"):
+        expect_problem(project.get(f"{ERASURES}?{query}"), 400)
+    assert project.get(f"{ERASURES}?cursor=era_").json()["data"] == []
+    for name in ("era_%00", "%ff"):
+        expect_problem(project.get(f"{ERASURES}/{name}"), 400)
+    for name in ("..", "%2e%2e", "era_", "era_" + "0" * 5_000):
+        expect_problem(project.get(f"{ERASURES}/{name}"), 404)
 
 
 # --- what becomes of events
@@ -213,6 +251,47 @@ def test_what_comes_afterwards_is_new_data_and_can_be_erased_again(project):
     assert (first["events"], second["events"]) == (1, 1) and first["id"] != second["id"]
 
 
+def test_a_person_without_events_is_done_with_and_recorded(project):
+    done = erase(project, "usr_nobody")
+    assert done["events"] == 0 and set(done["copies"].values()) == {0}
+    (record,) = project.page("?type=user.data_purged")["data"]
+    assert record["metadata"] == {"erasure_id": done["id"], "events": 0}
+    assert erase(project, "usr_nobody")["id"] != done["id"]
+
+
+NAMES = ["\u00e9\u4e2d\U0001f600", "e\u0301", "\u00e9", "\u00a0", "usr_1 ", "usr_1", "Usr_1", "a/b?c#d%00", '"quoted\\"', "'; DROP TABLE x; --",
+         "x" * 256, "\u00e9" * 128, "%", "_", "\u2028", "\x01\x7f", "null", "*"]
+
+
+def test_names_are_compared_byte_by_byte(project):
+    """None of them takes another's events along, whatever it means elsewhere."""
+    receipts = project.ingest(*[event("user.came", actor={"type": "user", "id": name}, metadata={"n": n}) for n, name in enumerate(NAMES)])
+    for n, name in enumerate(NAMES):
+        lines = project.post("/v1/audit/subjects/export", {"user_id": name}).text.split("\n")[:-1]
+        assert [json.loads(line)["metadata"] for line in lines] == [{"n": n}], name
+    # Each second one; without the records of the exports, which name them, too.
+    for asked in [ask(project, name) for name in NAMES[::2]]:
+        assert completed(project, asked)["events"] == 2
+    for n, (name, receipt) in enumerate(zip(NAMES, receipts)):
+        stored = project.get(f"/v1/audit/events/{receipt['id']}").json()
+        expected = ({}, None) if n % 2 == 0 else ({"n": n}, name)
+        assert (stored["metadata"], stored["actor"]["id"]) == expected, name
+
+
+def test_words_that_the_log_itself_uses(project):
+    """A person may be named like a type or an action; the event stays what it is."""
+    names = ["user", "api_key", "user.came", "org_1", project.project]
+    receipts = project.ingest(*[event("user.came", actor={"type": "user", "id": name}, user_id=name, target_type="user",
+                                      organization_id="org_1", metadata={"n": 1}) for name in names])
+    for asked in [ask(project, name) for name in names]:
+        assert completed(project, asked)["events"] == 1
+    for receipt in receipts:
+        stored = project.get(f"/v1/audit/events/{receipt['id']}").json()
+        assert (stored["action"], stored["project_id"], stored["seq"]) == ("user.came", project.project, receipt["seq"])
+        assert stored["erased"] and stored["actor"]["id"] is stored["user_id"] is None and stored["metadata"] == {}
+    assert len(project.page("?type=user.came")["data"]) == len(names)
+
+
 def test_a_retried_request_does_not_bring_the_event_back(project):
     body = own_act(idempotency_key=f"login-{SUBJECT}-1")
     receipt = project.ingest(body)[0]
@@ -256,6 +335,13 @@ def test_a_legal_hold_refuses_and_pauses(project):
     assert len(project.page(f"?user={SUBJECT}")["data"]) == 5
     assert project.put("/v1/config/legal_hold", False).status == 200
     assert erase(project)["events"] == 5
+
+
+def test_a_hold_keeps_nobody_from_seeing_their_data(project):
+    project.ingest(own_act())
+    assert project.put("/v1/config/legal_hold", True).status == 200
+    assert len(project.post("/v1/audit/subjects/export", {"user_id": SUBJECT}).text.splitlines()) == 1
+    assert project.get(ERASURES).json()["data"] == []
 
 
 def test_a_hold_that_begins_meanwhile_pauses(make_server):
@@ -405,3 +491,62 @@ def test_an_export_of_many_rows(project):
     answer = project.post("/v1/audit/subjects/export", {"user_id": SUBJECT})
     seqs = [json.loads(line)["seq"] for line in answer.text.splitlines()]
     assert len(seqs) == len(set(seqs)) == 3_000
+
+
+# --- the command line
+
+
+def test_the_command_line_asks_shows_and_lists(server, project):
+    def cli(*arguments, **more):
+        return run(server, "erasures", arguments[0], "--project", project.project, *arguments[1:], **more)
+
+    project.ingest(own_act(), other())
+    assert rows(cli("list")) == []
+    asked = cli("create", "--user-id", SUBJECT)
+    (made,) = rows(asked)
+    assert asked.stderr == "" and found_in(asked.stdout) == []
+    assert made["status"] == "running" and made["requested_by"] == {"type": "system", "id": "local"}
+    shown = wait_until(lambda: (lambda e: e if e["status"] == "completed" else None)(rows(cli("show", made["id"]))[0]), 60, "its end")
+    assert shown == look(project, made) and shown["events"] == 1
+    assert project.page(f"?user={SUBJECT}")["data"] == [] and len(project.page(f"?user={SUBJECT}0")["data"]) == 1
+    (record,) = project.page("?type=user.data_purged")["data"]
+    assert record["actor"] == {"type": "system", "id": "local"}
+    (nobody,) = rows(cli("create", "--user-id", "usr_nobody"))
+    assert completed(project, nobody)["events"] == 0, "somebody of whom there is nothing is no error"
+    assert [e["id"] for e in rows(cli("list"))] == [nobody["id"], made["id"]]
+    assert rows(cli("list"))[1] == shown
+
+
+def test_the_command_line_says_what_is_in_the_way(server, root, project):
+    def refused(code, *arguments):
+        done = run(server, "erasures", *arguments, code=code)
+        assert done.stdout == "" and done.stderr, done
+        return done.stderr
+
+    mine = ("--project", project.project)
+    assert "--user-id is required" in refused(2, "create", *mine)
+    assert "--project is required" in refused(2, "create", "--user-id", SUBJECT)
+    assert "--project is required" in refused(2, "list")
+    assert "id is required" in refused(2, "show", *mine)
+    refused(2)
+    for user_id in ("", "  ", "x" * 257):
+        assert refused(1, "create", *mine, "--user-id", user_id).startswith("annal: ")
+    assert "no erasure has this id" in refused(1, "show", *mine, "era_01J0000000000000000000000Z")
+    theirs = erase(root.new_project())
+    assert "no erasure has this id" in refused(1, "show", *mine, theirs["id"])
+    assert project.put("/v1/config/legal_hold", True).status == 200
+    said = refused(1, "create", *mine, "--user-id", SUBJECT)
+    assert "legal hold" in said and SUBJECT not in said
+    assert rows(run(server, "erasures", "list", *mine)) == []
+
+
+def test_what_is_asked_for_without_a_server_is_done_by_the_next(make_server):
+    server = make_server().start()
+    project = server.client().new_project()
+    project.ingest(own_act())
+    server.terminate()
+    (made,) = rows(run(server, "erasures", "create", "--project", project.project, "--user-id", SUBJECT))
+    (listed,) = rows(run(server, "erasures", "list", "--project", project.project))
+    assert listed == made and made["status"] == "running"
+    server.start()
+    assert completed(server.client(project.secret, project.project), made)["events"] == 1

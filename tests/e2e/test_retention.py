@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from annal_server import MANIFESTS, STORE, Server, event, expect_problem, wait_until
 from shifted_clock import shifted
+from test_dialect_errors import APIS, Crowd, refused
 
 if STORE == "postgres":
     from postgres_cluster import PostgresCluster
@@ -250,6 +252,46 @@ def test_three_months_a_year_and_a_hold_on_one_log(past, projects, tmp_path):
         assert project.get("/v1/audit/events?from=2020-01-01T00:00:00Z").status == 200
 
 
+def test_cleanups_at_once_take_what_one_takes(projects):
+    project = projects["held"]
+    assert 85 in days_of(project)
+    set_days(project, 30)
+    before = len(project.walk())
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: project.delete("/api/admin/audit/cleanup"), range(8)))
+    assert {a.status for a in answers} == {200}, answers
+    assert days_of(project) == whole(20, 5)
+    records = recorded(project, "audit_log.cleaned_up")
+    taken = before - (len(project.walk()) - len(records))
+    assert sorted(a.json()["deleted"] for a in answers) == [0] * 7 + [taken]
+    assert [record["metadata"]["events"] for record in records] == [taken]
+    set_days(project, None)
+
+
+def test_a_cleanup_for_which_the_queue_has_no_room_is_429_and_takes_nothing(past, projects):
+    project = projects["a_year"]
+    ages = sorted(days_of(project), reverse=True)
+    past.server.settings = "limits:\n  project_queue_bytes: 1KiB\n"
+    past.go_to(0)
+    past.server.settings = None
+
+    def clean_up(number):
+        """One that gets through takes the oldest day away, so that the next has something to take, too."""
+        days = str(ages[number] - 2)
+        if number > 0:
+            wait_until(lambda: project.put("/v1/config/audit_retention_days", days).status == 200, what="the setting")
+        return project.delete("/api/admin/audit/cleanup")
+    set_days(project, ages[0] - 2)
+    with Crowd(project):
+        answer = refused(clean_up, len(ages) - 1)
+    APIS["porta"].expect(answer, 429)
+    assert answer.json()["error"] == "TooManyRequests"
+    assert max(days_of(project)) == ages[answer.number]
+    assert project.delete("/api/admin/audit/cleanup").status == 200, "and then there is room"
+    assert max(days_of(project)) == ages[answer.number + 1]
+    set_days(project, None)
+
+
 def test_streams_and_reads_go_on_over_a_restart(past, projects):
     before = {name: days_of(project) for name, project in projects.items()}
     past.go_to(0)
@@ -265,6 +307,108 @@ def test_nonsense_refuses_to_start(make_server, name, value):
     server = make_server(env={name: value}).spawn()
     assert server.wait_exit(60) != 0
     assert name in server.stderr() and "whole number of months from 1" in server.stderr()
+
+
+def test_the_command_line_runs_retention_and_lists_its_jobs(make_server):
+    server = make_server().start()
+
+    def cli(*arguments, code=0):
+        done = server.cli(*arguments)
+        assert done.returncode == code, (done.args, done.returncode, done.stdout, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()] if code == 0 else done.stderr
+
+    def of_start():
+        job = server.client().get("/v1/jobs").json()["data"][0]
+        return job["last_run"] and not job["running"]
+    wait_until(of_start, what="the run at the start")
+    daily, dry_run = cli("jobs", "list")
+    assert (daily["instance"], daily["trigger"], daily["every_seconds"]) == ("job-retention", "daily", 86_400)
+    assert daily["at_start"] and not daily["running"] and daily["last_run"]["error"] is None
+    assert (dry_run["trigger"], dry_run["every_seconds"], dry_run["last_run"]) == ("dry-run", None, None)
+
+    (report,) = cli("retention", "run", "--dry-run")
+    assert report["dry_run"] and report["months"] == report["projects"] == [] and report["error"] is None and not report["failed"]
+    assert report["policy"] == {"months": 3, "forward_months": 3, "unread_days": 7, "archive": None, "archive_to": None}
+    again, dry_run = cli("jobs", "list")
+    assert again == daily, "a dry run is none"
+    assert dry_run["last_run"]["report"] == report
+
+    (report,) = cli("retention", "run")
+    assert not report["dry_run"] and not report["failed"]
+    ran, dry_run_too = cli("jobs", "list")
+    assert ran["last_run"]["report"] == report and ran["last_run"]["started_at"] > daily["last_run"]["ended_at"]
+    assert dry_run_too == dry_run
+    assert server.client().get("/v1/jobs").json()["data"] == [ran, dry_run]
+
+    for arguments in (["jobs"], ["retention"], ["retention", "run", "--dry"], ["jobs", "list", "extra"]):
+        cli(*arguments, code=2)
+    server.terminate()
+    assert cli("retention", "run", "--dry-run")[0]["dry_run"], "and without a server"
+    assert cli("jobs", "list")[0] == ran
+
+
+def test_the_command_line_says_that_there_is_no_retention(make_server):
+    server = make_server(defaults=False, manifests=[MANIFESTS / "ingest_http.yaml"]).start()
+    done = server.cli("retention", "run", "--dry-run")
+    assert done.returncode == 1 and done.stdout == "" and "job_retention.yaml" in done.stderr
+    done = server.cli("jobs", "list")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_runs_at_once_are_refused_but_one(root):
+    def run_now(trigger):
+        answer = root.post("/v1/jobs/job-retention/runs", {"trigger": trigger})
+        if answer.status == 200:
+            assert answer.json()["trigger"] == trigger and answer.json()["error"] is None
+        else:
+            expect_problem(answer, 409, "runs already")
+        return answer.status
+    wait_until(lambda: run_now("dry-run") == 200, what="the end of the run at the start")
+    with ThreadPoolExecutor(6) as pool:
+        statuses = list(pool.map(run_now, ["daily", "dry-run"] * 20))
+    assert set(statuses) == {200, 409}
+    assert run_now("daily") == run_now("dry-run") == 200
+    assert not any(job["running"] for job in root.get("/v1/jobs").json()["data"])
+
+
+@pytest.mark.parametrize("scopes", [["audit:read", "audit:ingest"], ["audit:write"], ["keys:write", "streams:write"], ["admin"]])
+def test_who_may_do_what(root, project, scopes):
+    """Jobs are about all projects, settings about one's own."""
+    key = project.make_key(scopes)
+    expect_problem(key.get("/v1/jobs"), 403, "platform")
+    expect_problem(key.post("/v1/jobs/job-retention/runs", {"trigger": "dry-run"}), 403, "platform")
+    assert key.delete("/api/admin/audit/cleanup").status == (200 if scopes in (["admin"], ["audit:write"]) else 403)
+    for path in ("/v1/config/legal_hold", "/v1/config/audit_retention_days"):
+        value = "true" if path.endswith("hold") else "1"
+        if scopes == ["admin"]:
+            assert key.put(path, value, headers={"Annal-Project": root.project}).status == 200
+        else:
+            expect_problem(key.put(path, value), 403, "admin")
+            expect_problem(key.get(path), 403, "admin")
+    assert root.get("/v1/config/legal_hold").json()["value"] is False, "no header leads to another project"
+    assert root.get("/v1/config/audit_retention_days").json()["value"] is None
+
+
+@pytest.mark.parametrize("key, values", [
+    ("legal_hold", ["1", "0", '"true"', "null", "[]", "{}", "[true]"]),
+    ("audit_retention_days", ["0", "-1", "-0", "1.0", "1e2", "36501", "99999999999999999999", "1e400", '"30"', "true", "[]", "{}"])])
+def test_a_setting_that_is_none_changes_nothing(project, key, values):
+    path = f"/v1/config/{key}"
+    before = project.get(path).json()["value"]
+    for value in values:
+        expect_problem(project.put(path, value), 422, key)
+    for value in ("", "tru", "true true", "NaN", "1,", "[" * 3_000):
+        expect_problem(project.put(path, value), 400)
+    expect_problem(project.put(path, '"' + "x" * 4_096 + '"'), 413)
+    assert project.get(path).json()["value"] == before
+    assert recorded(project, "project.setting.updated") == []
+
+
+@pytest.mark.parametrize("body, status", [
+    ({"trigger": 4}, 422), ({"trigger": ""}, 422), ({"trigger": None}, 422), ({"trigger": "x" * 64}, 422), ({"trigger": "x" * 63}, 404),
+    ({"trigger": "daily\0"}, 422), ({"trigger": "daily", "now": True}, 422), ({"trigger": "Daily"}, 404), ([], 400), ("daily", 400)])
+def test_a_run_of_nothing(root, body, status):
+    expect_problem(root.post("/v1/jobs/job-retention/runs", json.dumps(body)), status)
 
 
 def test_jobs_say_what_is_wrong(root, project):
