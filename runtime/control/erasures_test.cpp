@@ -314,6 +314,7 @@ TEST_F(ErasuresTest, ALongOneKeepsNoOtherWaiting) {
     for (int i = 0; i < 500; ++i) unit.events.push_back(draft);
     for (int i = 0; i < 40; ++i) ASSERT_TRUE(threads.run(appender.append(unit)).has_value());
     const auto longer = threads.run(erasures.create("a", "usr_busy", {"api_key", "k"})).value();
+    store.append_delay_ms = 50;  // for each step
     EXPECT_EQ(erase().events, 0);
     EXPECT_FALSE(threads.run(erasures.get("a", longer.id)).value().completed);
 }

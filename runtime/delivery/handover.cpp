@@ -46,7 +46,8 @@ Handover::Handover(
 }
 
 bool Handover::can_verify(const annal_component& sink) {
-    return ANNAL_HAS(static_cast<const annal_sink_v1*>(sink.vtable), annal_sink_v1, verify);
+    const auto* table = static_cast<const annal_sink_v1*>(sink.vtable);
+    return ANNAL_HAS(table, annal_sink_v1, encode) && ANNAL_HAS(table, annal_sink_v1, verify);
 }
 
 Task<Result<std::shared_ptr<const Shipment>>> Handover::hand_over(EventBatch events) {

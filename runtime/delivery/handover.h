@@ -29,7 +29,7 @@ public:
         std::function<bool()> is_over
     );
 
-    /// Whether such a sink can show what it holds.
+    /// Whether such a sink can show what it holds: it has bytes of its own, and reads them back.
     [[nodiscard]] static bool can_verify(const annal_component& sink);
     /// As many of the leading `events`, at least one, as make a delivery: the destination has taken
     /// them and, read back, they are the same.
