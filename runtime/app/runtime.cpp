@@ -747,7 +747,7 @@ Result<void> Runtime::State::start_streams() {
 
 void Runtime::State::stop_streams() {
     run(erasures->stop());
-    retention->stop();
+    run(retention->stop());
     run(jobs->stop());
     run(webhooks->stop());
     run(streams->stop());

@@ -171,6 +171,7 @@ Task<Result<JobRun>> Jobs::take_turn(Watch& watch, TimeUs scheduled, bool only_i
     request.owner = host_.node;
     request.ttl = std::chrono::milliseconds(host_.limits->lease_ms);
     Result<JobRun> outcome = busy;
+    const auto asked = std::chrono::steady_clock::now();
     const auto lease = co_await host_.store->lease(request);
     if (!lease) outcome = lease.error();
     if (lease && lease.value().mine) {
@@ -179,7 +180,7 @@ Task<Result<JobRun>> Jobs::take_turn(Watch& watch, TimeUs scheduled, bool only_i
         if (read && (!only_if_due || host_.clock->wall_us() >= due(watch))) {
             watch.lost = watch.ends = false;
             watch.renewing = true;
-            asio::co_spawn(*host_.executor, renew(&watch, request), asio::detached);
+            asio::co_spawn(*host_.executor, renew(&watch, request, asked), asio::detached);
             outcome = co_await execute(watch, scheduled);
             watch.ends = true;
             while (watch.renewing) co_await pause(std::chrono::milliseconds(5));
@@ -193,19 +194,25 @@ Task<Result<JobRun>> Jobs::take_turn(Watch& watch, TimeUs scheduled, bool only_i
 
 /// So that a node that dies in a run holds up the others for one lease only, however long runs may
 /// take.
-Task<void> Jobs::renew(Watch* watch, LeaseRequest request) {
+Task<void> Jobs::renew(
+    Watch* watch, LeaseRequest request, std::chrono::steady_clock::time_point asked
+) {
     const auto third = request.ttl / 3;
-    auto next = std::chrono::steady_clock::now() + third;
-    auto valid_until = std::chrono::steady_clock::now() + request.ttl;
+    const std::int64_t timeout_us = watch->job->instance->manifest().timeout_us;
+    const std::int64_t end_us = host_.clock->monotonic_us() + timeout_us;
+    auto next = asked + third;
+    auto valid_until = asked + request.ttl;
     while (!watch->ends) {
         const auto now = std::chrono::steady_clock::now();
-        if (now >= next) {
+        // One that does not come back holds nobody up for longer than it may take.
+        const bool late = host_.clock->monotonic_us() > end_us;
+        if (now >= next && !late) {
             next = now + third;
             const auto lease = co_await host_.store->lease(request);
             if (lease && lease.value().mine) valid_until = now + request.ttl;
             if (lease && !lease.value().mine) watch->lost = true;
         }
-        if (now >= valid_until) watch->lost = true;
+        if (late || now >= valid_until) watch->lost = true;
         co_await pause(std::chrono::milliseconds(20));
     }
     watch->renewing = false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -61,7 +62,9 @@ private:
     [[nodiscard]] Task<void> keep(Watch* watch);
     [[nodiscard]] Task<void> run_if_due(Watch& watch);
     [[nodiscard]] Task<Result<JobRun>> take_turn(Watch& watch, TimeUs scheduled, bool only_if_due);
-    [[nodiscard]] Task<void> renew(Watch* watch, LeaseRequest request);
+    [[nodiscard]] Task<void> renew(
+        Watch* watch, LeaseRequest request, std::chrono::steady_clock::time_point asked
+    );
     [[nodiscard]] Task<JobRun> execute(Watch& watch, TimeUs scheduled);
     [[nodiscard]] Task<Result<void>> read_last(Watch& watch);
     [[nodiscard]] TimeUs due(const Watch& watch) const;

@@ -231,6 +231,23 @@ TEST_F(JobsTest, ARunWhoseLeaseIsGoneIsCancelled) {
     EXPECT_TRUE(run.get().has_value());
 }
 
+TEST_F(JobsTest, ARunThatNeverEndsHoldsOthersUpForItsTimeoutOnly) {
+    host_.limits.lease_ms = 2'000;
+    Node node(host_, "node_a", {{"daily", kDay, false, 1}});
+    std::atomic<annal_call*> waiting{nullptr};
+    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
+    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
+    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
+    node.clock.advance(node.manifest.timeout_us + kSecondUs);
+    EXPECT_TRUE(soon([&] {
+        LeaseRequest request{"host.jobs", "sweeper", "node_b", 1ms};
+        return host_.run(host_.store.lease(request)).value().mine;
+    }));
+    EXPECT_TRUE(soon([&] { return node.job.host->cancelled(waiting) != 0; }));
+    node.job.host->complete(waiting, nullptr);
+    EXPECT_TRUE(run.get().has_value());
+}
+
 TEST_F(JobsTest, AStopTellsTheRunAndWaitsForIt) {
     Node node(host_, "node_a", {{"daily", kDay, true, 1}});
     std::atomic<annal_call*> given{nullptr};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "runtime/core/clock.h"
@@ -44,7 +45,10 @@ public:
     virtual void retract() = 0;
     /// @return  a JSON object: what was done, what not, and why.
     /// @error Errc::conflict  No policy, or a run is under way.
-    [[nodiscard]] virtual Task<Result<std::string>> run(bool dry_run) = 0;
+    /// @param is_over  asked now and then: whether the run is to end, between two projects
+    [[nodiscard]] virtual Task<Result<std::string>> run(
+        bool dry_run, std::function<bool()> is_over
+    ) = 0;
     /// Takes away what is older than the project's own retention.
     /// @error Errc::conflict  The project is under legal hold.
     [[nodiscard]] virtual Task<Result<Cleanup>> clean_up(std::string project, Actor actor) = 0;

@@ -1,4 +1,6 @@
 #include "runtime/plugin/service_retention.h"
+#include <cstddef>
+
 #include "runtime/plugin/retention_port.h"
 #include "runtime/plugin/service_task.h"
 
@@ -12,7 +14,7 @@ RetentionPolicy to_policy(const annal_retention_policy& from, const RetentionPol
     if (from.forward_months != 0) policy.forward_months = from.forward_months;
     policy.unread_days = from.unread_days;
     policy.archive = to_view(from.archive);
-    policy.archive_to = to_view(from.archive_to);
+    if (from.struct_size >= sizeof(from)) policy.archive_to = to_view(from.archive_to);
     return policy;
 }
 
@@ -23,7 +25,7 @@ annal_status declare(
         if (error != nullptr) *error = to_abi(why);
         return static_cast<annal_status>(why.code);
     };
-    if (policy == nullptr || policy->struct_size < sizeof(annal_retention_policy))
+    if (policy == nullptr || policy->struct_size < offsetof(annal_retention_policy, archive_to))
         return fail({Errc::invalid, "the policy's struct_size is shorter than the contract's"});
     if (!ctx->creating) return fail({Errc::invalid, "a policy is declared in create only"});
     RetentionPort& retention = *ctx->environment.retention;
@@ -44,7 +46,10 @@ void run(
         done(user, to_abi(std::string_view(outcome.value())), nullptr);
     };
     if (!call) return run_service(*ctx, failing<std::string>(no_such_call()), std::move(report));
-    run_service(*ctx, ctx->environment.retention->run(dry_run != 0), std::move(report));
+    auto is_over = [call] { return call->cancelled(); };
+    run_service(
+        *ctx, ctx->environment.retention->run(dry_run != 0, std::move(is_over)), std::move(report)
+    );
 }
 
 }  // namespace

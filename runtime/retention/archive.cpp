@@ -7,8 +7,10 @@
 
 namespace annal {
 
-ArchiveReader::ArchiveReader(EventStore& store, const ArchiveRange& range)
-    : store_(store), last_(range.last) {
+ArchiveReader::ArchiveReader(
+    EventStore& store, const ArchiveRange& range, std::function<bool()> is_over
+)
+    : store_(store), last_(range.last), is_over_(std::move(is_over)) {
     request_.project = range.project;
     request_.newest_first = false;
     request_.tombstones = true;
@@ -19,6 +21,7 @@ ArchiveReader::ArchiveReader(EventStore& store, const ArchiveRange& range)
 Task<Result<EventBatch>> ArchiveReader::next() {
     EventBatch batch;
     while (batch.events.empty() && *request_.after < last_) {
+        if (is_over_()) co_return Error{Errc::cancelled, "the run was told to end"};
         ScanRequest request = request_;
         BOOST_OUTCOME_CO_TRY(ScanPage page, co_await store_.scan(std::move(request)));
         auto& events = page.batch.events;
@@ -27,14 +30,12 @@ Task<Result<EventBatch>> ArchiveReader::next() {
         });
         events.erase(end, events.end());
         for (const Event& event : events) {
-            const Seq expected = *request_.after + 1;
-            if (event.seq != expected)
-                co_return Error{
-                    Errc::conflict,
-                    "event " + std::to_string(expected) + " of project " + request_.project +
-                        " is not there any more"};
+            if (event.seq != *request_.after + 1) co_return missing(*request_.after + 1);
             request_.after = event.seq;
         }
+        // A floor that has been raised beyond the range: the page begins behind it.
+        if (*request_.after < last_ && page.scanned > *request_.after)
+            co_return missing(*request_.after + 1);
         if (page.exhausted && *request_.after < last_)
             co_return Error{
                 Errc::conflict,
@@ -43,6 +44,13 @@ Task<Result<EventBatch>> ArchiveReader::next() {
         batch = std::move(page.batch);
     }
     co_return batch;
+}
+
+Error ArchiveReader::missing(Seq seq) const {
+    return {
+        Errc::conflict,
+        "event " + std::to_string(seq) + " of project " + request_.project +
+            " is not there any more"};
 }
 
 void ArchiveReader::go_back_to(Seq seq) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <functional>
 #include <string>
 
 #include "runtime/core/result.h"
@@ -33,15 +34,19 @@ public:
 /// Reads a range in its order, in pages; an event that is missing is an error.
 class ArchiveReader {
 public:
-    ArchiveReader(EventStore& store, const ArchiveRange& range);
+    /// @param is_over  asked before each page: whether to give up, Errc::cancelled
+    ArchiveReader(EventStore& store, const ArchiveRange& range, std::function<bool()> is_over);
     /// What can be read of the next page; empty behind the last.
     [[nodiscard]] Task<Result<EventBatch>> next();
     /// The next page begins behind this event.
     void go_back_to(Seq seq);
 
 private:
+    [[nodiscard]] Error missing(Seq seq) const;
+
     EventStore& store_;
     const Seq last_;
+    const std::function<bool()> is_over_;
     ScanRequest request_;
 };
 

@@ -5,10 +5,21 @@
 
 #include "runtime/core/crypto.h"
 #include "runtime/core/run_on_impl.h"
+#include "runtime/core/time_text.h"
 #include "runtime/delivery/handover.h"
 
 namespace annal {
 namespace asio = boost::asio;
+namespace {
+
+/// "20261122T231500.000123Z"
+std::string stamp(TimeUs time) {
+    std::string text = format_time(time);
+    std::erase_if(text, [](char c) { return c == '-' || c == ':'; });
+    return text;
+}
+
+}  // namespace
 
 Result<void> DestinationArchive::check(const Destinations& destinations, const std::string& name) {
     const SinkOffer* offer = destinations.find(name);
@@ -38,7 +49,8 @@ Task<Result<std::shared_ptr<Instance>>> DestinationArchive::make_sink() const {
 
 template <class Strand>
 Task<Result<boost::json::object>> DestinationArchive::deliver(Strand strand, ArchiveRange range) {
-    const std::string known_as = "retention-" + range.project;
+    const std::string known_as =
+        "retention-" + range.project + "/" + stamp(environment_.host.clock->wall_us());
     Handover handover(
         environment_.host,
         environment_.sink_pool,
@@ -46,7 +58,7 @@ Task<Result<boost::json::object>> DestinationArchive::deliver(Strand strand, Arc
         {sink_, range.project, known_as},
         environment_.is_over
     );
-    ArchiveReader reader(*environment_.host.store, range);
+    ArchiveReader reader(*environment_.host.store, range, environment_.is_over);
     Sha256 digest;
     std::int64_t events = 0, deliveries = 0;
     for (;;) {

@@ -12,11 +12,10 @@ class thread_pool;
 
 namespace annal {
 
-/// Deliveries to a destination, which reads each of them back: to S3, objects. To the destination
-/// the events of a project are a stream with the name "retention-PROJECT".
-///
-/// A range that was begun and did not come to its end begins again: deliveries that are there
-/// already are found again, but for the last, which may be there twice.
+/// Deliveries to a destination, which reads each of them back: to S3, objects. To the destination a
+/// range of a project is a stream with the name "retention-PROJECT/TIME", the time when it was
+/// begun: one that did not come to its end begins again under another, since what it holds may have
+/// been deleted or erased meanwhile. Which one counts is in the record.
 class DestinationArchive final : public Archive {
 public:
     struct Environment {

@@ -29,7 +29,7 @@ class NewFile {
 public:
     explicit NewFile(fs::path path)
         : path_(std::move(path)),
-          temporary_(path_.string() + "." + random_token("", 8) + ".tmp"),
+          temporary_(path_.string() + ".tmp"),
           file_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640)) {}
     ~NewFile() {
         if (file_ >= 0) ::close(file_);
@@ -108,7 +108,7 @@ Task<Result<boost::json::object>> FolderArchive::write(ArchiveRange range) {
     const fs::path path = own / name;
     BOOST_OUTCOME_CO_TRYV(make_folders(folder_, own));
     NewFile file(path);
-    ArchiveReader reader(store_, range);
+    ArchiveReader reader(store_, range, is_over_);
     Content written;
     Sha256 digest;
     std::string lines;

@@ -14,8 +14,8 @@ namespace annal {
 /// Threads: its own for what blocks.
 class FolderArchive final : public Archive {
 public:
-    FolderArchive(EventStore& store, std::filesystem::path folder)
-        : store_(store), folder_(std::move(folder)) {}
+    FolderArchive(EventStore& store, std::filesystem::path folder, std::function<bool()> is_over)
+        : store_(store), folder_(std::move(folder)), is_over_(std::move(is_over)) {}
     ~FolderArchive() override { thread_.join(); }
 
     [[nodiscard]] Task<Result<boost::json::object>> keep(ArchiveRange range) override;
@@ -26,6 +26,7 @@ private:
 
     EventStore& store_;
     const std::filesystem::path folder_;
+    const std::function<bool()> is_over_;
     boost::asio::thread_pool thread_{1};
 };
 

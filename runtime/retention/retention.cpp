@@ -1,6 +1,7 @@
 #include "runtime/retention/retention.h"
 
 #include <algorithm>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/json.hpp>
 #include <utility>
 
@@ -130,6 +131,15 @@ Result<void> Retention::start() const {
           "AUTHIO_AUDIT_RETENTION_MONTHS to 12 or more where it applies"}}
     );
     return ok();
+}
+
+Task<void> Retention::stop() {
+    stopping_ = true;
+    boost::asio::steady_timer timer(*environment_.host.executor);
+    while (cleaning_ > 0) {
+        timer.expires_after(std::chrono::milliseconds(5));
+        co_await timer.async_wait(boost::asio::use_awaitable);
+    }
 }
 
 void Retention::retract() {
@@ -291,25 +301,39 @@ Task<Result<void>> Retention::record(
 }
 
 /// Null: the policy has none.
-std::unique_ptr<Archive> Retention::open_archive() const {
+std::unique_ptr<Archive> Retention::open_archive(IsOver is_over) const {
     RetentionPolicy policy = this->policy();
+    EventStore& store = *environment_.host.store;
     if (!policy.archive.empty())
-        return std::make_unique<FolderArchive>(*environment_.host.store, policy.archive);
+        return std::make_unique<FolderArchive>(store, policy.archive, std::move(is_over));
     if (policy.archive_to.empty()) return nullptr;
     return std::make_unique<DestinationArchive>(
         DestinationArchive::Environment{
             environment_.host,
             environment_.destinations,
             environment_.sink_pool,
-            [this] { return stopping_.load(); }},
+            std::move(is_over)},
         policy.archive_to
     );
 }
 
+/// One at a time of each project: a run and a cleanup would write the same files.
 Task<Result<void>> Retention::keep(Plan& plan, Archive* archive) {
     if (archive == nullptr) co_return ok();
+    {
+        const std::lock_guard lock(mutex_);
+        if (!archiving_.insert(plan.project).second)
+            co_return Error{
+                Errc::conflict,
+                "what goes of project " + plan.project + " is being archived already; ask later"};
+    }
     ArchiveRange range{plan.project, plan.first, plan.floor - 1, plan.events};
-    BOOST_OUTCOME_CO_TRY(plan.archive, co_await archive->keep(std::move(range)));
+    auto kept = co_await archive->keep(std::move(range));
+    {
+        const std::lock_guard lock(mutex_);
+        archiving_.erase(plan.project);
+    }
+    BOOST_OUTCOME_CO_TRY(plan.archive, std::move(kept));
     co_return ok();
 }
 
@@ -355,10 +379,11 @@ Task<Result<std::vector<Month>>> Retention::months_to_drop(
     co_return droppable;
 }
 
-Task<Result<std::string>> Retention::run(bool dry_run) {
+Task<Result<std::string>> Retention::run(bool dry_run, IsOver is_over) {
     const Turn turn(running_);
     if (!turn.mine()) co_return Error{Errc::conflict, "a run is under way; wait for its end"};
-    co_return co_await run_once(dry_run);
+    IsOver either = [this, asked = std::move(is_over)] { return stopping_ || asked(); };
+    co_return co_await run_once(dry_run, std::move(either));
 }
 
 /// With what keeps it from going on in it.
@@ -376,6 +401,17 @@ Task<Retention::Plan> Retention::plan_of_run(std::string project, TimeUs now) {
     }
     if (!done) note(found.error, done.error(), project);
     co_return found;
+}
+
+/// A hold that has come since a project's part was decided, which may be long ago where much had to
+/// be archived, keeps it for now.
+Task<Result<void>> Retention::spare_held(std::vector<Plan>& plans) {
+    for (Plan& plan : plans) {
+        if (!plan.is_to_do()) continue;
+        BOOST_OUTCOME_CO_TRY(plan.held, co_await is_held(plan.project));
+        if (plan.held) note(plan.error, Settings::held(plan.project), plan.project);
+    }
+    co_return ok();
 }
 
 /// Everything has been decided and recorded.
@@ -398,13 +434,13 @@ Task<Result<void>> Retention::apply(std::vector<Plan>& plans, const std::vector<
     }
     for (Plan& plan : plans) {
         if (!plan.is_to_do()) continue;
-        const auto raised = co_await store.raise_floor(plan.project, plan.floor);
+        const auto raised = co_await store.raise_floor(plan.project, plan.floor_now());
         if (!raised) note(plan.error, raised.error(), plan.project);
     }
     co_return outcome;
 }
 
-Task<Result<std::string>> Retention::run_once(bool dry_run) {
+Task<Result<std::string>> Retention::run_once(bool dry_run, IsOver is_over) {
     HostEnvironment& host = environment_.host;
     const RetentionPolicy policy = this->policy();
     BOOST_OUTCOME_CO_TRY(const TimeUs now, co_await host.store->now());
@@ -415,16 +451,21 @@ Task<Result<std::string>> Retention::run_once(bool dry_run) {
         );
     }
     BOOST_OUTCOME_CO_TRY(const auto ids, co_await projects());
-    const auto archive = open_archive();
+    const Error over{Errc::cancelled, "the run was told to end; the next one goes on"};
+    const auto archive = open_archive(is_over);
     std::vector<Plan> plans;
     for (const std::string& id : ids) {
-        if (stopping_) co_return Error{Errc::cancelled, "the node stops; the next run goes on"};
+        if (is_over()) co_return over;
         Plan made = co_await plan_of_run(id, now);
         if (!dry_run && made.is_due()) {
             const auto decided = co_await decide(made, archive.get());
             if (!decided) note(made.error, decided.error(), id);
         }
         plans.push_back(std::move(made));
+    }
+    if (is_over()) co_return over;
+    if (!dry_run) {
+        BOOST_OUTCOME_CO_TRYV(co_await spare_held(plans));
     }
     BOOST_OUTCOME_CO_TRY(const auto months, co_await months_to_drop(plans, now));
     Result<void> applied = ok();
@@ -449,7 +490,15 @@ Task<Result<std::string>> Retention::run_once(bool dry_run) {
 }
 
 Task<Result<Cleanup>> Retention::clean_up(std::string project, Actor actor) {
+    ++cleaning_;
+    auto outcome = co_await clean_up_in_turn(std::move(project), std::move(actor));
+    --cleaning_;
+    co_return outcome;
+}
+
+Task<Result<Cleanup>> Retention::clean_up_in_turn(std::string project, Actor actor) {
     Result<Cleanup> outcome = Cleanup();
+    if (stopping_) co_return Error{Errc::unavailable, "the node stops"};
     for (int tries = 0; tries < kTriesMax; ++tries) {
         outcome = co_await clean_up_once(project, actor);
         if (outcome || outcome.error().code != Errc::conflict) break;
@@ -469,11 +518,10 @@ Task<Result<Cleanup>> Retention::clean_up_once(std::string project, Actor actor)
     Cleanup cleanup;
     cleanup.cutoff = made.cutoff;
     cleanup.days = made.days > 0 ? made.days : days_since(made.cutoff, now);
-    if (!made.is_to_do()) co_return cleanup;
     if (made.is_due()) {
         BOOST_OUTCOME_CO_TRY(made.events, co_await count(project, made.first, made.floor));
         cleanup.deleted = made.events;
-        const auto archive = open_archive();
+        const auto archive = open_archive([this] { return stopping_.load(); });
         BOOST_OUTCOME_CO_TRYV(co_await keep(made, archive.get()));
         json::object more;
         more["retention_days"] = cleanup.days;
@@ -482,7 +530,10 @@ Task<Result<Cleanup>> Retention::clean_up_once(std::string project, Actor actor)
             co_await record(made, "audit_log.cleaned_up", std::move(actor), std::move(more))
         );
     }
-    BOOST_OUTCOME_CO_TRYV(co_await host.store->raise_floor(project, made.floor));
+    if (!made.is_to_do()) co_return cleanup;
+    BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
+    if (held) co_return Settings::held(project);
+    BOOST_OUTCOME_CO_TRYV(co_await host.store->raise_floor(project, made.floor_now()));
     co_return cleanup;
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -51,13 +52,15 @@ public:
     [[nodiscard]] Result<void> declare(const std::string& instance, RetentionPolicy policy)
         override;
     void retract() override;
-    [[nodiscard]] Task<Result<std::string>> run(bool dry_run) override;
+    [[nodiscard]] Task<Result<std::string>> run(bool dry_run, std::function<bool()> is_over)
+        override;
     [[nodiscard]] Task<Result<Cleanup>> clean_up(std::string project, Actor actor) override;
     /// The node serves: says once what its operator should know of the policy.
     /// @error Errc::unprocessable  Its archive can't be one.
     [[nodiscard]] Result<void> start() const;
-    /// A run that is under way ends soon, between two projects; the next one does the rest.
-    void stop() { stopping_ = true; }
+    /// A run that is under way ends soon, between two projects; the next one does the rest. Waits
+    /// for cleanups; runs are their job's.
+    [[nodiscard]] Task<void> stop();
 
 private:
     /// What is to go of one project, and why not more.
@@ -74,7 +77,9 @@ private:
         boost::json::object archive;
         std::string error;
         [[nodiscard]] bool is_due() const { return floor > first && error.empty(); }
-        [[nodiscard]] bool is_to_do() const { return is_due() || (pending && error.empty()); }
+        [[nodiscard]] bool is_to_do() const { return is_due() || (pending && !held); }
+        /// What of it may go now.
+        [[nodiscard]] Seq floor_now() const { return is_due() ? floor : first; }
         [[nodiscard]] bool says_something() const {
             return floor > first || held || !kept_for.empty() || !error.empty();
         }
@@ -95,18 +100,21 @@ private:
     [[nodiscard]] Task<Result<Plan>> plan(std::string project, TimeUs now);
     [[nodiscard]] Task<Plan> plan_of_run(std::string project, TimeUs now);
     [[nodiscard]] Task<Result<void>> keep_unread(Plan& plan, TimeUs now);
-    [[nodiscard]] std::unique_ptr<Archive> open_archive() const;
+    using IsOver = std::function<bool()>;
+    [[nodiscard]] std::unique_ptr<Archive> open_archive(IsOver is_over) const;
     [[nodiscard]] Task<Result<void>> decide(Plan& plan, Archive* archive);
     [[nodiscard]] Task<Result<bool>> is_held(std::string project);
     [[nodiscard]] Task<Result<void>> record(
         const Plan& plan, std::string action, Actor actor, boost::json::object more
     );
-    [[nodiscard]] static Task<Result<void>> keep(Plan& plan, Archive* archive);
+    [[nodiscard]] Task<Result<void>> keep(Plan& plan, Archive* archive);
+    [[nodiscard]] Task<Result<void>> spare_held(std::vector<Plan>& plans);
     [[nodiscard]] Task<Result<std::vector<Month>>> months_to_drop(
         const std::vector<Plan>& plans, TimeUs now
     );
     [[nodiscard]] Task<Result<bool>> nobody_wants(const std::vector<Plan>& plans, Month month);
-    [[nodiscard]] Task<Result<std::string>> run_once(bool dry_run);
+    [[nodiscard]] Task<Result<std::string>> run_once(bool dry_run, IsOver is_over);
+    [[nodiscard]] Task<Result<Cleanup>> clean_up_in_turn(std::string project, Actor actor);
     [[nodiscard]] Task<Result<Cleanup>> clean_up_once(std::string project, Actor actor);
     [[nodiscard]] Task<Result<void>> apply(
         std::vector<Plan>& plans, const std::vector<Month>& months
@@ -117,7 +125,9 @@ private:
     mutable std::mutex mutex_;
     std::optional<RetentionPolicy> declared_;
     std::string declared_by_;
+    std::set<std::string> archiving_;  ///< projects
     std::atomic<bool> running_{false}, stopping_{false};
+    std::atomic<int> cleaning_{0};
 };
 
 }  // namespace annal

@@ -75,7 +75,7 @@ protected:
         ASSERT_TRUE(done.has_value()) << done.error().detail;
     }
     json::object retain(bool dry_run = false) {
-        auto report = run(retention_.run(dry_run));
+        auto report = run(retention_.run(dry_run, [this] { return over_; }));
         EXPECT_TRUE(report.has_value()) << report.error().detail;
         return report ? json::parse(report.value()).as_object() : json::object();
     }
@@ -128,9 +128,17 @@ protected:
     Destinations destinations_{host_};
     boost::asio::thread_pool sink_pool_{1};
     std::map<std::string, Seq> unread_;  ///< of project a
+    bool over_ = false;
+    bool hold_on_a_ = false;  ///< is placed when a is decided, and b is not
     Retention retention_{
         {host_,
          [this](std::string project) -> Task<Result<std::map<std::string, Seq>>> {
+             if (project == "b" && hold_on_a_) {
+                 AppendUnit unit;
+                 unit.project = "a";
+                 unit.kv.push_back({KvOp::Kind::put, "host.settings", "a", "legal_hold", "true"});
+                 (void)co_await appender_.append(std::move(unit));
+             }
              co_return project == "a" ? unread_ : std::map<std::string, Seq>();
          },
          destinations_,
@@ -344,6 +352,36 @@ TEST_F(RetentionTest, WhatIsRecordedAndNotDoneIsDoneByTheNextRunWithoutAnotherRe
     EXPECT_FALSE(retain().at("failed").as_bool());
     EXPECT_EQ(oldest("a"), "2026-05-19");
     EXPECT_EQ(recorded("a", "audit_log.expired").size(), 3U) << "nothing new to tell";
+}
+
+TEST_F(RetentionTest, AHoldBetweenDecisionAndDeedIsHonoured) {
+    fill("2026-01-01T12:00:00Z", 150);
+    hold_on_a_ = true;
+    json::object report = retain();
+    hold_on_a_ = false;
+    EXPECT_TRUE(report.at("failed").as_bool());
+    EXPECT_THAT(std::string(of(report, "a").at("error").as_string()), HasSubstr("legal hold"));
+    EXPECT_THAT(texts(report.at("months")), IsEmpty());
+    EXPECT_EQ(oldest("a"), "2026-01-01");
+    EXPECT_EQ(oldest("b"), "2026-02-01");
+    AppendUnit unit;
+    unit.project = "a";
+    unit.kv.push_back({KvOp::Kind::erase, "host.settings", "a", "legal_hold", ""});
+    append(std::move(unit));
+    EXPECT_FALSE(retain().at("failed").as_bool());
+    EXPECT_EQ(oldest("a"), "2026-02-01");
+    EXPECT_EQ(recorded("a", "audit_log.expired").size(), 1U);
+}
+
+TEST_F(RetentionTest, ARunEndsWhenItIsTold) {
+    fill("2026-01-01T12:00:00Z", 150);
+    over_ = true;
+    const auto run_over = run(retention_.run(false, [this] { return over_; }));
+    ASSERT_TRUE(run_over.has_error());
+    EXPECT_EQ(run_over.error().code, Errc::cancelled);
+    EXPECT_EQ(oldest("a"), "2026-01-01");
+    run(retention_.stop());
+    EXPECT_EQ(run(retention_.clean_up("a", {"api_key", "k"})).error().code, Errc::unavailable);
 }
 
 TEST_F(RetentionTest, CleanupsAtOnceCountEachEventOnce) {

@@ -429,7 +429,9 @@ Result<void> Keeper::do_remove() {
     // for the journal.
     while (directory_.remove_dropped()) {
         std::unique_lock lock(mutex_);
-        const auto called = [this] { return stopping_ || !erasures_.empty(); };
+        const auto called = [this] {
+            return stopping_ || !erasures_.empty() || !to_index_.empty();
+        };
         if (wake_.wait_for(lock, kBetweenFiles, called)) {
             to_remove_ = true;
             break;
