@@ -21,8 +21,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr const char *kSpace = "host.retention", *kDecided = "decided";
-constexpr int kTriesMax = 5;
-constexpr std::chrono::milliseconds kCountBudget{60'000};
+constexpr int kTriesMax = 20;
+constexpr std::chrono::milliseconds kAgain{50}, kCountBudget{60'000};
 constexpr std::uint32_t kYearOfMonths = 12;
 
 /// A number in [least, most], or what is wrong with it.
@@ -135,11 +135,12 @@ Result<void> Retention::start() const {
 
 Task<void> Retention::stop() {
     stopping_ = true;
-    boost::asio::steady_timer timer(*environment_.host.executor);
-    while (cleaning_ > 0) {
-        timer.expires_after(std::chrono::milliseconds(5));
-        co_await timer.async_wait(boost::asio::use_awaitable);
-    }
+    while (cleaning_ > 0) co_await pause(std::chrono::milliseconds(5));
+}
+
+Task<void> Retention::pause(std::chrono::milliseconds time) const {
+    boost::asio::steady_timer timer(*environment_.host.executor, time);
+    co_await timer.async_wait(boost::asio::use_awaitable);
 }
 
 void Retention::retract() {
@@ -504,6 +505,7 @@ Task<Result<Cleanup>> Retention::clean_up_in_turn(std::string project, Actor act
         if (outcome || outcome.error().code != Errc::conflict) break;
         BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
         if (held) break;
+        co_await pause(kAgain);  // the other's commit may be under way, and not to be read yet
     }
     co_return outcome;
 }
