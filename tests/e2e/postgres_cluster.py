@@ -320,7 +320,7 @@ class PostgresCluster:
 
     def fail_over_to_copy(self):
         """The cluster is lost, and the copy promoted in its place: it has another timeline, and none of what came since."""
-        self.stop("immediate")
+        self._lose()
         self._remove_segment()
         shutil.rmtree(self.data)
         self._copy.rename(self.data)
@@ -406,6 +406,15 @@ class PostgresCluster:
         """As pg_ctl knows it: the pid file's line 8."""
         lines = _read(self.data / "postmaster.pid").split("\n")
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].startswith("ready")
+
+    def _lose(self):
+        """As a machine loses its power: no session hears a word."""
+        self.freeze()
+        for pid in _members(self.data):
+            _signal(pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_S)
+        self._process, self._frozen = None, False
+        self._end_remaining()
 
     def _end_remaining(self):
         """After the postmaster's death its children end by themselves, and soon; the next start waits."""
