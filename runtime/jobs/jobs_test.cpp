@@ -96,8 +96,26 @@ protected:
         for (int i = 0; i < 1'000 && !condition(); ++i) std::this_thread::sleep_for(10ms);
         return condition();
     }
+    /// A run that lasts until `end`.
+    void begin(Node& node) {
+        node.job.on_run = [this](annal_call* call, const std::string&) { waiting_ = call; };
+        run_.emplace(host_.threads.start(node.jobs.run("sweeper", "daily")));
+        ASSERT_TRUE(soon([&] { return waiting_.load() != nullptr; }));
+    }
+    void end(Node& node) {
+        node.job.host->complete(waiting_, nullptr);
+        EXPECT_TRUE(run_->get().has_value());
+    }
+    bool is_cancelled(Node& node) { return node.job.host->cancelled(waiting_) != 0; }
+    /// What another node would be told.
+    Lease ask_as_other() {
+        LeaseRequest request{"host.jobs", "sweeper", "node_b", 1ms};
+        return host_.run(host_.store.lease(request)).value();
+    }
     static constexpr std::int64_t kDay = 86'400 * kSecondUs;
     TestHost host_;
+    std::atomic<annal_call*> waiting_{nullptr};
+    std::optional<PendingTask<Result<JobRun>>> run_;
 };
 
 TEST_F(JobsTest, RunsAtTheStartAndWhenItsTimeHasCome) {
@@ -185,67 +203,44 @@ TEST_F(JobsTest, AFailedRunIsOnRecordWithItsReason) {
 
 TEST_F(JobsTest, NeverTwiceAtOnce) {
     Node node(host_, "node_a", {{"daily", kDay, false, 1}, {"other", kDay, false, 2}});
-    std::atomic<annal_call*> waiting{nullptr};
-    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
-    auto first = host_.threads.start(node.jobs.run("sweeper", "daily"));
-    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
+    ASSERT_NO_FATAL_FAILURE(begin(node));
     const auto second = host_.run(node.jobs.run("sweeper", "other"));
     ASSERT_TRUE(second.has_error());
     EXPECT_EQ(second.error().code, Errc::conflict);
-    node.job.host->complete(waiting, nullptr);
-    EXPECT_TRUE(first.get().has_value());
+    end(node);
     EXPECT_EQ(node.job.runs, 1);
 }
 
 TEST_F(JobsTest, ALongRunKeepsItsLeaseAndAShortOneHoldsNobodyUp) {
     host_.limits.lease_ms = 2'000;
     Node node(host_, "node_a", {{"daily", kDay, false, 1}});
-    std::atomic<annal_call*> waiting{nullptr};
-    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
-    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
-    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
-    const auto ask = [&] {
-        LeaseRequest request{"host.jobs", "sweeper", "node_b", 1ms};
-        return host_.run(host_.store.lease(request)).value();
-    };
+    ASSERT_NO_FATAL_FAILURE(begin(node));
     std::this_thread::sleep_for(3s);
-    const Lease lease = ask();
+    const Lease lease = ask_as_other();
     EXPECT_FALSE(lease.mine) << "longer than it lasts by itself";
     EXPECT_LE(lease.left, 2s) << "so long others wait when the node dies";
-    node.job.host->complete(waiting, nullptr);
-    EXPECT_TRUE(run.get().has_value());
-    EXPECT_TRUE(ask().mine);
+    end(node);
+    EXPECT_TRUE(ask_as_other().mine);
 }
 
 TEST_F(JobsTest, ARunWhoseLeaseIsGoneIsCancelled) {
     host_.limits.lease_ms = 2'000;
     Node node(host_, "node_a", {{"daily", kDay, false, 1}});
-    std::atomic<annal_call*> waiting{nullptr};
-    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
-    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
-    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
-    EXPECT_EQ(node.job.host->cancelled(waiting), 0);
+    ASSERT_NO_FATAL_FAILURE(begin(node));
+    EXPECT_FALSE(is_cancelled(node));
     host_.store.fail_leases({Errc::unavailable, "the store is away"}, 1'000);
-    EXPECT_TRUE(soon([&] { return node.job.host->cancelled(waiting) != 0; }));
-    node.job.host->complete(waiting, nullptr);
-    EXPECT_TRUE(run.get().has_value());
+    EXPECT_TRUE(soon([&] { return is_cancelled(node); }));
+    end(node);
 }
 
 TEST_F(JobsTest, ARunThatNeverEndsHoldsOthersUpForItsTimeoutOnly) {
     host_.limits.lease_ms = 2'000;
     Node node(host_, "node_a", {{"daily", kDay, false, 1}});
-    std::atomic<annal_call*> waiting{nullptr};
-    node.job.on_run = [&](annal_call* call, const std::string&) { waiting = call; };
-    auto run = host_.threads.start(node.jobs.run("sweeper", "daily"));
-    ASSERT_TRUE(soon([&] { return waiting.load() != nullptr; }));
+    ASSERT_NO_FATAL_FAILURE(begin(node));
     node.clock.advance(node.manifest.timeout_us + kSecondUs);
-    EXPECT_TRUE(soon([&] {
-        LeaseRequest request{"host.jobs", "sweeper", "node_b", 1ms};
-        return host_.run(host_.store.lease(request)).value().mine;
-    }));
-    EXPECT_TRUE(soon([&] { return node.job.host->cancelled(waiting) != 0; }));
-    node.job.host->complete(waiting, nullptr);
-    EXPECT_TRUE(run.get().has_value());
+    EXPECT_TRUE(soon([&] { return ask_as_other().mine; }));
+    EXPECT_TRUE(soon([&] { return is_cancelled(node); }));
+    end(node);
 }
 
 TEST_F(JobsTest, AStopTellsTheRunAndWaitsForIt) {
