@@ -16,10 +16,9 @@ public:
         if (connection_ != nullptr) {
             auto admitted = pool_.admit_(*connection_);
             if (admitted.has_value()) return connection_.get();
-            retry_at_ = Clock::now() + kRetryFirst;
             return std::move(admitted).error();
         }
-        if (Clock::now() < retry_at_) return failure_;
+        if (auto refusal = pool_.reconnection_.refusal()) return *std::move(refusal);
         return connect();
     }
 
@@ -29,7 +28,7 @@ public:
             auto got = connection();
             if (const auto left = pool_.watchdog_.left()) end = std::min(end, Clock::now() + *left);
             if (got.has_value() || Clock::now() >= end) return got;
-            std::this_thread::sleep_until(std::min(end, retry_at_));
+            std::this_thread::sleep_until(std::min(end, Clock::now() + Reconnection::kFirst));
         }
     }
 
@@ -43,6 +42,7 @@ public:
 
 private:
     Result<Connection*> connect() {
+        const auto begun = Clock::now();
         auto opened = Connection::open(pool_.options_, pool_.watchdog_);
         if (opened) {
             opened.value()->set_deadline(Clock::now() + pool_.options_.connect_timeout);
@@ -50,15 +50,13 @@ private:
                 opened = std::move(admitted).error();
         }
         if (!opened) {
-            failure_ = opened.error();
-            retry_at_ = Clock::now() + delay_;
-            delay_ = std::min(delay_ * 2, kRetryMost);
-            pool_.tell(failure_.detail);
-            return failure_;
+            pool_.reconnection_.note_failure(opened.error(), begun);
+            pool_.tell(opened.error().detail);
+            return std::move(opened).error();
         }
+        pool_.reconnection_.note_success();
         if (std::exchange(lost_one_, false)) pool_.replaced_();
         connection_ = std::move(opened.value());
-        delay_ = kRetryFirst;
         pool_.connected_.record(++pool_.connections_);
         return connection_.get();
     }
@@ -66,9 +64,6 @@ private:
     Pool& pool_;
     std::unique_ptr<Connection> connection_;
     bool lost_one_ = false;
-    Clock::time_point retry_at_{};
-    std::chrono::milliseconds delay_ = kRetryFirst;
-    Error failure_;
 };
 
 Pool::Pool(
@@ -77,6 +72,7 @@ Pool::Pool(
     Connection::Options options,
     std::function<Result<void>(Connection&)> admit,
     Watchdog& watchdog,
+    Reconnection& reconnection,
     Metrics& metrics,
     std::function<void()> replaced
 )
@@ -85,6 +81,7 @@ Pool::Pool(
       admit_(std::move(admit)),
       replaced_(std::move(replaced)),
       watchdog_(watchdog),
+      reconnection_(reconnection),
       connected_(metrics.define(
           MetricKind::gauge,
           "annal_postgres_connections",

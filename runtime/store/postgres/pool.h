@@ -14,6 +14,7 @@
 #include "runtime/core/log_repeats.h"
 #include "runtime/core/metrics.h"
 #include "runtime/store/postgres/connection.h"
+#include "runtime/store/postgres/reconnection.h"
 
 namespace annal::postgres {
 
@@ -43,6 +44,7 @@ public:
     enum class Length { brief, lengthy };
 
     /// @param admit  asked before a connection is given to a job: whether the database may be used
+    /// @param reconnection  that of all pools of the server
     /// @param replaced  told when another connection takes the place of one that was lost: another
     /// server may be behind it
     Pool(
@@ -51,6 +53,7 @@ public:
         Connection::Options options,
         std::function<Result<void>(Connection&)> admit,
         Watchdog& watchdog,
+        Reconnection& reconnection,
         Metrics& metrics,
         std::function<void()> replaced = [] {}
     );
@@ -68,7 +71,6 @@ public:
 
 private:
     static constexpr std::size_t kJobsMax = 16'384, kLengthyMax = 64;
-    static constexpr std::chrono::milliseconds kRetryFirst{100}, kRetryMost{1'000};
     using Clock = std::chrono::steady_clock;
 
     class ThreadSeat;
@@ -80,6 +82,7 @@ private:
     const std::function<Result<void>(Connection&)> admit_;
     const std::function<void()> replaced_;
     Watchdog& watchdog_;
+    Reconnection& reconnection_;
     Metric &connected_, &waiting_, &lost_;
     std::atomic<int> connections_{0};
     std::mutex mutex_;

@@ -28,6 +28,7 @@ protected:
                 return Error{Errc::unavailable, refusal_, {}, 1'000};
             },
             dog_,
+            reconnection_,
             metrics_
         );
     }
@@ -49,6 +50,7 @@ protected:
 
     test::TcpProxy proxy_{test::shared_cluster().socket_path()};
     Watchdog dog_;
+    Reconnection reconnection_;
     Metrics metrics_;
     std::string refusal_;
 };
@@ -105,6 +107,19 @@ TEST_F(PoolTest, WaitsForTheServerWhenAJobWantsTo) {
     }));
     EXPECT_GE(Clock::now() - begin, 300ms);
     EXPECT_LT(Clock::now() - begin, 10s);
+}
+
+// Who has waited long would otherwise go on refusing for a second when the server is there again.
+TEST_F(PoolTest, TriesAtOnceWhenAnotherPoolGotIn) {
+    auto one = pool(1, true), other = pool(1, true);
+    proxy_.refuse();
+    EXPECT_FALSE(run(*other, [](Pool::Seat& seat) {
+        return seat.connection_within(2s).has_value();
+    }));
+    proxy_.resume();
+    EXPECT_TRUE(run(*one, [](Pool::Seat& seat) { return seat.connection_within(30s).has_value(); })
+    );
+    EXPECT_TRUE(run(*other, [](Pool::Seat& seat) { return seat.connection().has_value(); }));
 }
 
 TEST_F(PoolTest, RefusesAConnectionThatIsNotAdmitted) {

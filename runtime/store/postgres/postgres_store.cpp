@@ -347,6 +347,7 @@ private:
             connection_options(options_.url),
             std::move(admit),
             watchdog_,
+            reconnection_,
             metrics,
             std::move(replaced)
         );
@@ -452,6 +453,7 @@ private:
 
     const PostgresOptions options_;
     Watchdog watchdog_;
+    Reconnection reconnection_;
     Partitions partitions_;
     Keeper keeper_;
     AppendShared shared_;
