@@ -135,7 +135,7 @@ void quiet(const ComparedStore& store, const ServerProcess& server) {
 void fill_month(const Setting& setting) {
     const std::map<std::string, std::string> clock{
         {"LD_PRELOAD", BENCH_SHIFTED_CLOCK},
-        {"BENCH_CLOCK_BEHIND_S", std::to_string(seconds_back())}};
+        {"SHIFTED_CLOCK_S", std::to_string(-seconds_back())}};
     setting.store->restart_with(clock);
     auto environment = setting.store->environment();
     environment.insert(clock.begin(), clock.end());

@@ -45,7 +45,7 @@ class Archiving:
             "limits": {"timeout": "5m"}, "permissions": {"retention": True}}
         self.write()
         plain = dict(self.server.env)
-        self.server.env |= shifted("-3d")
+        self.server.env |= shifted(days=-3)
         self.server.start()
         self.project = self.server.client().new_project()
         for _ in range(0, EVENTS, 100):

@@ -1,13 +1,21 @@
-"""Servers whose clock is off, by libfaketime."""
+"""Servers whose wall clock is off (../shifted_clock)."""
 
 import os
-from pathlib import Path
+import shutil
+from datetime import timedelta
 
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+from annal_server import BUILD
+
+LIBRARY = BUILD / "libshifted_clock.so"
 
 
-def shifted(offset):
-    """The environment of a server whose wall clock is off by `offset`: "+1h", "-31d"."""
-    assert LIBRARY, "the package libfaketime is missing: ./dev setup"
+def shifted(into=None, **offset):
+    """The environment of a server whose wall clock is off by `offset`, as of a timedelta: shifted(hours=1), shifted(days=-31).
+
+    `into` is a folder for a copy of the library: who runs as another user may not see the build's.
+    """
+    library = shutil.copy(LIBRARY, into) if into else LIBRARY
+    # The layer comes before the sanitizer's library, which minds.
     options = os.environ.get("ASAN_OPTIONS", "detect_leaks=1") + ":verify_asan_link_order=0"
-    return {"LD_PRELOAD": str(LIBRARY), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1", "ASAN_OPTIONS": options}
+    return {"ASAN_OPTIONS": options, "LD_PRELOAD": str(library),
+            "SHIFTED_CLOCK_S": str(round(timedelta(**offset).total_seconds()))}

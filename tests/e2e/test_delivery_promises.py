@@ -447,7 +447,7 @@ CREATE TRIGGER test_takeover AFTER UPDATE ON leases FOR EACH ROW
 def test_t6_nodes_two_hours_apart_take_the_lease_when_it_is_due(
         postgres_cluster, postgres_database, make_server, receiver, kind):
     """One is an hour ahead of the database, the other an hour behind."""
-    nodes = [make_server(database=postgres_database, settings=LEASES, env=shifted(offset)) for offset in ("+1h", "-1h")]
+    nodes = [make_server(database=postgres_database, settings=LEASES, env=shifted(hours=hours)) for hours in (1, -1)]
     project = nodes[0].start().client().new_project()
     delivery = kind(project, receiver)
     postgres_cluster.sql(postgres_database, TAKEOVERS)

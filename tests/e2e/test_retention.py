@@ -30,14 +30,13 @@ class Past:
 
     def go_to(self, days_ago, **environment):
         """Starts it so many days ago; 0: today."""
-        shift = shifted(f"-{days_ago}d") if days_ago else {}
         if self.server.process:
             self.server.terminate()
         if self.cluster:
             self.cluster.stop()
-            self.cluster.environment = {k: v for k, v in shift.items() if k != "ASAN_OPTIONS"}
+            self.cluster.environment = shifted(into=self.cluster.folder, days=-days_ago)
             self.cluster.start()
-        self.server.env = self.plain | shift | environment
+        self.server.env = self.plain | shifted(days=-days_ago) | environment
         self.server.start()
         return self.server
 

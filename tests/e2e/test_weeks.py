@@ -18,7 +18,7 @@ def weeks():
     plain = dict(server.env)
     try:
         for days in DAYS_AGO:
-            server.env = plain | (shifted(f"-{days}d") if days else {})
+            server.env = plain | shifted(days=-days)
             server.start()
             if project is None:
                 project = server.client().new_project()
