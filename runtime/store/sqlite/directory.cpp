@@ -1,8 +1,13 @@
 #include "runtime/store/sqlite/directory.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstring>
 #include <optional>
 
@@ -20,6 +25,32 @@ Error failure(const fs::path& path, std::string_view what, int error) {
         Errc::unavailable,
         path.string() + " can't be " + std::string(what) + ": " + std::strerror(error) +
             "; check the path, its owner and the free space"};
+}
+
+/// Whether this process or another one has the file open, too, by asking for a lease of it.
+bool is_open_elsewhere(int file) {
+    // What would tell of somebody who opens it in this moment: a signal that is ignored by default.
+    ::fcntl(file, F_SETSIG, SIGURG);
+    if (::fcntl(file, F_SETLEASE, F_WRLCK) != 0) {
+        return true;
+    }
+    ::fcntl(file, F_SETLEASE, F_UNLCK);
+    return false;
+}
+
+/// Makes a large file shorter, as long as nobody reads it. Commits wait for the file system's
+/// journal, and the journal for what it frees: gigabytes at once would be felt.
+bool cut_end(const fs::path& path) {
+    const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (file < 0) {
+        return false;
+    }
+    struct stat status {};
+    const bool cut = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+                     status.st_size > Directory::kFreedAtOnce && !is_open_elsewhere(file) &&
+                     ::ftruncate(file, status.st_size - Directory::kFreedAtOnce) == 0;
+    ::close(file);
+    return cut;
 }
 
 template <class Number>
@@ -132,7 +163,7 @@ Result<void> Directory::drop_month(Month in) const {
     return sync_folder(root_ / "segments");
 }
 
-bool Directory::remove_dropped() const {
+bool Directory::free_dropped() const {
     std::error_code error;
     for (const auto& folder : fs::directory_iterator(root_ / "segments", error)) {
         if (!folder.path().filename().string().starts_with(kDropped)) {
@@ -141,6 +172,9 @@ bool Directory::remove_dropped() const {
         fs::path next = folder.path();
         if (const fs::directory_iterator file(folder.path(), error); file != fs::end(file)) {
             next = file->path();
+        }
+        if (cut_end(next)) {
+            return true;
         }
         std::error_code removal;
         fs::remove_all(next, removal);

@@ -44,10 +44,12 @@ public:
     [[nodiscard]] std::vector<Month> key_months() const;
     /// Makes the folder of a month, durably.
     [[nodiscard]] Result<void> make_month(Month month) const;
-    /// Renames the folder of a dropped month out of the way, to be removed by `remove_dropped`.
+    /// Renames the folder of a dropped month out of the way, to be removed by `free_dropped`.
     [[nodiscard]] Result<void> drop_month(Month month) const;
-    /// Frees one file of a dropped month. False: there is none that could be removed.
-    [[nodiscard]] bool remove_dropped() const;
+    /// One step towards removing dropped months: frees a file, or kFreedAtOnce at the end of one
+    /// that nobody has open. False: there is nothing that could be removed.
+    [[nodiscard]] bool free_dropped() const;
+    static constexpr std::int64_t kFreedAtOnce = 4 << 20;  ///< bytes
 
 private:
     Directory(std::filesystem::path root, DirectoryLock lock)

@@ -70,12 +70,54 @@ TEST_F(DirectoryTest, ListsSegmentsAndLeavesStrangersAlone) {
     ASSERT_TRUE(directory.value().drop_month(march).has_value());
     EXPECT_FALSE(fs::exists(directory.value().month(march)));
     int removed = 0;
-    while (directory.value().remove_dropped()) ++removed;
+    while (directory.value().free_dropped()) ++removed;
     EXPECT_EQ(removed, 4) << "three files and their folder, one at a time";
     names = directory.value().segments();
     EXPECT_EQ(names.value().size(), 1U);
     EXPECT_FALSE(fs::exists(root_ / "segments" / "dropped-2026-03"));
     EXPECT_TRUE(fs::exists(root_ / "segments" / "backup"));
+}
+
+class DroppedFile : public DirectoryTest {
+protected:
+    static constexpr std::int64_t kStep = Directory::kFreedAtOnce;
+
+    /// Two and a half steps long.
+    void SetUp() override {
+        DirectoryTest::SetUp();
+        directory_.emplace(Directory::open(root_).value());
+        ASSERT_TRUE(directory_->make_month(kMarch).has_value());
+        touch(directory_->segment(3, kMarch));
+        fs::resize_file(directory_->segment(3, kMarch), kStep * 5 / 2);
+    }
+    void drop() {
+        ASSERT_TRUE(directory_->drop_month(kMarch).has_value());
+        file_ = fs::directory_iterator(root_ / "segments" / "dropped-2026-03")->path();
+    }
+
+    static constexpr Month kMarch{2026 * 12 + 2};
+    std::optional<Directory> directory_;
+    fs::path file_;
+};
+
+TEST_F(DroppedFile, GoesInSteps) {
+    drop();
+    ASSERT_TRUE(directory_->free_dropped());
+    EXPECT_EQ(fs::file_size(file_), kStep * 3 / 2);
+    ASSERT_TRUE(directory_->free_dropped());
+    EXPECT_EQ(fs::file_size(file_), kStep / 2);
+    ASSERT_TRUE(directory_->free_dropped());
+    EXPECT_FALSE(fs::exists(file_));
+}
+
+// A query that goes on in it would find it damaged.
+TEST_F(DroppedFile, StaysWholeForWhoeverReadsIt) {
+    std::ifstream reader(directory_->segment(3, kMarch), std::ios::ate);
+    drop();
+    ASSERT_TRUE(directory_->free_dropped());
+    EXPECT_FALSE(fs::exists(file_));
+    reader.seekg(0, std::ios::end);
+    EXPECT_EQ(reader.tellg(), kStep * 5 / 2);
 }
 
 }  // namespace

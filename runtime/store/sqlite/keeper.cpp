@@ -11,7 +11,7 @@ namespace annal::sqlite {
 namespace {
 
 constexpr std::chrono::seconds kRetry{2};
-constexpr std::chrono::milliseconds kBetweenFiles{100};
+constexpr std::chrono::milliseconds kBetweenSteps{50};
 constexpr std::chrono::seconds kMeasureInterval{15};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -425,18 +425,17 @@ Result<void> Keeper::purge_file(
 
 Result<void> Keeper::do_remove() {
     readers_.tell_all([](Reader& reader) { reader.close_dropped(); });
-    // Each file is some megabytes that the file system's journal frees at once, and commits wait
-    // for the journal.
-    while (directory_.remove_dropped()) {
+    // Before the first step, too, so that readers have closed what they had open.
+    do {
         std::unique_lock lock(mutex_);
         const auto called = [this] {
             return stopping_ || !erasures_.empty() || !to_index_.empty();
         };
-        if (wake_.wait_for(lock, kBetweenFiles, called)) {
+        if (wake_.wait_for(lock, kBetweenSteps, called)) {
             to_remove_ = true;
             break;
         }
-    }
+    } while (directory_.free_dropped());
     return ok();
 }
 
