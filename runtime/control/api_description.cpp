@@ -34,7 +34,7 @@ constexpr std::string_view kAbout =
 /// An error that the host makes itself.
 struct HostError {
     int status;
-    enum class When { always, with_key, with_parameters, with_body } when;
+    enum class When { always, with_key, to_write, with_parameters, with_body } when;
     std::string_view description;
     std::string_view header, header_says;  ///< besides Annal-Request-Id; empty: none
 };
@@ -57,7 +57,7 @@ constexpr HostError kHostErrors[] = {
     {413, When::with_body, "The body is larger than this call takes.", {}, {}},
     {415, When::with_body, "The body's media type or encoding is not taken.", {}, {}},
     {429,
-     When::with_key,
+     When::to_write,
      "The project's share of the node is used up; nothing was done.",
      "Retry-After",
      "Seconds after which to try again."},
@@ -290,7 +290,7 @@ private:
         const bool has_body = out.contains("requestBody");
         const std::string& path = shown_path(route.pattern);
         set_path_parameters(out, route.pattern, path);
-        add_errors(out, prefix, route, has_body);
+        add_errors(out, prefix, method, route, has_body);
         object_in(paths_, path)[lower(method)] = std::move(whole);
     }
 
@@ -369,6 +369,7 @@ private:
     void add_errors(
         json::object& operation,
         const std::string& prefix,
+        const std::string& method,
         const DescribedRoute& route,
         bool has_body
     ) {
@@ -379,10 +380,13 @@ private:
             if (is_error && !response.contains("$ref") && !response.contains("content"))
                 response["content"] = errors_;
         }
+        const bool has_key = !route.scope.empty();
+        const bool writes = has_key && method != "GET";
         const bool has_parameters = route.pattern.find('{') != std::string::npos;
         for (const HostError& error : kHostErrors) {
             const bool applies = error.when == When::always ||
-                                 (error.when == When::with_key && !route.scope.empty()) ||
+                                 (error.when == When::with_key && has_key) ||
+                                 (error.when == When::to_write && writes) ||
                                  (error.when == When::with_parameters && has_parameters) ||
                                  (error.when == When::with_body && has_body);
             const std::string status = std::to_string(error.status);
