@@ -297,6 +297,19 @@ TEST_F(PostgresMonth, TheRollupOfADroppedOneGoesAfterwards) {
     EXPECT_EQ(run_task(node->aggregate(request)).value()[0].count, 10);
 }
 
+// What fills one is the last event of a block, not the first one of the next.
+TEST_F(PostgresMonth, ABlockOfTheRollupIsCountedAsSoonAsItIsFull) {
+    auto small = options();
+    small.rollup_seqs = 4;
+    Node node(url_, small);
+    append(node, "old", 7);
+    EXPECT_TRUE(eventually([&] { return all_rows("rollup_blocks") == 1; }));
+    append(node, "old", 1);
+    EXPECT_TRUE(eventually([&] { return all_rows("rollup_blocks") == 2; }));
+    append(node, "old", 3);
+    EXPECT_EQ(all_rows("rollup_blocks"), 2);
+}
+
 TEST_F(PostgresMonth, AnErasureMakesItsBlockOfTheRollupCountAgain) {
     auto small = options();
     small.rollup_seqs = 4;

@@ -335,9 +335,13 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
 }
 
 void Append::announce(const Work& work) const {
-    std::set<std::string> projects;
-    for (const AppendRows::Batch& batch : work.batches) projects.insert(batch.project);
-    if (shared_.appended && !projects.empty()) shared_.appended(projects);
+    std::map<std::string, std::pair<Seq, Seq>> grown;
+    for (const AppendRows::Batch& batch : work.batches) {
+        const auto [log, is_new] =
+            grown.try_emplace(batch.project, batch.first_seq, batch.last_seq);
+        if (!is_new) log->second.second = batch.last_seq;
+    }
+    if (shared_.appended && !grown.empty()) shared_.appended(grown);
 }
 
 // The locks are free again when the server has ended the first transaction, one way or the other.

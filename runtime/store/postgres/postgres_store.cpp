@@ -15,6 +15,7 @@
 #include "runtime/store/postgres/migrations.h"
 #include "runtime/store/postgres/months.h"
 #include "runtime/store/postgres/purge.h"
+#include "runtime/store/postgres/rollup_ahead.h"
 #include "runtime/store/postgres/scan.h"
 #include "runtime/store/postgres/wake_ups.h"
 #include "runtime/store/suspend.h"
@@ -80,7 +81,7 @@ public:
                   "annal_postgres_busy_logs_total",
                   "Requests that had to wait since another node was writing their log."
               ),
-              [this](const std::set<std::string>& projects) { wake_ups_.note(projects); }},
+              [this](const auto& grown) { announce(grown); }},
           wake_ups_(connection_options(options.direct()), watchdog_, metrics),
           appends_(pool(
               "append",
@@ -92,7 +93,8 @@ public:
               }
           )),
           reads_(pool("read", options.read_connections, metrics)),
-          deliveries_(pool("delivery", options.delivery_connections, metrics)) {
+          deliveries_(pool("delivery", options.delivery_connections, metrics)),
+          rollup_ahead_(*reads_, options_.rollup_seqs) {
         shared_.times.statement = options.statement_timeout;
     }
 
@@ -389,6 +391,15 @@ private:
         }
     }
 
+    void announce(const std::map<std::string, std::pair<Seq, Seq>>& grown) {
+        std::set<std::string> projects;
+        for (const auto& [project, seqs] : grown) {
+            projects.insert(project);
+            rollup_ahead_.note(project, seqs.first, seqs.second);
+        }
+        wake_ups_.note(projects);
+    }
+
     /// Whether the store can write is what the last append says that met the disk.
     void note(const Append& append) {
         note_clock();
@@ -462,6 +473,7 @@ private:
     std::string refusal_, clock_refusal_, unreached_;
     std::atomic<std::int64_t> probed_ms_{0};
     std::unique_ptr<Pool> appends_, reads_, deliveries_;
+    RollupAhead rollup_ahead_;
 };
 
 }  // namespace

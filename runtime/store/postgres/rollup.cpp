@@ -76,13 +76,6 @@ public:
         return ok();
     }
 
-private:
-    /// The first seqs of the blocks that lie in `range`, both ends included; empty: none does.
-    [[nodiscard]] SeqRange blocks_in(const SeqRange& range) const {
-        const Seq first = (range.first + block_seqs_ - 1) / block_seqs_ * block_seqs_;
-        return {first, (range.last + 1) / block_seqs_ * block_seqs_ - block_seqs_};
-    }
-
     /// Counts the blocks that are missing or not right any more.
     Result<void> complete() {
         LogView view;
@@ -110,6 +103,13 @@ private:
             }
         }
         return ok();
+    }
+
+private:
+    /// The first seqs of the blocks that lie in `range`, both ends included; empty: none does.
+    [[nodiscard]] SeqRange blocks_in(const SeqRange& range) const {
+        const Seq first = (range.first + block_seqs_ - 1) / block_seqs_ * block_seqs_;
+        return {first, (range.last + 1) / block_seqs_ * block_seqs_ - block_seqs_};
     }
 
     Result<void> count_block(const LogView& view, Seq block) {
@@ -186,6 +186,15 @@ Result<void> add_from_rollup(
     AggregateCounts& counts
 ) {
     return RollupRead(db, request, block_seqs, deadline, counts).run();
+}
+
+Result<void> complete_rollup(
+    Connection& db, const std::string& project, Seq block_seqs, Deadline deadline
+) {
+    AggregateRequest all;
+    all.project = project;
+    AggregateCounts unused(all);
+    return RollupRead(db, all, block_seqs, deadline, unused).complete();
 }
 
 }  // namespace annal::postgres

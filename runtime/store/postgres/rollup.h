@@ -20,4 +20,10 @@ namespace annal::postgres {
     AggregateCounts& counts
 );
 
+/// Counts those blocks of a log that are missing or not right any more, as `add_from_rollup` would
+/// first. @error Errc::unavailable  As there.
+[[nodiscard]] Result<void> complete_rollup(
+    Connection& db, const std::string& project, Seq block_seqs, Deadline deadline
+);
+
 }  // namespace annal::postgres
