@@ -38,16 +38,18 @@ bool is_open_elsewhere(int file) {
     return false;
 }
 
-/// Makes a large file shorter, as long as nobody reads it. Commits wait for the file system's
-/// journal, and the journal for what it frees: gigabytes at once would be felt.
+/// Makes a large file shorter, as long as nobody reads it and it is in no copy by links. Commits
+/// wait for the file system's journal, and the journal for what it frees: gigabytes at once would
+/// be felt.
 bool cut_end(const fs::path& path) {
     const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (file < 0) {
         return false;
     }
     struct stat status {};
-    const bool cut = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
-                     status.st_size > Directory::kFreedAtOnce && !is_open_elsewhere(file) &&
+    const bool is_ours = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+                         status.st_nlink == 1 && !is_open_elsewhere(file);
+    const bool cut = is_ours && status.st_size > Directory::kFreedAtOnce &&
                      ::ftruncate(file, status.st_size - Directory::kFreedAtOnce) == 0;
     ::close(file);
     return cut;

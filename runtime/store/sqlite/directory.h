@@ -47,7 +47,7 @@ public:
     /// Renames the folder of a dropped month out of the way, to be removed by `free_dropped`.
     [[nodiscard]] Result<void> drop_month(Month month) const;
     /// One step towards removing dropped months: frees a file, or kFreedAtOnce at the end of one
-    /// that nobody has open. False: there is nothing that could be removed.
+    /// that nobody has open or linked elsewhere. False: there is nothing that could be removed.
     [[nodiscard]] bool free_dropped() const;
     static constexpr std::int64_t kFreedAtOnce = 4 << 20;  ///< bytes
 

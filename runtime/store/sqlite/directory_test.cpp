@@ -110,6 +110,14 @@ TEST_F(DroppedFile, GoesInSteps) {
     EXPECT_FALSE(fs::exists(file_));
 }
 
+TEST_F(DroppedFile, StaysWholeInACopyThatSharesIt) {
+    fs::create_hard_link(directory_->segment(3, kMarch), root_ / "copy.db");
+    drop();
+    ASSERT_TRUE(directory_->free_dropped());
+    EXPECT_FALSE(fs::exists(file_));
+    EXPECT_EQ(fs::file_size(root_ / "copy.db"), kStep * 5 / 2);
+}
+
 // A query that goes on in it would find it damaged.
 TEST_F(DroppedFile, StaysWholeForWhoeverReadsIt) {
     std::ifstream reader(directory_->segment(3, kMarch), std::ios::ate);
