@@ -5,6 +5,7 @@
 
 #include "runtime/app/configuration_check.h"
 #include "runtime/cli/node.h"
+#include "runtime/core/log_stderr.h"
 
 namespace annal::cli {
 
@@ -26,6 +27,7 @@ int serve(const Arguments& arguments) {
     if (arguments.check) return check_only(arguments);
     auto settings = settings_of(arguments);
     if (!settings) return fail(settings.error(), kBadInput);
+    log::take_stderr();
     Runtime runtime(std::move(settings.value()), Runtime::Role{});
     const auto started = runtime.start([](const std::string& address) {
         std::cout << "listening on " << address << std::endl;

@@ -6,10 +6,12 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 
 #include "runtime/core/clock.h"
 #include "runtime/core/json_text.h"
+#include "runtime/core/log_stderr.h"
 #include "runtime/core/time_text.h"
 
 namespace annal::log {
@@ -88,7 +90,40 @@ std::string render(Level level, std::string_view event, std::span<const Field> f
     return line;
 }
 
+/// What came since the last end of a line. The C library calls one at a time.
+struct LibraryText {
+    static constexpr std::size_t kLineMax = 4'096;
+    std::string line;
+
+    void add(std::string_view text) {
+        for (const char c : text) {
+            if (c != '\n') line += c;
+            if (c == '\n' || line.size() >= kLineMax) flush();
+        }
+    }
+    void flush() {
+        if (!line.empty()) log::warn("runtime.library_message", {{"text", line}});
+        line.clear();
+    }
+};
+
+::ssize_t log_library_text(void* cookie, const char* text, std::size_t size) {
+    static_cast<LibraryText*>(cookie)->add({text, size});
+    return static_cast<::ssize_t>(size);
+}
+
 }  // namespace
+
+void take_stderr() {
+    (void)logger();  // keeps the stream that there was
+    ::cookie_io_functions_t functions{};
+    functions.write = log_library_text;
+    static auto* const text = new LibraryText;  // never destroyed, as the logger
+    std::FILE* const stream = ::fopencookie(text, "w", functions);
+    if (stream == nullptr) return;
+    std::setvbuf(stream, nullptr, _IOLBF, BUFSIZ);
+    stderr = stream;
+}
 
 void write(Level level, std::string_view event, std::span<const Field> fields) {
     const auto spd_level = kSpdLevels[index(level)];

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/core/fatal.h"
+#include "runtime/core/log_stderr.h"
 #include "runtime/core/time_text.h"
 
 namespace annal {
@@ -27,6 +28,22 @@ std::vector<boost::json::object> lines_of(Act&& act) {
         lines.push_back(boost::json::parse(line).as_object());
     }
     return lines;
+}
+
+TEST(LogTest, TakesWhatLibrariesWrite) {
+    EXPECT_EXIT(
+        {
+            log::take_stderr();
+            std::fprintf(stderr, "WARNING:  \"it\" ends\n\nanother line\n");
+            log::info("test.ended");
+            std::_Exit(0);
+        },
+        testing::ExitedWithCode(0),
+        R"re(^\{"time":"[^"]*","level":"warn","event":"runtime.library_message","text":"WARNING:  \\"it\\" ends"\}
+\{"time":"[^"]*","level":"warn","event":"runtime.library_message","text":"another line"\}
+\{"time":"[^"]*","level":"info","event":"test.ended"\}
+$)re"
+    );
 }
 
 TEST(LogTest, WritesOneFlatObjectALine) {
