@@ -134,8 +134,7 @@ void quiet(const ComparedStore& store, const ServerProcess& server) {
 /// the true clock and lets go of what has outlived its time.
 void fill_month(const Setting& setting) {
     const std::map<std::string, std::string> clock{
-        {"LD_PRELOAD", BENCH_SHIFTED_CLOCK},
-        {"SHIFTED_CLOCK_S", std::to_string(-seconds_back())}};
+        {"LD_PRELOAD", BENCH_SHIFTED_CLOCK}, {"SHIFTED_CLOCK_S", std::to_string(-seconds_back())}};
     setting.store->restart_with(clock);
     auto environment = setting.store->environment();
     environment.insert(clock.begin(), clock.end());
