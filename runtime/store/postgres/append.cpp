@@ -335,13 +335,12 @@ Append::End Append::failed(Connection& db, Work& work, const Error& error) {
 }
 
 void Append::announce(const Work& work) const {
-    std::map<std::string, std::pair<Seq, Seq>> grown;
+    std::set<std::string> projects;
     for (const AppendRows::Batch& batch : work.batches) {
-        const auto [log, is_new] =
-            grown.try_emplace(batch.project, batch.first_seq, batch.last_seq);
-        if (!is_new) log->second.second = batch.last_seq;
+        projects.insert(batch.project);
+        if (shared_.grown) shared_.grown(batch.project, batch.first_seq, batch.last_seq);
     }
-    if (shared_.appended && !grown.empty()) shared_.appended(grown);
+    if (shared_.appended && !projects.empty()) shared_.appended(projects);
 }
 
 // The locks are free again when the server has ended the first transaction, one way or the other.

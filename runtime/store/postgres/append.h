@@ -3,14 +3,12 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "runtime/core/clock_guard.h"
@@ -78,8 +76,10 @@ struct AppendShared {
     DatabaseClock clock;
     std::atomic<bool> is_silent{false};  ///< the server does not answer others: not worth the wait
     Metric &commits, &commit_seconds, &failures, &unknown_commits, &busy;
-    /// Told the first and the last seq that came into each log, after the commit.
-    std::function<void(const std::map<std::string, std::pair<Seq, Seq>>&)> appended;
+    /// Told which projects got events, after the commit.
+    std::function<void(const std::set<std::string>&)> appended;
+    /// Told the first and the last seq of what came into a log, likewise.
+    std::function<void(const std::string& project, Seq first, Seq last)> grown;
 };
 
 /// Appends units, in as few transactions as can be.

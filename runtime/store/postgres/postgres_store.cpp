@@ -81,7 +81,10 @@ public:
                   "annal_postgres_busy_logs_total",
                   "Requests that had to wait since another node was writing their log."
               ),
-              [this](const auto& grown) { announce(grown); }},
+              [this](const std::set<std::string>& projects) { wake_ups_.note(projects); },
+              [this](const std::string& project, Seq first, Seq last) {
+                  rollup_ahead_.note(project, first, last);
+              }},
           wake_ups_(connection_options(options.direct()), watchdog_, metrics),
           appends_(pool(
               "append",
@@ -389,15 +392,6 @@ private:
             set_unreached(reached ? std::string() : result.error().detail);
             return result;
         }
-    }
-
-    void announce(const std::map<std::string, std::pair<Seq, Seq>>& grown) {
-        std::set<std::string> projects;
-        for (const auto& [project, seqs] : grown) {
-            projects.insert(project);
-            rollup_ahead_.note(project, seqs.first, seqs.second);
-        }
-        wake_ups_.note(projects);
     }
 
     /// Whether the store can write is what the last append says that met the disk.
