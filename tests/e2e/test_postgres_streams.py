@@ -1,7 +1,6 @@
 """What two nodes on one database tell each other: live tails, and an ordered stream that goes from one to the other."""
 
 import json
-import os
 import signal
 import time
 
@@ -18,6 +17,8 @@ SETTINGS = f"limits:\n  lease_ms: {int(LEASE_S * 1000)}\n"
 SLACK_S = 4.0
 # What hears of an append that nobody told it of.
 POLL_S = 5.0
+# Until PostgreSQL ends the transaction of a node that froze within it, which may have locked the lease's row.
+CUT_OFF_S = 5.0
 
 # Each node has a file of its own: the path is relative to its working directory.
 MANIFEST = f"""\
@@ -133,14 +134,44 @@ def streaming(postgres_cluster, tmp_path):
         b.start()
         with LeaseSamples(url) as samples:
             yield a, b, samples, frozen
+        for node in frozen:
+            node.process.send_signal(signal.SIGCONT)
         for node in (a, b):
             node.terminate()
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
         for node in (a, b):
             node.kill()
             node.remove()
+
+
+def test_a_node_that_freezes_within_a_transaction_is_cut_off(streaming, postgres_cluster):
+    """What it has locked, the lease's row among it, is free again soon."""
+    a, b, samples, frozen = streaming
+    await_state(b, "standby")
+    within = ("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'a' "
+              "AND state = 'idle in transaction' AND query ~ 'INSERT'")
+    with Load(b.client(), b.client()) as load:
+        load.await_progress(20)
+
+        def caught():
+            a.process.send_signal(signal.SIGSTOP)
+            time.sleep(0.05)  # for PostgreSQL to end the statement
+            if postgres_cluster.sql(a.database, within) == "1":
+                return True
+            a.process.send_signal(signal.SIGCONT)
+            return False
+
+        wait_until(caught, 30, "a freeze within a transaction")
+        frozen.append(a)
+        await_state(b, "active", max(LEASE_S * 4 / 3, CUT_OFF_S) + SLACK_S)
+        taken_over = samples.latest()[1]
+        wait_until(lambda: samples.latest()[1] > taken_over, what="the cursor to go on")
+        a.process.send_signal(signal.SIGCONT)
+        frozen.clear()
+        await_state(a, "standby")
+        load.await_progress(20)
+    load.expect_kept(b.client())
+    samples.expect_monotonic()
 
 
 def test_a_stream_goes_from_node_to_node_and_loses_nothing(streaming):
@@ -167,10 +198,10 @@ def test_a_stream_goes_from_node_to_node_and_loses_nothing(streaming):
         load.await_progress(20)
 
         # The new owner hangs in the middle of its work.
-        frozen.append(b.process.pid)
+        frozen.append(b)
         b.process.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
-        await_state(a, "active", LEASE_S * 4 / 3 + SLACK_S)
+        await_state(a, "active", max(LEASE_S * 4 / 3, CUT_OFF_S) + SLACK_S)
         at_takeover = samples.latest()[1]
         last = a.client().ingest(*(event("while.frozen") for _ in range(50)))[-1]["seq"]
         wait_until(lambda: samples.latest()[1] >= last, what="the cursor to pass the frozen node's")
