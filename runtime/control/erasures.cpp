@@ -26,6 +26,9 @@ namespace json = boost::json;
 namespace {
 
 constexpr const char* kJobs = "host.erasure_jobs";
+// By a person's key, the erasure that others may still join; behind that, the last who did.
+constexpr const char* kOpen = "host.open_erasures";
+constexpr const char* kJoined = "/joined";
 constexpr const char* kLease = "erasure";
 const std::string kBehindAllKeys = "~";
 // A setting has a row while it is not at its default, which is no hold.
@@ -34,7 +37,7 @@ constexpr std::chrono::milliseconds kLookEvery{1'000}, kLeaseTtl{15'000}, kPurge
     kAgain{20};
 // A person whose events never cease: what comes after so many looks is new data.
 constexpr std::int64_t kPassesMax = 8;
-constexpr int kWaitsMax = 10, kStepsAVisit = 20;
+constexpr int kWaitsMax = 10, kStepsAVisit = 20, kTriesMax = 50;
 constexpr const char* kGone = "erased with the personal data that it may have named";
 
 constexpr Column kIdentity[] = {Column::user_id, Column::actor_id, Column::target_id};
@@ -82,6 +85,11 @@ std::optional<Seq> seq_of_delivery(const std::string& key) {
     const std::string digits = key.substr(first + 1, second - first - 1);
     const auto place = QueuePlace::of_key(key.substr(0, first) + "/0/" + digits);
     return place ? std::optional(place->seq) : std::nullopt;
+}
+
+Task<void> sleep(std::chrono::milliseconds time) {
+    asio::steady_timer timer(co_await asio::this_coro::executor, time);
+    co_await timer.async_wait(asio::use_awaitable);
 }
 
 }  // namespace
@@ -166,7 +174,8 @@ struct Erasures::Job {
     Seq begin = kNoSeq;                          ///< a pass is about what comes behind it
     Seq until = kNoSeq;                          ///< up to this; kNoSeq: a pass begins
     std::string after;                           ///< the seq, or the key, that a part has come to
-    std::string space;  ///< of the copies, that was done with; they go by name
+    std::string space;   ///< of the copies, that was done with; they go by name
+    std::string joined;  ///< by whom, the last time that it began anew for that
     std::set<std::int32_t> months;
 
     [[nodiscard]] std::string to_text() const {
@@ -181,6 +190,7 @@ struct Erasures::Job {
         row["until"] = until;
         row["after"] = after;
         row["space"] = space;
+        row["joined"] = joined;
         json::array all;
         for (const std::int32_t month : months) all.push_back(month);
         row["months"] = std::move(all);
@@ -201,6 +211,7 @@ struct Erasures::Job {
         job.until = integer_in(*stored, "until", kNoSeq);
         job.after = text_in(*stored, "after");
         job.space = text_in(*stored, "space");
+        job.joined = text_in(*stored, "joined");
         if (const json::value* months = stored->if_contains("months"); months && months->is_array())
             for (const json::value& month : months->get_array())
                 if (month.is_int64())
@@ -247,48 +258,51 @@ Task<Result<bool>> Erasures::is_held(std::string project) {
 }
 
 Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id, Actor actor) {
-    HostEnvironment& host = environment_.host;
-    const std::string key = key_of_subject(project, user_id);
+    const std::string subject = key_of_subject(project, user_id);
     Error last;
-    for (int attempt = 0; attempt < 5; ++attempt) {
-        BOOST_OUTCOME_CO_TRY(const auto known, co_await host.store->kv_get(kJobs, project, key));
-        auto job = known ? Job::from_text(*known) : std::nullopt;
-        if (known && !job) co_return Error{Errc::internal, "the row of an erasure is damaged"};
+    for (int tries = 0; tries < kTriesMax; ++tries) {
+        BOOST_OUTCOME_CO_TRY(
+            const auto open, co_await environment_.host.store->kv_get(kOpen, project, subject)
+        );
         AppendUnit unit;
         unit.project = project;
         unit.kv.push_back(Settings::unless_held(project));
-        const auto add = [&](KvOp::Kind kind, const char* space, std::string k, std::string value) {
-            unit.kv.push_back({kind, space, project, std::move(k), std::move(value)});
+        const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value
+                         ) {
+            unit.kv.push_back({kind, space, project, std::move(key), std::move(value)});
         };
         Erasure erasure;
-        if (job) {
-            BOOST_OUTCOME_CO_TRY(erasure, co_await get(project, job->id));
-            job->phase = Job::Phase::events;
-            job->pass = 0;
-            job->space.clear();
-            job->begin_pass(std::min(job->begin, erasure.through_seq));
-            add(KvOp::Kind::require_equals, kJobs, key, *known);
+        if (open) {
+            BOOST_OUTCOME_CO_TRY(erasure, co_await get(project, *open));
+            add(KvOp::Kind::require_equals, kOpen, subject, *open);
+            add(KvOp::Kind::put, kOpen, subject + kJoined, std::to_string(random_u64()));
         } else {
-            job.emplace();
-            erasure.id = job->id = new_id(host.clock->wall_us());
+            const TimeUs now = environment_.host.clock->wall_us();
+            erasure.id = new_id(now);
             erasure.requested_by = actor;
-            erasure.requested_at = host.clock->wall_us();
-            job->user_id = user_id;
-            add(KvOp::Kind::require_absent, kJobs, key, {});
+            erasure.requested_at = now;
+            Job job;
+            job.id = erasure.id;
+            job.user_id = user_id;
+            add(KvOp::Kind::require_absent, kOpen, subject, {});
+            add(KvOp::Kind::put, kOpen, subject, erasure.id);
+            add(KvOp::Kind::put, kJobs, subject, job.to_text());
             add(KvOp::Kind::put, Erasure::kSpace, erasure.id, erasure.to_text());
         }
-        add(KvOp::Kind::put, kJobs, key, job->to_text());
-        const AppendOutcome done = co_await host.appender->append(std::move(unit));
+        const AppendOutcome done = co_await environment_.host.appender->append(std::move(unit));
         if (done) {
             log::info(
                 "erasure.requested",
-                {{"project", project}, {"erasure", erasure.id}, {"joined", known.has_value()}}
+                {{"project", project}, {"erasure", erasure.id}, {"joined", open.has_value()}}
             );
             wake();
             co_return erasure;
         }
         if (done.error().code != Errc::conflict) co_return done.error();
         last = done.error();
+        BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
+        if (held) co_return Settings::held(project);
+        co_await sleep(kAgain);  // another's commit may be under way, and not to be read yet
     }
     co_return last;
 }
@@ -449,8 +463,7 @@ Task<Result<bool>> Erasures::step(KvRow row) {
     co_return true;
 }
 
-/// On condition that nobody has changed the job, another node or a request that joined it, and that
-/// no hold has begun.
+/// On condition that no other node has changed the job, and that no hold has begun.
 Task<Result<void>> Erasures::commit(Place& place) {
     const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value) {
         place.unit.kv.push_back({kind, space, place.project, std::move(key), std::move(value)});
@@ -540,13 +553,7 @@ Task<Result<void>> Erasures::erase_copies(Place& place) {
     Job& job = place.job;
     const auto spaces = spaces_of_copies();
     const auto next = spaces.upper_bound(job.space);
-    if (next == spaces.end()) {
-        // From here on nothing says whose data they were.
-        job.user_id.clear();
-        job.phase = Job::Phase::purge;
-        place.next_key = "purge/" + job.id;
-        co_return ok();
-    }
+    if (next == spaces.end()) co_return co_await end_of_copies(place);
     const std::string space = *next;
     BOOST_OUTCOME_CO_TRY(
         auto rows,
@@ -583,6 +590,35 @@ Task<Result<bool>> Erasures::is_erased(std::string project, Seq seq) {
     );
     if (page.batch.events.empty() || page.batch.events.front().seq != seq) co_return true;
     co_return page.batch.events.front().erased || page.batch.events.front().deleted;
+}
+
+/// Begins anew for those who have joined; else nobody joins any more.
+Task<Result<void>> Erasures::end_of_copies(Place& place) {
+    Job& job = place.job;
+    const std::string who = place.key + kJoined;
+    BOOST_OUTCOME_CO_TRY(
+        const auto joined, co_await environment_.host.store->kv_get(kOpen, place.project, who)
+    );
+    if (joined && *joined != job.joined) {
+        job.joined = *joined;
+        job.phase = Job::Phase::events;
+        job.pass = 0;
+        job.space.clear();
+        job.begin_pass(place.record.through_seq);
+        co_return ok();
+    }
+    const auto add = [&](KvOp::Kind kind, const std::string& key, std::string value) {
+        place.unit.kv.push_back({kind, kOpen, place.project, key, std::move(value)});
+    };
+    const auto as_read = joined ? KvOp::Kind::require_equals : KvOp::Kind::require_absent;
+    add(as_read, who, joined.value_or(""));
+    add(KvOp::Kind::erase, who, {});
+    add(KvOp::Kind::erase, place.key, {});
+    // From here on nothing says whose data they were.
+    job.user_id.clear();
+    job.phase = Job::Phase::purge;
+    place.next_key = "purge/" + job.id;
+    co_return ok();
 }
 
 /// True: the row is to be changed.

@@ -69,7 +69,8 @@ public:
     ~Erasures();
 
     /// Joins the erasure of the same person when one is under way: it then goes on to what has come
-    /// meanwhile.
+    /// meanwhile. Neither waits for the other.
+    /// @error Errc::conflict  The project is under legal hold.
     [[nodiscard]] Task<Result<Erasure>> create(
         std::string project, std::string user_id, Actor actor
     );
@@ -95,6 +96,7 @@ private:
     [[nodiscard]] Task<Result<void>> erase_events(Place& place);
     [[nodiscard]] Task<Result<ScanPage>> next_events(Place& place);
     [[nodiscard]] Task<Result<void>> erase_copies(Place& place);
+    [[nodiscard]] Task<Result<void>> end_of_copies(Place& place);
     [[nodiscard]] Task<Result<bool>> erase_copy(Place& place, std::string space, KvRow row);
     [[nodiscard]] Task<Result<bool>> is_erased(std::string project, Seq seq);
     [[nodiscard]] Task<Result<void>> purge(Place& place);

@@ -166,6 +166,16 @@ struct ErasuresTest : testing::Test {
         unit.events.push_back(draft);
         ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
     }
+    /// So many that an erasure takes 40 steps.
+    void add_events_of(Text user_id, const char* project) {
+        AppendUnit unit;
+        unit.project = project;
+        EventDraft draft;
+        draft[Column::action] = "user.changed";
+        draft[Column::user_id] = user_id;
+        for (int i = 0; i < 500; ++i) unit.events.push_back(draft);
+        for (int i = 0; i < 40; ++i) ASSERT_TRUE(threads.run(appender.append(unit)).has_value());
+    }
     Erasure erase() {
         const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "apikey_1"}));
         EXPECT_TRUE(asked.has_value()) << asked.error().detail;
@@ -255,6 +265,7 @@ TEST_F(ErasuresTest, NothingOfTheWorkIsLeftWhenItIsDone) {
     const Erasure done = erase();
     EXPECT_EQ(done.requested_by.id, "apikey_1");
     EXPECT_TRUE(threads.run(store.kv_scan("host.erasure_jobs", "", "", "", 10)).value().empty());
+    EXPECT_TRUE(threads.run(store.kv_scan("host.open_erasures", "", "", "", 10)).value().empty());
     EXPECT_EQ(get(Erasure::kSpace, done.id)->find("usr_1"), std::string::npos);
 }
 
@@ -305,14 +316,25 @@ TEST_F(ErasuresTest, AProjectUnderHoldKeepsNoOtherWaiting) {
     ADD_FAILURE() << "what was held is not gone on with";
 }
 
+TEST_F(ErasuresTest, ALongOneIsJoinedBetweenItsSteps) {
+    add_events_of("usr_busy", "p");
+    store.append_delay_ms = 5;  // as long as it takes a joining request to find the job changed
+    const auto first = threads.run(erasures.create("p", "usr_busy", {"api_key", "k"})).value();
+    erasures.start();
+    int joined = 0;
+    for (int i = 0; i < 40; ++i) {
+        const auto again = threads.run(erasures.create("p", "usr_busy", {"api_key", "k"}));
+        ASSERT_TRUE(again.has_value()) << again.error().detail;
+        joined += again.value().id == first.id ? 1 : 0;
+    }
+    EXPECT_GT(joined, 0);
+    add_event("usr_busy");
+    const auto last = threads.run(erasures.create("p", "usr_busy", {"api_key", "k"})).value();
+    EXPECT_EQ(wait_for(last.id).through_seq, 20'000);
+}
+
 TEST_F(ErasuresTest, ALongOneKeepsNoOtherWaiting) {
-    AppendUnit unit;
-    unit.project = "a";
-    EventDraft draft;
-    draft[Column::action] = "user.changed";
-    draft[Column::user_id] = "usr_busy";
-    for (int i = 0; i < 500; ++i) unit.events.push_back(draft);
-    for (int i = 0; i < 40; ++i) ASSERT_TRUE(threads.run(appender.append(unit)).has_value());
+    add_events_of("usr_busy", "a");
     const auto longer = threads.run(erasures.create("a", "usr_busy", {"api_key", "k"})).value();
     store.append_delay_ms = 50;  // for each step
     EXPECT_EQ(erase().events, 0);
