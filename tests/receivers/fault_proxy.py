@@ -367,7 +367,8 @@ class FaultProxy:
         self._tls, self._upstream_tls = tls, upstream_tls
         self._changed = threading.Condition()
         self._requests, self._plans, self._errors = [], [], []
-        self._sockets, self._threads = set(), set()
+        self._sockets = set()
+        self._threads = []  # the acceptor's, until it has ended
         self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS_MAX)
         self.port = self._listener.getsockname()[1]
@@ -427,9 +428,7 @@ class FaultProxy:
             for sock in self._sockets | {self._listener}:
                 self._wake(sock)
         self._acceptor.join(DEADLINE_S)
-        with self._changed:
-            threads = list(self._threads)
-        for thread in threads:
+        for thread in self._threads:
             thread.join(DEADLINE_S)
             assert not thread.is_alive(), "the proxy hangs"
         self._listener.close()
@@ -467,19 +466,19 @@ class FaultProxy:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            if self.closing.is_set():
-                sock.close()
-                return
+            with self._changed:
+                if self.closing.is_set():
+                    sock.close()
+                    return
+                self._sockets.add(sock)
             sock.settimeout(DEADLINE_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._serve, args=(sock,), name="fault_proxy", daemon=True)
-            with self._changed:
-                self._threads.add(thread)
             thread.start()
+            # One that has left its connection may still run for an instant, which `close` waits for as well.
+            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
 
     def _serve(self, sock):
-        with self._changed:
-            self._sockets.add(sock)
         wrapped = sock
         try:
             if self._tls:
@@ -499,7 +498,6 @@ class FaultProxy:
         finally:
             with self._changed:
                 self._sockets -= {sock, wrapped}
-                self._threads.discard(threading.current_thread())
             wrapped.close()
             self._slots.release()
 
