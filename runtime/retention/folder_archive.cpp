@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/thread_pool.hpp>
 #include <cstring>
 #include <fstream>
 
@@ -98,7 +99,7 @@ Result<void> make_folders(const fs::path& folder, const fs::path& own) {
 
 Task<Result<boost::json::object>> FolderArchive::keep(ArchiveRange range) {
     auto writing = write(std::move(range));
-    co_return co_await run_on(thread_.get_executor(), std::move(writing));
+    co_return co_await run_on(sinks_.get_executor(), std::move(writing));
 }
 
 Task<Result<boost::json::object>> FolderArchive::write(ArchiveRange range) {

@@ -1,9 +1,12 @@
 #pragma once
 
-#include <boost/asio/thread_pool.hpp>
 #include <filesystem>
 
 #include "runtime/retention/archive.h"
+
+namespace boost::asio {
+class thread_pool;
+}
 
 namespace annal {
 
@@ -11,12 +14,16 @@ namespace annal {
 /// FOLDER/PROJECT/FIRST-LAST.jsonl.sha256 beside it as sha256sum writes it. A file of the same name
 /// is replaced, by the same bytes unless events were erased meanwhile.
 ///
-/// Threads: its own for what blocks.
+/// Threads: those of `sinks` for what blocks.
 class FolderArchive final : public Archive {
 public:
-    FolderArchive(EventStore& store, std::filesystem::path folder, std::function<bool()> is_over)
-        : store_(store), folder_(std::move(folder)), is_over_(std::move(is_over)) {}
-    ~FolderArchive() override { thread_.join(); }
+    FolderArchive(
+        EventStore& store,
+        std::filesystem::path folder,
+        boost::asio::thread_pool& sinks,
+        std::function<bool()> is_over
+    )
+        : store_(store), folder_(std::move(folder)), sinks_(sinks), is_over_(std::move(is_over)) {}
 
     [[nodiscard]] Task<Result<boost::json::object>> keep(ArchiveRange range) override;
 
@@ -26,8 +33,8 @@ private:
 
     EventStore& store_;
     const std::filesystem::path folder_;
+    boost::asio::thread_pool& sinks_;
     const std::function<bool()> is_over_;
-    boost::asio::thread_pool thread_{1};
 };
 
 }  // namespace annal

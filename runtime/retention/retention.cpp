@@ -306,7 +306,9 @@ std::unique_ptr<Archive> Retention::open_archive(IsOver is_over) const {
     RetentionPolicy policy = this->policy();
     EventStore& store = *environment_.host.store;
     if (!policy.archive.empty())
-        return std::make_unique<FolderArchive>(store, policy.archive, std::move(is_over));
+        return std::make_unique<FolderArchive>(
+            store, policy.archive, environment_.sink_pool, std::move(is_over)
+        );
     if (policy.archive_to.empty()) return nullptr;
     return std::make_unique<DestinationArchive>(
         DestinationArchive::Environment{

@@ -8,9 +8,11 @@ import threading
 import time
 
 import pytest
-from annal_server import HOLD_LITTLE_BACK, allow_open_files, event, expect_problem, wait_until
+from annal_server import HOLD_LITTLE_BACK, STORE, allow_open_files, event, expect_problem, wait_until
 from event_stream import TAIL, EventStream, Message, seqs
 
+# How often a node looks for what others have stored.
+POLL_S = 5.0
 FAST = "limits:\n  tail_heartbeat: 200ms\n"
 
 
@@ -218,12 +220,15 @@ def test_a_hundred_tails_cost_one_scan_for_each_commit(mine):
     shared = lambda: mine.metric("annal_tail_scans_total", kind="shared") or 0
     caught = lambda: mine.metric("annal_tail_scans_total", kind="catch_up") or 0
     before, behind = shared(), caught()
+    begin = time.monotonic()
     for _ in range(20):
         mine.ingest(event())
     for tail in tails:
         assert len(tail.take(20)) == 20
         tail.close()
-    assert 1 <= shared() - before <= 20
+    # Where others may store as well, a node looks by itself, too.
+    looks = 1 + int((time.monotonic() - begin) / POLL_S) if STORE == "postgres" else 0
+    assert 1 <= shared() - before <= 20 + looks
     assert caught() == behind
     wait_until(lambda: mine.metric("annal_tails") == 0, what="the end of the tails")
     before = shared()
