@@ -175,6 +175,7 @@ struct StreamTest : testing::Test {
     EventsTrigger trigger;
     std::unique_ptr<Stream> stream;
 
+    ~StreamTest() override { host.threads.stop(); }  // before the pool they post to
     void SetUp() override {
         destination = &to;
         module.descriptor = &kModule;

@@ -130,6 +130,7 @@ protected:
         offer("hole", "forgetting", R"({"box":"a"})");
         offer("unset", "keeping", "{}");
     }
+    ~DestinationArchiveTest() override { host_.threads.stop(); }  // before the pool they post to
     void offer(const char* name, const char* component, const char* config) {
         Manifest manifest;
         manifest.instance = std::string("destination-") + name;
