@@ -144,7 +144,17 @@ inline annal_status position(void* self, annal_str, std::int64_t* seq, annal_err
 }
 
 inline const annal_sink_v1 kSink{
-    sizeof(annal_sink_v1), 0, create, destroy, encode, send, position, nullptr, nullptr, 0, nullptr};
+    sizeof(annal_sink_v1),
+    0,
+    create,
+    destroy,
+    encode,
+    send,
+    position,
+    nullptr,
+    nullptr,
+    0,
+    nullptr};
 inline const annal_component kComponent{
     sizeof(annal_component),
     0,
