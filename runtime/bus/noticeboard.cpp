@@ -10,6 +10,7 @@
 
 #include "runtime/core/crypto.h"
 #include "runtime/core/limits.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/store/suspend.h"
 
@@ -204,9 +205,7 @@ std::chrono::milliseconds Noticeboard::age() const {
 
 Task<void> Noticeboard::wait_for_others() const {
     if (!has_other_nodes()) co_return;
-    asio::steady_timer timer(co_await asio::this_coro::executor);
-    timer.expires_after(kFresh);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await pause_for(kFresh);
 }
 
 Task<Result<void>> Noticeboard::catch_up() {

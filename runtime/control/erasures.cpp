@@ -13,6 +13,7 @@
 #include "runtime/core/crypto.h"
 #include "runtime/core/json_row.h"
 #include "runtime/core/log.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/delivery/audit_stream.h"
 #include "runtime/delivery/dead_letter.h"
@@ -87,9 +88,10 @@ std::optional<Seq> seq_of_delivery(const std::string& key) {
     return place ? std::optional(place->seq) : std::nullopt;
 }
 
-Task<void> sleep(std::chrono::milliseconds time) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    co_await timer.async_wait(asio::use_awaitable);
+void add(
+    AppendUnit& unit, KvOp::Kind kind, const char* space, std::string key, std::string value = {}
+) {
+    unit.kv.push_back({kind, space, unit.project, std::move(key), std::move(value)});
 }
 
 }  // namespace
@@ -267,15 +269,11 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
         AppendUnit unit;
         unit.project = project;
         unit.kv.push_back(Settings::unless_held(project));
-        const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value
-                         ) {
-            unit.kv.push_back({kind, space, project, std::move(key), std::move(value)});
-        };
         Erasure erasure;
         if (open) {
             BOOST_OUTCOME_CO_TRY(erasure, co_await get(project, *open));
-            add(KvOp::Kind::require_equals, kOpen, subject, *open);
-            add(KvOp::Kind::put, kOpen, subject + kJoined, std::to_string(random_u64()));
+            add(unit, KvOp::Kind::require_equals, kOpen, subject, *open);
+            add(unit, KvOp::Kind::put, kOpen, subject + kJoined, std::to_string(random_u64()));
         } else {
             const TimeUs now = environment_.host.clock->wall_us();
             erasure.id = new_id(now);
@@ -284,10 +282,10 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
             Job job;
             job.id = erasure.id;
             job.user_id = user_id;
-            add(KvOp::Kind::require_absent, kOpen, subject, {});
-            add(KvOp::Kind::put, kOpen, subject, erasure.id);
-            add(KvOp::Kind::put, kJobs, subject, job.to_text());
-            add(KvOp::Kind::put, Erasure::kSpace, erasure.id, erasure.to_text());
+            add(unit, KvOp::Kind::require_absent, kOpen, subject);
+            add(unit, KvOp::Kind::put, kOpen, subject, erasure.id);
+            add(unit, KvOp::Kind::put, kJobs, subject, job.to_text());
+            add(unit, KvOp::Kind::put, Erasure::kSpace, erasure.id, erasure.to_text());
         }
         const AppendOutcome done = co_await environment_.host.appender->append(std::move(unit));
         if (done) {
@@ -302,7 +300,7 @@ Task<Result<Erasure>> Erasures::create(std::string project, std::string user_id,
         last = done.error();
         BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
         if (held) co_return Settings::held(project);
-        co_await sleep(kAgain);  // another's commit may be under way, and not to be read yet
+        co_await pause_for(kAgain);  // another's commit may be under way, and not to be read yet
     }
     co_return last;
 }
@@ -465,19 +463,17 @@ Task<Result<bool>> Erasures::step(KvRow row) {
 
 /// On condition that no other node has changed the job, and that no hold has begun.
 Task<Result<void>> Erasures::commit(Place& place) {
-    const auto add = [&](KvOp::Kind kind, const char* space, std::string key, std::string value) {
-        place.unit.kv.push_back({kind, space, place.project, std::move(key), std::move(value)});
-    };
-    place.unit.kv.insert(
-        place.unit.kv.begin(),
-        {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
+    AppendUnit& unit = place.unit;
+    unit.kv.insert(
+        unit.kv.begin(), {KvOp::Kind::require_equals, kJobs, place.project, place.key, place.was}
     );
     // One that is placed just now is seen when this is tried again.
-    place.unit.kv.insert(place.unit.kv.begin(), Settings::unless_held(place.project));
-    if (place.next_key != place.key) add(KvOp::Kind::erase, kJobs, place.key, {});
-    if (!place.next_key.empty()) add(KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
-    add(KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());
-    const AppendOutcome done = co_await environment_.host.appender->append(std::move(place.unit));
+    unit.kv.insert(unit.kv.begin(), Settings::unless_held(place.project));
+    if (place.next_key != place.key) add(unit, KvOp::Kind::erase, kJobs, place.key);
+    if (!place.next_key.empty())
+        add(unit, KvOp::Kind::put, kJobs, place.next_key, place.job.to_text());
+    add(unit, KvOp::Kind::put, Erasure::kSpace, place.record.id, place.record.to_text());
+    const AppendOutcome done = co_await environment_.host.appender->append(std::move(unit));
     if (!done) co_return done.error();
     place.committed = true;
     co_return ok();
@@ -607,13 +603,10 @@ Task<Result<void>> Erasures::end_of_copies(Place& place) {
         job.begin_pass(place.record.through_seq);
         co_return ok();
     }
-    const auto add = [&](KvOp::Kind kind, const std::string& key, std::string value) {
-        place.unit.kv.push_back({kind, kOpen, place.project, key, std::move(value)});
-    };
     const auto as_read = joined ? KvOp::Kind::require_equals : KvOp::Kind::require_absent;
-    add(as_read, who, joined.value_or(""));
-    add(KvOp::Kind::erase, who, {});
-    add(KvOp::Kind::erase, place.key, {});
+    add(place.unit, as_read, kOpen, who, joined.value_or(""));
+    add(place.unit, KvOp::Kind::erase, kOpen, who);
+    add(place.unit, KvOp::Kind::erase, kOpen, place.key);
     // From here on nothing says whose data they were.
     job.user_id.clear();
     job.phase = Job::Phase::purge;

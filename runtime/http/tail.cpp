@@ -16,6 +16,7 @@
 #include <set>
 
 #include "runtime/core/log.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/http/signal.h"
 #include "runtime/http/tail_feed.h"
@@ -35,12 +36,6 @@ constexpr std::string_view kOpening = "retry: 2000\n";
 /// Fine enough for the heartbeat, and for keys that lose their force.
 milliseconds tick_of(const Limits& limits) {
     return milliseconds(std::clamp<std::uint32_t>(limits.tail_heartbeat_ms / 8, 5, 250));
-}
-
-Task<void> pause_for(milliseconds time) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, time);
-    boost::system::error_code ignored;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
 }
 
 }  // namespace

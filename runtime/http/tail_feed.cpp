@@ -1,11 +1,10 @@
 #include "runtime/http/tail_feed.h"
 
 #include <algorithm>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 
 #include "runtime/core/log.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/event/event_json.h"
 #include "runtime/http/signal.h"
@@ -94,9 +93,7 @@ Task<void> TailFeed::pause(const Error& why) {
         log::warn("tail.scan_failed", {{"project", project_}, {"detail", why.detail}});
     }
     failing_ = true;
-    asio::steady_timer timer(*environment_.executor, kRetryAfter);
-    boost::system::error_code ignored;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    co_await pause_for(kRetryAfter);
 }
 
 Task<void> TailFeed::begin() {

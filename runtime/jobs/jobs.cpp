@@ -5,13 +5,12 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
 #include "runtime/core/log.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
 #include "runtime/plugin/call.h"
@@ -26,12 +25,6 @@ constexpr const char* kSpace = "host.jobs";
 /// No project's name has a dot.
 constexpr const char* kNobody = "host.jobs";
 constexpr std::chrono::milliseconds kLook{500}, kRetry{10'000};
-
-Task<void> pause(std::chrono::milliseconds length) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, length);
-    boost::system::error_code ignored;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-}
 
 }  // namespace
 
@@ -104,7 +97,7 @@ Task<void> Jobs::stop() {
         }
         for (const auto& watch : watches_) busy = busy || watch->running;
         if (!busy) break;
-        co_await pause(std::chrono::milliseconds(5));
+        co_await pause_for(std::chrono::milliseconds(5));
     }
 }
 
@@ -135,7 +128,7 @@ Task<void> Jobs::keep(Watch* watch) {
             const bool still = !known || host_.clock->wall_us() >= due(*watch);
             next = std::chrono::steady_clock::now() + (still ? kRetry : kLook);
         }
-        if (!stopping_) co_await pause(std::chrono::milliseconds(100));
+        if (!stopping_) co_await pause_for(std::chrono::milliseconds(100));
     }
     const std::lock_guard lock(mutex_);
     --keeping_;
@@ -183,7 +176,7 @@ Task<Result<JobRun>> Jobs::take_turn(Watch& watch, TimeUs scheduled, bool only_i
             asio::co_spawn(*host_.executor, renew(&watch, request, asked), asio::detached);
             outcome = co_await execute(watch, scheduled);
             watch.ends = true;
-            while (watch.renewing) co_await pause(std::chrono::milliseconds(5));
+            while (watch.renewing) co_await pause_for(std::chrono::milliseconds(5));
         }
         (void)co_await host_.store->release_lease(request.project, request.name, request.owner);
     }
@@ -213,7 +206,7 @@ Task<void> Jobs::renew(
             if (lease && !lease.value().mine) watch->lost = true;
         }
         if (late || now >= valid_until) watch->lost = true;
-        co_await pause(std::chrono::milliseconds(20));
+        co_await pause_for(std::chrono::milliseconds(20));
     }
     watch->renewing = false;
 }

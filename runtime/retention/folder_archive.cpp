@@ -99,7 +99,7 @@ Result<void> make_folders(const fs::path& folder, const fs::path& own) {
 
 Task<Result<boost::json::object>> FolderArchive::keep(ArchiveRange range) {
     auto writing = write(std::move(range));
-    co_return co_await run_on(sinks_.get_executor(), std::move(writing));
+    co_return co_await run_on(sink_pool_.get_executor(), std::move(writing));
 }
 
 Task<Result<boost::json::object>> FolderArchive::write(ArchiveRange range) {

@@ -14,16 +14,19 @@ namespace annal {
 /// FOLDER/PROJECT/FIRST-LAST.jsonl.sha256 beside it as sha256sum writes it. A file of the same name
 /// is replaced, by the same bytes unless events were erased meanwhile.
 ///
-/// Threads: those of `sinks` for what blocks.
+/// Threads: those of `sink_pool` for what blocks.
 class FolderArchive final : public Archive {
 public:
     FolderArchive(
         EventStore& store,
         std::filesystem::path folder,
-        boost::asio::thread_pool& sinks,
+        boost::asio::thread_pool& sink_pool,
         std::function<bool()> is_over
     )
-        : store_(store), folder_(std::move(folder)), sinks_(sinks), is_over_(std::move(is_over)) {}
+        : store_(store),
+          folder_(std::move(folder)),
+          sink_pool_(sink_pool),
+          is_over_(std::move(is_over)) {}
 
     [[nodiscard]] Task<Result<boost::json::object>> keep(ArchiveRange range) override;
 
@@ -33,7 +36,7 @@ private:
 
     EventStore& store_;
     const std::filesystem::path folder_;
-    boost::asio::thread_pool& sinks_;
+    boost::asio::thread_pool& sink_pool_;
     const std::function<bool()> is_over_;
 };
 

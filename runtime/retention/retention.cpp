@@ -1,12 +1,12 @@
 #include "runtime/retention/retention.h"
 
 #include <algorithm>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/json.hpp>
 #include <utility>
 
 #include "runtime/core/limits.h"
 #include "runtime/core/log.h"
+#include "runtime/core/pause.h"
 #include "runtime/core/task_impl.h"
 #include "runtime/core/time_text.h"
 #include "runtime/core/turn.h"
@@ -135,12 +135,7 @@ Result<void> Retention::start() const {
 
 Task<void> Retention::stop() {
     stopping_ = true;
-    while (cleaning_ > 0) co_await pause(std::chrono::milliseconds(5));
-}
-
-Task<void> Retention::pause(std::chrono::milliseconds time) const {
-    boost::asio::steady_timer timer(*environment_.host.executor, time);
-    co_await timer.async_wait(boost::asio::use_awaitable);
+    while (cleaning_ > 0) co_await pause_for(std::chrono::milliseconds(5));
 }
 
 void Retention::retract() {
@@ -507,7 +502,7 @@ Task<Result<Cleanup>> Retention::clean_up_in_turn(std::string project, Actor act
         if (outcome || outcome.error().code != Errc::conflict) break;
         BOOST_OUTCOME_CO_TRY(const bool held, co_await is_held(project));
         if (held) break;
-        co_await pause(kAgain);  // the other's commit may be under way, and not to be read yet
+        co_await pause_for(kAgain);  // the other's commit may be under way, and not to be read yet
     }
     co_return outcome;
 }

@@ -84,7 +84,6 @@ private:
             return floor > first || held || !kept_for.empty() || !error.empty();
         }
     };
-    [[nodiscard]] Task<void> pause(std::chrono::milliseconds time) const;
     [[nodiscard]] static boost::json::object to_json(const Plan& plan);
     [[nodiscard]] RetentionPolicy policy() const;
     [[nodiscard]] Task<Result<std::vector<std::string>>> projects();

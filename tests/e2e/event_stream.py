@@ -7,6 +7,8 @@ from typing import NamedTuple
 from annal_server import RawConnection
 
 TAIL = "/v1/audit/events/tail"
+# How often a tail looks for what nobody told its node of.
+POLL_S = 5.0
 
 
 class Message(NamedTuple):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from annal_server import MANIFESTS, PROJECT, Server, event, wait_until
-from event_stream import EventStream
+from event_stream import POLL_S, EventStream
 from lease_samples import LeaseSamples
 from posting import Load
 from tcp_proxy import TcpProxy
@@ -15,10 +15,10 @@ LEASE_S = 1.0
 SETTINGS = f"limits:\n  lease_ms: {int(LEASE_S * 1000)}\n"
 # A slow machine's share of what takes milliseconds.
 SLACK_S = 4.0
-# What hears of an append that nobody told it of.
-POLL_S = 5.0
 # Until PostgreSQL ends the transaction of a node that froze within it, which may have locked the lease's row.
 CUT_OFF_S = 5.0
+# Until another goes on for it.
+OUTLIVED_S = max(LEASE_S * 4 / 3, CUT_OFF_S) + SLACK_S
 
 # Each node has a file of its own: the path is relative to its working directory.
 MANIFEST = f"""\
@@ -163,7 +163,7 @@ def test_a_node_that_freezes_within_a_transaction_is_cut_off(streaming, postgres
 
         wait_until(caught, 30, "a freeze within a transaction")
         frozen.append(a)
-        await_state(b, "active", max(LEASE_S * 4 / 3, CUT_OFF_S) + SLACK_S)
+        await_state(b, "active", OUTLIVED_S)
         taken_over = samples.latest()[1]
         wait_until(lambda: samples.latest()[1] > taken_over, what="the cursor to go on")
         a.process.send_signal(signal.SIGCONT)
@@ -201,7 +201,7 @@ def test_a_stream_goes_from_node_to_node_and_loses_nothing(streaming):
         frozen.append(b)
         b.process.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
-        await_state(a, "active", max(LEASE_S * 4 / 3, CUT_OFF_S) + SLACK_S)
+        await_state(a, "active", OUTLIVED_S)
         at_takeover = samples.latest()[1]
         last = a.client().ingest(*(event("while.frozen") for _ in range(50)))[-1]["seq"]
         wait_until(lambda: samples.latest()[1] >= last, what="the cursor to pass the frozen node's")

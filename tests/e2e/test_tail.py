@@ -9,10 +9,8 @@ import time
 
 import pytest
 from annal_server import HOLD_LITTLE_BACK, STORE, allow_open_files, event, expect_problem, wait_until
-from event_stream import TAIL, EventStream, Message, seqs
+from event_stream import POLL_S, TAIL, EventStream, Message, seqs
 
-# How often a node looks for what others have stored.
-POLL_S = 5.0
 FAST = "limits:\n  tail_heartbeat: 200ms\n"
 
 
