@@ -415,9 +415,12 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
     refuses = make_receiver(lambda r: (422, {}, r.body))
     made = project.post("/v1/webhooks/endpoints", {"url": echo.url, "events": ["user.*"]})
     assert made.status == 201, made
-    project.ingest(own_act(idempotency_key=f"k-{SUBJECT}"), of_admin(), by_subject())
+    seqs = {r["seq"] for r in project.ingest(own_act(idempotency_key=f"k-{SUBJECT}"), of_admin(), by_subject())}
     to_hook(project, echo, start="earliest")
-    to_hook(project, refuses, name="refuses", start="earliest")
+    refusing = to_hook(project, refuses, name="refuses", start="earliest")
+
+    def letters():
+        return project.get(f"/v1/audit/streams/{refusing['id']}/dead-letters").json()["data"]
 
     def attempts():
         data = project.get("/v1/webhooks/deliveries").json()["data"]
@@ -426,8 +429,11 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
     kept = json.dumps([project.get(f"/v1/webhooks/deliveries/{d['id']}").json() for d in attempts()])
     assert found_in(kept), "the test's own premise: answers are kept"
     wait_until(lambda: any(found_in(r.body) for r in echo.requests if len(r.lines) > 1), what="the stream")
+    # None of them is under way to the one that refuses: of that, an answer may come in later.
+    wait_until(lambda: seqs <= {letter["seq"] for letter in letters()}, what="the dead letters")
+    assert found_in(json.dumps(letters())), "the test's own premise"
     done = erase(project)
-    assert done["copies"]["webhook_attempts"] > 0
+    assert done["copies"]["webhook_attempts"] > 0 and done["copies"]["dead_letters"] >= 3
     time.sleep(0.5)
     sent = len(echo.requests), len(refuses.requests)
     for delivery in project.get("/v1/webhooks/deliveries").json()["data"]:
