@@ -473,7 +473,12 @@ Result<void> Runtime::State::load_control() {
     webhooks = std::make_unique<Webhooks>(Webhooks::Environment{environment, *secret_box, *board});
     board->add_reader([this](std::string project) { return webhooks->reload(project); });
     erasures = std::make_unique<control::Erasures>(control::Erasures::Environment{
-        environment, *board, [this] { return plugin_spaces(); }});
+        environment,
+        *board,
+        [this] { return plugin_spaces(); },
+        [this](const std::string& project) {
+            return std::max(streams->longest_attempt(project), webhooks->longest_attempt(project));
+        }});
     BOOST_OUTCOME_TRYV(run(board->begin()));
     BOOST_OUTCOME_TRYV(run(project_settings->load()));
     BOOST_OUTCOME_TRYV(run(projects->load()));

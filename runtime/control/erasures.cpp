@@ -39,7 +39,9 @@ constexpr std::chrono::milliseconds kLookEvery{1'000}, kLeaseTtl{15'000}, kPurge
 // A person whose events never cease: what comes after so many looks is new data.
 constexpr std::int64_t kPassesMax = 8;
 constexpr int kWaitsMax = 10, kStepsAVisit = 20, kTriesMax = 50;
-constexpr const char* kGone = "erased with the personal data that it may have named";
+// What is sent may have been read before that, and what was answered is committed a little later.
+constexpr std::chrono::milliseconds kAfterAttempts{5'000};
+constexpr const char* kGone = DeadLetter::kErased;
 
 constexpr Column kIdentity[] = {Column::user_id, Column::actor_id, Column::target_id};
 constexpr std::int64_t kTexts = std::size(kIdentity);  // the pass over what the host has recorded
@@ -169,15 +171,16 @@ Result<Erasure> Erasure::from_row(const KvRow& row) {
 
 /// How far an erasure has come.
 struct Erasures::Job {
-    enum class Phase : std::int64_t { events, copies, purge };
+    enum class Phase : std::int64_t { events, copies, purge, attempts };  // attempts: before copies
     std::string id, user_id;  ///< none once the data are gone
     Phase phase = Phase::events;
     std::int64_t pass = 0, part = 0, found = 0;  ///< part: of kIdentity, then the host's records
     Seq begin = kNoSeq;                          ///< a pass is about what comes behind it
     Seq until = kNoSeq;                          ///< up to this; kNoSeq: a pass begins
     std::string after;                           ///< the seq, or the key, that a part has come to
-    std::string space;   ///< of the copies, that was done with; they go by name
-    std::string joined;  ///< by whom, the last time that it began anew for that
+    TimeUs attempts_end = kNoTime;  ///< of those that may have been under way; kNoTime: not awaited
+    std::string space;              ///< of the copies, that was done with; they go by name
+    std::string joined;             ///< by whom, the last time that it began anew for that
     std::set<std::int32_t> months;
 
     [[nodiscard]] std::string to_text() const {
@@ -191,6 +194,7 @@ struct Erasures::Job {
         row["begin"] = begin;
         row["until"] = until;
         row["after"] = after;
+        row["attempts_end"] = attempts_end;
         row["space"] = space;
         row["joined"] = joined;
         json::array all;
@@ -212,6 +216,7 @@ struct Erasures::Job {
         job.begin = integer_in(*stored, "begin", kNoSeq);
         job.until = integer_in(*stored, "until", kNoSeq);
         job.after = text_in(*stored, "after");
+        job.attempts_end = integer_in(*stored, "attempts_end", kNoTime);
         job.space = text_in(*stored, "space");
         job.joined = text_in(*stored, "joined");
         if (const json::value* months = stored->if_contains("months"); months && months->is_array())
@@ -382,9 +387,17 @@ Task<void> Erasures::look() {
             if (!held) co_return;
             after = row.project + '\0' + (held.value() ? kBehindAllKeys : row.key);
             if (held.value()) break;  // all of its rows
+            if (!is_due(row)) continue;
             co_await work_on(std::move(row));
         }
     }
+}
+
+/// Not while attempts may still be answered.
+bool Erasures::is_due(const KvRow& row) const {
+    const auto job = Job::from_text(row.value);
+    return !job || job->phase != Job::Phase::attempts ||
+           environment_.host.clock->wall_us() >= job->attempts_end;
 }
 
 /// Until the job is done, something is in its way, or it has been others' turn long enough: the
@@ -410,6 +423,7 @@ Task<void> Erasures::work_on(KvRow row) {
         auto stored = co_await host.store->kv_get(kJobs, row.project, row.key);
         if (!stored || !stored.value()) break;
         now.value = std::move(*stored.value());
+        if (!is_due(now)) break;
         const auto more = co_await step(std::move(now));
         if (more && !more.value()) {
             // Whoever reads the old rows may do so for long; others' work must not wait for that.
@@ -450,7 +464,11 @@ Task<Result<bool>> Erasures::step(KvRow row) {
         BOOST_OUTCOME_CO_TRYV(co_await purge(place));
         co_return true;
     }
-    if (place.job.phase == Job::Phase::events) {
+    if (place.job.phase == Job::Phase::attempts) {
+        // What the host has recorded of them meanwhile is looked at as well.
+        place.job.phase = Job::Phase::events;
+        place.job.part = kTexts;
+    } else if (place.job.phase == Job::Phase::events) {
         BOOST_OUTCOME_CO_TRYV(co_await erase_events(place));
     } else {
         BOOST_OUTCOME_CO_TRYV(co_await erase_copies(place));
@@ -522,12 +540,27 @@ Task<Result<void>> Erasures::erase_events(Place& place) {
     job.after = std::to_string(page.scanned);
     if (!page.exhausted && page.scanned < job.until) co_return ok();
     job.next_part();
-    if (job.part <= kTexts) co_return ok();
+    if (job.part > kTexts) end_of_events(place);
+    co_return ok();
+}
+
+/// Of a pass over them. Attempts that began with what is erased now may still be answered.
+void Erasures::end_of_events(Place& place) {
+    Job& job = place.job;
+    job.phase = Job::Phase::copies;
+    if (job.attempts_end != kNoTime) return;
     place.record.through_seq = std::max(place.record.through_seq, job.until);
     const bool again = job.found > 0 && ++job.pass < kPassesMax;
     job.begin_pass(job.until);
-    if (!again) job.phase = Job::Phase::copies;
-    co_return ok();
+    if (again) {
+        job.phase = Job::Phase::events;
+        return;
+    }
+    const auto longest = environment_.longest_attempt(place.project);
+    if (place.record.events == 0 || longest.count() == 0) return;
+    job.phase = Job::Phase::attempts;
+    const std::chrono::microseconds wait = longest + kAfterAttempts;
+    job.attempts_end = environment_.host.clock->wall_us() + wait.count();
 }
 
 // --- copies
@@ -599,6 +632,7 @@ Task<Result<void>> Erasures::end_of_copies(Place& place) {
         job.joined = *joined;
         job.phase = Job::Phase::events;
         job.pass = 0;
+        job.attempts_end = kNoTime;
         job.space.clear();
         job.begin_pass(place.record.through_seq);
         co_return ok();

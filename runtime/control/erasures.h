@@ -45,8 +45,8 @@ struct Erasure {
 [[nodiscard]] bool names_subject(std::string_view text, std::string_view id);
 
 /// Erases persons' data from projects' logs and from everything that is kept beside them: events
-/// lose what is personal and stay in their place; then what destinations answered, dead letters and
-/// plugins' rows; last, the store's files.
+/// lose what is personal and stay in their place; then, when the attempts that were under way have
+/// ended, what destinations answered, dead letters and plugins' rows; last, the store's files.
 ///
 /// Work is a row of space "host.erasure_jobs" that holds the user_id until the data are gone. Each
 /// step is one commit with the row's next state, on condition that it is as it was: whatever
@@ -62,6 +62,9 @@ public:
         Noticeboard& board;
         /// Key spaces of the plugins of this node.
         std::function<std::vector<std::string>()> plugin_spaces;
+        /// The longest that an attempt of the project's streams and endpoints takes; 0: it has
+        /// none.
+        std::function<std::chrono::milliseconds(const std::string& project)> longest_attempt;
     };
     static constexpr std::size_t kUserIdBytesMax = 256;
 
@@ -91,9 +94,11 @@ private:
     struct Place;
     Task<void> keep_working();
     Task<void> look();
+    [[nodiscard]] bool is_due(const KvRow& row) const;
     Task<void> work_on(KvRow row);
     [[nodiscard]] Task<Result<bool>> step(KvRow row);
     [[nodiscard]] Task<Result<void>> erase_events(Place& place);
+    void end_of_events(Place& place);
     [[nodiscard]] Task<Result<ScanPage>> next_events(Place& place);
     [[nodiscard]] Task<Result<void>> erase_copies(Place& place);
     [[nodiscard]] Task<Result<void>> end_of_copies(Place& place);

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "runtime/core/task_impl.h"
@@ -126,7 +129,12 @@ struct ErasuresTest : testing::Test {
     Settings settings{store, &board};
     HostEnvironment host = make_host();
     std::vector<std::string> spaces{"plugin.b", "plugin.a"};
-    Erasures erasures{{host, board, [this] { return spaces; }}};
+    std::atomic<std::chrono::milliseconds> longest_attempt{std::chrono::milliseconds(0)};
+    Erasures erasures{
+        {host,
+         board,
+         [this] { return spaces; },
+         [this](const std::string&) { return longest_attempt.load(); }}};
     int read_anew = 0;
 
     HostEnvironment make_host() {
@@ -258,6 +266,66 @@ TEST_F(ErasuresTest, WhatWasSaidOfThePersonsEventsGoesAndOthersStay) {
         get(WebhookDelivery::kAttempts, attempt_key(second, 2))->find("usr_1"), std::string::npos
     );
     EXPECT_EQ(get(AuditStream::kSpace, "aud_1")->find("usr_1"), std::string::npos);
+}
+
+TEST_F(ErasuresTest, WhatAttemptsThatWereUnderWayAreAnsweredGoesToo) {
+    longest_attempt = std::chrono::seconds(10);
+    add_event(kUser);
+    const auto asked = threads.run(erasures.create("p", kUser, {"api_key", "a"}));
+    ASSERT_TRUE(asked.has_value()) << asked.error().detail;
+    erasures.start();
+    const auto now = [&] { return threads.run(erasures.get("p", asked.value().id)).value(); };
+    for (int i = 0; i < 3'000 && now().events == 0; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_EQ(now().events, 1);
+    clock.advance(10 * kSecondUs);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1'500));
+    EXPECT_FALSE(now().completed) << "it may be answered, and not committed yet";
+    // The answers, and what the host records of one of them.
+    const std::string zero = "00000000000000000000";
+    put(DeadLetter::kSpace, "aud_1/" + zero, letter("refused: x@example.com"));
+    put(WebhookDelivery::kAttempts, attempt_key({"web_1", 0}, 1), attempt("x@example.com"));
+    AppendUnit unit;
+    unit.project = "p";
+    EventDraft failed;
+    failed[Column::action] = "audit_stream.failed";
+    failed[Column::metadata] = R"({"reason":"usr_1 is not welcome"})";
+    unit.events.push_back(failed);
+    ASSERT_TRUE(threads.run(appender.append(std::move(unit))).has_value());
+    clock.advance(5 * kSecondUs);
+    const Erasure done = wait_for(asked.value().id);
+    EXPECT_EQ(done.dead_letters, 1);
+    EXPECT_EQ(done.attempts, 1);
+    EXPECT_EQ(done.events, 2) << "the host's record, too";
+}
+
+TEST_F(ErasuresTest, OnesThatAwaitAnswersKeepNoOtherWaiting) {
+    longest_attempt = std::chrono::seconds(10);
+    for (int i = 0; i < 20; ++i) {
+        const std::string user = "waits_" + std::to_string(i);
+        add_event(Text(user));
+        ASSERT_TRUE(threads.run(erasures.create("p", user, {"api_key", "k"})));
+    }
+    erasures.start();
+    const auto all = [&] { return threads.run(erasures.list("p", "", 100)).value(); };
+    const auto erased = [&] {
+        const auto found = all();
+        return std::count_if(found.begin(), found.end(), [](const Erasure& e) {
+            return e.events == 1;
+        });
+    };
+    const auto begun = std::chrono::steady_clock::now();
+    while (erased() < 20 && std::chrono::steady_clock::now() - begun < std::chrono::seconds(20))
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(erased(), 20);
+    clock.advance(15 * kSecondUs);
+    for (const Erasure& one : all()) EXPECT_TRUE(wait_for(one.id).completed);
+}
+
+TEST_F(ErasuresTest, WhereNothingIsErasedNothingIsAwaited) {
+    longest_attempt = std::chrono::hours(1);
+    add_event("usr_2");
+    EXPECT_EQ(erase().events, 0);
 }
 
 TEST_F(ErasuresTest, NothingOfTheWorkIsLeftWhenItIsDone) {

@@ -30,6 +30,8 @@ struct DeadLetter {
     [[nodiscard]] static std::string prefix(std::string_view stream);
 
     static constexpr const char* kSpace = "host.dead_letters";
+    /// The reason where the destination's own may have held what was erased.
+    static constexpr const char* kErased = "erased with the personal data that it may have named";
 };
 
 }  // namespace annal

@@ -38,6 +38,9 @@ constexpr Seq kIdleMoveSeqs = 10'000;
 constexpr std::uint32_t kRefusalsInARowMax = 50;
 constexpr std::uint32_t kSlowAttempt = 20;  // for `backoff`: once a minute
 constexpr std::int64_t kRetryAfterMsMax = 24LL * 60 * 60 * 1'000;
+// A batch that waited for its turn longer than this is read again: something may be erased by now.
+constexpr std::int64_t kMadeForUs = 2 * kSecondUs;
+constexpr std::int64_t kLongAgo = INT64_MIN / 2;
 constexpr std::uint32_t kRedrivesPerLook = 100;
 
 using Shipped = std::shared_ptr<Shipment>;
@@ -188,6 +191,9 @@ struct Stream::State : std::enable_shared_from_this<Stream::State> {
     Task<void> ship(Shipped shipment);
     Task<Result<void>> pass_gap(Seq first_seq);
     void select(EventBatch& batch) const;
+    [[nodiscard]] bool is_fresh(std::int64_t made_us) const {
+        return environment.clock->monotonic_us() - made_us < kMadeForUs;
+    }
     Task<void> await_turn();
     Task<Report> attempt(Shipped shipment, std::uint32_t number);
     bool apply(const Settlement& settlement, const Shipment& shipment, std::string& blocked_by);
@@ -569,7 +575,8 @@ void Stream::State::refuse(const Event& event, std::string why) {
     letter.seq = event.seq;
     letter.event_id = event.id.text();
     letter.at = environment.clock->wall_us();
-    letter.reason = std::move(why);
+    // What the destination said may have been about the event as it was.
+    letter.reason = event.erased ? DeadLetter::kErased : std::move(why);
     log::error(
         "stream.dead_letter",
         {{"stream", definition.id}, {"seq", letter.seq}, {"reason", letter.reason}}
@@ -809,10 +816,20 @@ bool Stream::State::apply(
 
 Task<void> Stream::State::ship(Shipped shipment) {
     lacking_since = shipment->events().front().created_at;
+    std::int64_t made_us = environment.clock->monotonic_us();
     for (std::uint32_t number = 1;; ++number) {
         co_await await_turn();
-        const bool may_send = co_await hold_permission();
-        if (!may_send) co_return;
+        for (;;) {
+            const bool may_send = co_await hold_permission();
+            if (!may_send) co_return;
+            if (is_fresh(made_us)) break;
+            // What was erased meanwhile must not go out.
+            auto planned = co_await as_planned();
+            if (!planned) tell_of_scan(planned.error().detail);
+            if (!planned || planned.value() == nullptr) co_return;  // the next step goes on with it
+            shipment = std::move(planned.value());
+            made_us = environment.clock->monotonic_us();
+        }
         const std::int64_t begin = environment.clock->monotonic_us();
         const Report report = co_await attempt(shipment, number);
         const std::size_t count = shipment->events().size();
@@ -850,6 +867,7 @@ Task<void> Stream::State::ship(Shipped shipment) {
         }
         if (!transient) co_return co_await fail(why);
         set_state("retrying", why);
+        if (!unsaved_letters.empty()) (void)co_await commit(nullptr);  // the wait may be long
         co_await measure();  // the lag grows while nothing gets through: that is when it matters
         const std::int64_t asked =
             std::min<std::int64_t>(settlement.retry_after_ms, kRetryAfterMsMax);
@@ -858,11 +876,7 @@ Task<void> Stream::State::ship(Shipped shipment) {
         const auto spread = static_cast<std::int64_t>(random_u64() % (asked / 10 + 1));
         co_await back_off(std::max(own, std::chrono::milliseconds(asked + spread)));
         if (over() || settlement.settled > 0) co_return;
-        // What was erased meanwhile must not go out again.
-        auto planned = co_await as_planned();
-        if (!planned) tell_of_scan(planned.error().detail);
-        if (!planned || planned.value() == nullptr) co_return;  // the next step goes on with it
-        shipment = std::move(planned.value());
+        made_us = kLongAgo;
     }
 }
 
@@ -896,16 +910,16 @@ Task<void> Stream::State::redrive(DeadLetter letter, std::string row) {
     BatchPlan plan;
     plan.first = plan.last = letter.seq;
     plan.events = 1;
+    co_await await_turn();
     auto built = co_await rebuild(plan);
-    if (!built) co_return;  // the next look tries again
+    const std::int64_t built_us = environment.clock->monotonic_us();
+    const bool may_send = co_await hold_permission();
+    if (!built || !may_send || !is_fresh(built_us)) co_return;  // the next look tries again
     Report report;
     if (built.value() == nullptr) {
         report.fallback = Verdict::reject;
         report.detail = "the event can't be read any more, or is too large for the destination";
     } else {
-        co_await await_turn();
-        const bool may_send = co_await hold_permission();
-        if (!may_send) co_return;
         report = co_await attempt(built.value(), letter.attempts + 1);
     }
     const std::string key = letter.key();
@@ -1089,6 +1103,10 @@ void Stream::redrive() {
         state->woken = true;
         state->signal.cancel();
     });
+}
+
+std::chrono::microseconds Stream::timeout() const {
+    return std::chrono::microseconds(state_->calls.sink().manifest().timeout_us);
 }
 
 const StreamDefinition& Stream::definition() const {

@@ -84,6 +84,8 @@ public:
     /// Looks for dead letters that were asked for again.
     void redrive();
     [[nodiscard]] const StreamDefinition& definition() const;
+    /// Of an attempt: what it is answered after that counts no more.
+    [[nodiscard]] std::chrono::microseconds timeout() const;
     [[nodiscard]] StreamStatus status() const;
 
 private:

@@ -158,6 +158,44 @@ TEST_F(StreamOutcomeTest, SendsWhatIsToBeTriedAgainAndNothingThatWasTaken) {
     EXPECT_TRUE(letters().empty());
 }
 
+TEST_F(StreamOutcomeTest, RecordsWhatIsRefusedBeforeItWaits) {
+    append(3);
+    to.poison = {0, 1};
+    to.again = {1};
+    to.names_poison = true;
+    to.reason = "odd";
+    to.retry_after_ms = 3'600'000;
+    run_stream();
+    ASSERT_TRUE(eventually([&] { return !letters().empty(); }));
+    EXPECT_EQ(to.payloads.size(), 1U);
+    ASSERT_EQ(letters().size(), 1U);
+    EXPECT_EQ(letters()[0].seq, 0);
+    EXPECT_EQ(committed(), 0);
+}
+
+// What it said of the last counts when the one before it is there.
+TEST_F(StreamOutcomeTest, ARefusalOfWhatIsErasedByNowIsNotQuoted) {
+    append(3);
+    to.poison = {1, 2};
+    to.again = {1};
+    to.names_poison = true;
+    to.reason = "odd: x@example.com";
+    to.retry_after_ms = 1'000;
+    run_stream();
+    ASSERT_TRUE(in_state("retrying"));
+    AppendUnit unit;
+    unit.project = "p";
+    unit.scrub.push_back({2, Scrub::kAlways});
+    ASSERT_TRUE(host.run(host.appender.append(std::move(unit))).has_value());
+    {
+        const std::lock_guard lock(to.mutex);
+        to.poison.clear();
+    }
+    ASSERT_TRUE(eventually([&] { return !letters().empty(); }));
+    EXPECT_EQ(letters()[0].seq, 2);
+    EXPECT_EQ(letters()[0].reason, DeadLetter::kErased);
+}
+
 TEST_F(StreamOutcomeTest, BlocksInsteadWhenToldTo) {
     definition.on_poison = StreamDefinition::OnPoison::block;
     append(20);
@@ -325,6 +363,19 @@ TEST_F(StreamOutcomeTest, ARetryDoesNotSendWhatWasErasedSince) {
     const auto metadata = boost::json::parse(events[0]).as_object();
     EXPECT_EQ(metadata.at("planned").as_string(), "0-2");
     EXPECT_EQ(metadata.at("planned_digest").as_string(), to_hex(sha256(to.payloads[0])));
+}
+
+TEST_F(StreamOutcomeTest, ABatchThatWaitedForItsTurnDoesNotSendWhatWasErasedSince) {
+    append(2);
+    keeper.out_of_date = true;
+    run_stream(&keeper);
+    ASSERT_TRUE(eventually([&] { return plan().has_value(); }));
+    append(1, "audit_log.entry.deleted", {1});
+    std::this_thread::sleep_for(2'500ms);
+    keeper.out_of_date = false;
+    ASSERT_TRUE(delivered(3));
+    EXPECT_EQ(to.payloads[0], "0\n1 deleted\n");
+    EXPECT_EQ(recorded("audit_stream.replanned").size(), 1U);
 }
 
 TEST_F(StreamOutcomeTest, PlansAnewWhenTheSettingsHaveChanged) {

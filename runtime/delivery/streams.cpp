@@ -910,6 +910,19 @@ Task<Result<std::map<std::string, Seq>>> Streams::positions(std::string project)
     co_return positions;
 }
 
+std::chrono::milliseconds Streams::longest_attempt(const std::string& project) const {
+    std::chrono::microseconds longest{0};
+    const std::lock_guard lock(mutex_);
+    for (const auto& stream : declared_)
+        if (stream->definition().project == project) longest = std::max(longest, stream->timeout());
+    for (const auto& [id, slot] : slots_) {
+        const SinkOffer* offer = environment_.destinations.find(slot->stream.destination);
+        if (id.first != project || offer == nullptr) continue;
+        longest = std::max(longest, std::chrono::microseconds(offer->manifest.timeout_us));
+    }
+    return std::chrono::ceil<std::chrono::milliseconds>(longest);
+}
+
 Task<Result<AuditStream>> Streams::get(std::string project, std::string id) {
     BOOST_OUTCOME_CO_TRY(Known known, co_await find(std::move(project), std::move(id)));
     co_return std::move(known.stream);

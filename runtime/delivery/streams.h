@@ -135,6 +135,8 @@ public:
     /// How far each stream of the project has come that may still want events: all but the revoked
     /// ones, whether they work or not. By stream: the first event that it has not delivered.
     [[nodiscard]] Task<Result<std::map<std::string, Seq>>> positions(std::string project);
+    /// The longest that an attempt of the project's streams takes; 0: it has none.
+    [[nodiscard]] std::chrono::milliseconds longest_attempt(const std::string& project) const;
     /// Of every stream on this node.
     [[nodiscard]] std::vector<StreamStatus> statuses() const;
 

@@ -27,6 +27,7 @@ struct Destination {
     bool bad_index = false;
     std::set<std::int64_t> poison;  // a batch with one of these is refused
     bool names_poison = false;      // by name, and the others are taken
+    std::set<std::int64_t> again;   // of poison: named as to be tried again
     std::uint32_t poison_verdict = ANNAL_REJECT;
     std::uint32_t retry_after_ms = 0;
     std::vector<std::string> keys, streams;  // of every attempt
@@ -68,9 +69,12 @@ inline const annal_event& event_of(const annal_delivery& delivery, std::uint32_t
 /// Whether the delivery was answered because of a poisonous event in it.
 inline bool meets_poison(Destination& to, const annal_delivery& delivery) {
     std::vector<annal_verdict> named;
-    for (std::uint32_t i = 0; i < delivery.batch->count; ++i)
-        if (to.poison.contains(event_of(delivery, i).seq))
-            named.push_back({i, to.poison_verdict, {to.reason.data(), to.reason.size()}});
+    for (std::uint32_t i = 0; i < delivery.batch->count; ++i) {
+        const std::int64_t seq = event_of(delivery, i).seq;
+        if (!to.poison.contains(seq)) continue;
+        named.push_back({i, to.poison_verdict, {to.reason.data(), to.reason.size()}});
+        if (to.again.contains(seq)) named.back().verdict = ANNAL_RETRY;
+    }
     if (named.empty()) return false;
     if (to.names_poison) {
         for (std::uint32_t i = 0; i < delivery.batch->count; ++i)
@@ -80,6 +84,7 @@ inline bool meets_poison(Destination& to, const annal_delivery& delivery) {
     --to.in_send;
     annal_error error{};
     error.struct_size = sizeof(error);
+    error.retry_after_ms = to.retry_after_ms;
     error.text_len = static_cast<std::uint32_t>(to.reason.copy(error.text, sizeof(error.text)));
     if (to.names_poison) {
         delivery.done(
@@ -87,7 +92,7 @@ inline bool meets_poison(Destination& to, const annal_delivery& delivery) {
             ANNAL_DELIVERED,
             named.data(),
             static_cast<std::uint32_t>(named.size()),
-            nullptr
+            to.retry_after_ms > 0 ? &error : nullptr
         );
     } else {
         delivery.done(delivery.d, to.poison_verdict, nullptr, 0, &error);

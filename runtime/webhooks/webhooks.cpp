@@ -180,6 +180,13 @@ Task<void> Webhooks::stop() {
     for (WebhookWorker* worker : workers) co_await worker->stop();
 }
 
+std::chrono::milliseconds Webhooks::longest_attempt(const std::string& project) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = projects_.find(project);
+    const bool none = found == projects_.end() || found->second.endpoints.empty();
+    return none ? std::chrono::milliseconds(0) : environment_.options.timeout;
+}
+
 // --- what the workers ask
 
 std::vector<WebhookEndpoint> Webhooks::endpoints_of(const std::string& project) const {

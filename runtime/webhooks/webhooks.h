@@ -85,6 +85,9 @@ public:
     };
     [[nodiscard]] Task<Result<Progress>> progress(std::string project, std::string id);
 
+    /// The longest that an attempt of the project's endpoints takes; 0: it has none.
+    [[nodiscard]] std::chrono::milliseconds longest_attempt(const std::string& project) const;
+
     [[nodiscard]] const DeliveryLog& deliveries() const { return log_; }
     /// Of all endpoints, the revoked ones too: what is recorded of them stays readable.
     [[nodiscard]] Task<Result<std::vector<std::string>>> ids(std::string project);

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from annal_server import STORE, event, expect_problem, wait_until
 from scripted_receiver import Receiver
-from test_audit_streams import to_hook
+from test_audit_streams import steer, to_hook
 from test_cli import rows, run
 from test_stream_outcomes import dump
 
@@ -429,7 +429,6 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
     kept = json.dumps([project.get(f"/v1/webhooks/deliveries/{d['id']}").json() for d in attempts()])
     assert found_in(kept), "the test's own premise: answers are kept"
     wait_until(lambda: any(found_in(r.body) for r in echo.requests if len(r.lines) > 1), what="the stream")
-    # None of them is under way to the one that refuses: of that, an answer may come in later.
     wait_until(lambda: seqs <= {letter["seq"] for letter in letters()}, what="the dead letters")
     assert found_in(json.dumps(letters())), "the test's own premise"
     done = erase(project)
@@ -442,9 +441,46 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
         assert project.post(f"/v1/webhooks/deliveries/{delivery['id']}/replay").status == 202
     for stream in project.get("/v1/audit/streams").json()["data"]:
         assert found_in(project.get(f"/v1/audit/streams/{stream['id']}/dead-letters").text) == []
-    wait_until(lambda: len(echo.requests) >= sent[0] + 4, what="later attempts")
+    # One of each kind; those that fail have been waiting for longer and longer.
+    wait_until(lambda: {len(r.lines) > 1 for r in echo.requests[sent[0]:]} == {True, False}, 180, what="later attempts")
     for request in echo.requests[sent[0]:] + refuses.requests[sent[1]:]:
         assert found_in(request.body) == []
+    server.terminate()
+    expect_no_trace(server, cluster)
+
+
+def test_what_attempts_that_were_under_way_are_answered_goes_too(make_server, cluster, make_receiver):
+    server = make_server().start()
+    project = server.client()
+    may_answer = threading.Event()
+
+    def in_the_end(status):
+        def answer(request):
+            may_answer.wait(10)
+            return status, {}, request.body
+        return answer
+    echo, refuses = make_receiver(in_the_end(500)), make_receiver(in_the_end(422))
+    project.post("/v1/webhooks/endpoints", {"url": echo.url, "events": ["user.*"]})
+    stream = to_hook(project, refuses, events=["user.*"])
+    project.ingest(own_act())
+    wait_until(lambda: all(any(found_in(r.body) for r in receiver.requests) for receiver in (echo, refuses)), what="attempts")
+    asked = ask(project)
+    wait_until(lambda: look(project, asked)["events"] == 1, what="the event without the person")
+    may_answer.set()
+
+    def told():
+        """What the attempts have left, as the API shows it."""
+        deliveries = project.get("/v1/webhooks/deliveries").json()["data"]
+        shown = "".join(project.get(f"/v1/webhooks/deliveries/{delivery['id']}").text for delivery in deliveries)
+        letters = project.get(f"/v1/audit/streams/{stream['id']}/dead-letters").json()["data"]
+        return shown, json.dumps(letters)
+    wait_until(lambda: all(found_in(text) for text in told()), what="the answers (the test's own premise)")
+    assert look(project, asked)["status"] == "running", "what may be answered yet is waited for"
+    done = completed(project, asked)
+    assert done["copies"]["webhook_attempts"] >= 1 and done["copies"]["dead_letters"] >= 1
+    assert [found_in(text) for text in told()] == [[], []]
+    for path in ("/v1/audit/events", "/v1/audit/streams", "/v1/webhooks/endpoints"):
+        assert found_in(project.get(path).text) == []
     server.terminate()
     expect_no_trace(server, cluster)
 
@@ -455,12 +491,14 @@ def test_a_stream_that_is_held_up_sends_its_plan_without_the_person(make_server,
     works = threading.Event()
     receiver = make_receiver(lambda _: 200 if works.is_set() else 503)
     project.ingest(own_act(), other(), of_admin())
-    to_hook(project, receiver, start="earliest")
+    stream = to_hook(project, receiver, start="earliest")
     wait_until(lambda: any(found_in(r.body) for r in receiver.requests), what="a first attempt")
     erase(project)
     time.sleep(0.3)
     before = len(receiver.requests)
     works.set()
+    for verb in ("pause", "resume"):  # instead of waiting for the next attempt
+        assert steer(project, stream, verb).status == 200
     lines = wait_until(
         lambda: (lambda got: got if any("user.data_purged" in line for line in got) else None)(
             [line for r in receiver.requests[before:] for line in r.lines]), what="the rest")
