@@ -45,6 +45,14 @@ struct StreamOutcomeTest : StreamTest {
         definition = StreamDefinition::of("memory", "memory", trigger);
     }
     void run_stream(StreamKeeper* with = nullptr) { start(definition, with); }
+    void refuse_by_name(
+        std::set<std::int64_t> poison, std::set<std::int64_t> again, const char* reason
+    ) {
+        to.poison = std::move(poison);
+        to.again = std::move(again);
+        to.names_poison = true;
+        to.reason = reason;
+    }
     bool delivered(std::size_t count) {
         return eventually([&] { return to.seqs.size() >= count; });
     }
@@ -126,9 +134,7 @@ TEST_F(StreamOutcomeTest, FindsSeveralPoisonousEvents) {
 
 TEST_F(StreamOutcomeTest, PassesOverEventsThatAreRefusedByName) {
     append(10);
-    to.poison = {3, 7};
-    to.names_poison = true;
-    to.reason = "odd";
+    refuse_by_name({3, 7}, {}, "odd");
     run_stream();
     ASSERT_TRUE(eventually([&] { return stream->status().cursor_seq == 9; }));
     EXPECT_EQ(to.payloads.size(), 1U);
@@ -160,10 +166,7 @@ TEST_F(StreamOutcomeTest, SendsWhatIsToBeTriedAgainAndNothingThatWasTaken) {
 
 TEST_F(StreamOutcomeTest, RecordsWhatIsRefusedBeforeItWaits) {
     append(3);
-    to.poison = {0, 1};
-    to.again = {1};
-    to.names_poison = true;
-    to.reason = "odd";
+    refuse_by_name({0, 1}, {1}, "odd");
     to.retry_after_ms = 3'600'000;
     run_stream();
     ASSERT_TRUE(eventually([&] { return !letters().empty(); }));
@@ -176,11 +179,7 @@ TEST_F(StreamOutcomeTest, RecordsWhatIsRefusedBeforeItWaits) {
 // What it said of the last counts when the one before it is there.
 TEST_F(StreamOutcomeTest, ARefusalOfWhatIsErasedByNowIsNotQuoted) {
     append(3);
-    to.poison = {1, 2};
-    to.again = {1};
-    to.names_poison = true;
-    to.reason = "odd: x@example.com";
-    to.retry_after_ms = 1'000;
+    refuse_by_name({1, 2}, {1}, "odd: x@example.com");
     run_stream();
     ASSERT_TRUE(in_state("retrying"));
     AppendUnit unit;

@@ -184,7 +184,8 @@ struct WebhookWorker::State : std::enable_shared_from_this<WebhookWorker::State>
     Task<Result<void>> pass_gap(Seq first_seq);
     Task<Result<bool>> has_gap_before(const ScanPage& page);
     Task<Result<bool>> is_to_come(std::string endpoint, Seq first_seq);
-    Task<bool> hold_permission(LanePtr lane);
+    [[nodiscard]] bool is_permitted() const;
+    Task<void> hold_permission(LanePtr lane);
 
     void spawn(Task<void> task);
     void sync_lanes();
@@ -409,11 +410,14 @@ void WebhookWorker::State::sync_lanes() {
     }
 }
 
-/// Before an attempt: that the lease holds, and that this node hears what others change.
-Task<bool> WebhookWorker::State::hold_permission(LanePtr lane) {
-    while (!over() && (environment.keeper.is_out_of_date() || !lease.is_valid()))
-        co_await lane->wake.wait_for(kShortWait);
-    co_return !over();
+/// That the lease holds, and that this node hears what others change.
+bool WebhookWorker::State::is_permitted() const {
+    return !over() && lease.is_valid() && !environment.keeper.is_out_of_date();
+}
+
+/// Waits until attempts are permitted, or the tenure is over.
+Task<void> WebhookWorker::State::hold_permission(LanePtr lane) {
+    while (!over() && !is_permitted()) co_await lane->wake.wait_for(kShortWait);
 }
 
 // --- fan-out
@@ -708,9 +712,11 @@ Task<void> WebhookWorker::State::step(LanePtr lane) {
     Place place = take(*lane);
     const Seq seq = place.at.seq;
     const Seq through = lane->fresh.empty() ? seq : std::max(seq, lane->fresh.back().at.seq);
+    co_await hold_permission(lane);
+    // Last, so that nothing goes out that was erased while this waited.
     const auto body = co_await bodies.get(seq, through);
-    const bool may = co_await hold_permission(lane);
-    const bool still = may && environment.keeper.may_send(lane->endpoint) && open_secrets(*lane);
+    const bool still =
+        is_permitted() && environment.keeper.may_send(lane->endpoint) && open_secrets(*lane);
     if (!body || !still) {
         if (!body) tell("webhook.event_unreadable", body.error().detail);
         put_back(lane, seq);
