@@ -433,6 +433,14 @@ class Server:
                 found.append(entry)
         return found
 
+    def await_run_at_start(self, job="job-retention/daily"):
+        """Until what the job does at each start is done: whatever is asked for afterwards, that is not in its way."""
+        def is_over():
+            if not any(ran["job"] == job for ran in self.logs("job.ran")):
+                return False
+            return not any(known["running"] for known in self.client().get("/v1/jobs").json()["data"])
+        wait_until(is_over, 60, f"the run of {job} at the start")
+
     def wait_exit(self, timeout=STOP_DEADLINE_S):
         """The exit code of a process that ends by itself."""
         try:

@@ -38,6 +38,7 @@ class Past:
             self.cluster.start()
         self.server.env = self.plain | shifted(days=-days_ago) | environment
         self.server.start()
+        self.server.await_run_at_start()
         return self.server
 
     def remove(self):
@@ -227,7 +228,6 @@ def test_three_months_a_year_and_a_hold_on_one_log(past, projects, tmp_path):
     assert len(warning) == 1 and warning[0]["level"] == "warn" and "PCI DSS 10.5.1" in warning[0]["detail"]
     jobs = server.client().get("/v1/jobs").json()["data"]
     assert {job["trigger"] for job in jobs} == {"daily", "dry-run"}
-    wait_until(lambda: [r for r in server.logs("job.ran") if r["job"] == "job-retention/daily"], 60, "the run at the start")
     assert 130 in days_of(projects["a_year"]) and 130 in days_of(projects["held"])
     assert days_of(projects["a_year"]) == whole(*DAYS_AGO)
 
@@ -316,10 +316,7 @@ def test_the_command_line_runs_retention_and_lists_its_jobs(make_server):
         assert done.returncode == code, (done.args, done.returncode, done.stdout, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()] if code == 0 else done.stderr
 
-    def of_start():
-        job = server.client().get("/v1/jobs").json()["data"][0]
-        return job["last_run"] and not job["running"]
-    wait_until(of_start, what="the run at the start")
+    server.await_run_at_start()
     daily, dry_run = cli("jobs", "list")
     assert (daily["instance"], daily["trigger"], daily["every_seconds"]) == ("job-retention", "daily", 86_400)
     assert daily["at_start"] and not daily["running"] and daily["last_run"]["error"] is None
@@ -354,7 +351,7 @@ def test_the_command_line_says_that_there_is_no_retention(make_server):
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_runs_at_once_are_refused_but_one(root):
+def test_runs_at_once_are_refused_but_one(server, root):
     def run_now(trigger):
         answer = root.post("/v1/jobs/job-retention/runs", {"trigger": trigger})
         if answer.status == 200:
@@ -362,7 +359,7 @@ def test_runs_at_once_are_refused_but_one(root):
         else:
             expect_problem(answer, 409, "runs already")
         return answer.status
-    wait_until(lambda: run_now("dry-run") == 200, what="the end of the run at the start")
+    server.await_run_at_start()
     with ThreadPoolExecutor(6) as pool:
         statuses = list(pool.map(run_now, ["daily", "dry-run"] * 20))
     assert set(statuses) == {200, 409}

@@ -104,7 +104,8 @@ def test_the_table_above_names_every_plugin_route(root):
 
 
 @by_route(ROUTES)
-def test_success(root, route):
+def test_success(server, root, route):
+    server.await_run_at_start()
     answer = call(root, route, key=bool(route[2]))
     assert answer.status == route[5], answer
     assert answer.headers["annal-request-id"]
