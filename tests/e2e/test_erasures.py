@@ -441,8 +441,12 @@ def test_nothing_is_left_anywhere(make_server, cluster, make_receiver):
         assert project.post(f"/v1/webhooks/deliveries/{delivery['id']}/replay").status == 202
     for stream in project.get("/v1/audit/streams").json()["data"]:
         assert found_in(project.get(f"/v1/audit/streams/{stream['id']}/dead-letters").text) == []
-    # One of each kind; those that fail have been waiting for longer and longer.
-    wait_until(lambda: {len(r.lines) > 1 for r in echo.requests[sent[0]:]} == {True, False}, 180, what="later attempts")
+
+    def came_again():
+        """Of the stream and of the endpoint. What fails has been waiting for longer and longer."""
+        later = echo.requests[sent[0]:]
+        return len(later) >= 4 and {len(r.lines) > 1 for r in later} == {True, False}
+    wait_until(came_again, 180, what="later attempts")
     for request in echo.requests[sent[0]:] + refuses.requests[sent[1]:]:
         assert found_in(request.body) == []
     server.terminate()

@@ -103,9 +103,14 @@ def test_the_table_above_names_every_plugin_route(root):
     assert served == tested
 
 
-@by_route(ROUTES)
-def test_success(server, root, route):
+@pytest.fixture(scope="module")
+def rested(server):
     server.await_run_at_start()
+
+
+@by_route(ROUTES)
+@pytest.mark.usefixtures("rested")
+def test_success(root, route):
     answer = call(root, route, key=bool(route[2]))
     assert answer.status == route[5], answer
     assert answer.headers["annal-request-id"]
