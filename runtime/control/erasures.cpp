@@ -344,12 +344,9 @@ void Erasures::start() {
 
 Task<void> Erasures::stop() {
     stopping_ = true;
-    asio::steady_timer wait(*environment_.host.executor);
-    for (bool over = !started_; !over;) {
+    while (started_) {
         asio::post(strand_, [this] { timer_.cancel(); });
-        wait.expires_after(std::chrono::milliseconds(10));
-        co_await wait.async_wait(asio::use_awaitable);
-        over = !started_;
+        co_await pause_for(std::chrono::milliseconds(10));
     }
 }
 
