@@ -144,6 +144,10 @@ public:
             );
         }
         annal::Outcome confirmed = co_await confirm(call, delivery, *reply.ack_id);
+        if (confirmed.verdict() != ANNAL_DELIVERED) {
+            // What comes late on the old channel must not be taken for the next attempt's.
+            channel_.renew();
+        }
         co_return confirmed;
     }
 
@@ -206,7 +210,6 @@ private:
                 co_return annal::delivered();
             }
             if (moved) {
-                channel_.renew();
                 co_return annal::retry(
                     "another indexer answered than the one that took the events; they are sent "
                     "again"
@@ -222,8 +225,6 @@ private:
                 last = "it is not indexed yet";
             }
         }
-        // What comes late on the old channel must not be taken for the next attempt's.
-        channel_.renew();
         co_return annal::retry("the indexer did not confirm the events in time: " + last);
     }
 

@@ -219,6 +219,23 @@ TEST_P(SplunkHecTest, RetriesWhatIsNotConfirmedInTime) {
     );
 }
 
+TEST_P(SplunkHecTest, AWaitThatIsCutShortLeavesTheChannelToo) {
+    taken = [](const Fetched&) { return says(200, R"({"text":"Success","code":0,"ackId":0})"); };
+    auto sink = open(R"(,"ack":true)");
+    for (const annal_status over : {ANNAL_CANCELLED, ANNAL_TIMEOUT}) {
+        host.refuse_after = over;
+        const SinkReply reply = deliver(*sink);
+        EXPECT_EQ(reply.verdict, ANNAL_RETRY);
+        EXPECT_NE(reply.text.find("was not waited for"), std::string::npos) << reply.text;
+    }
+    EXPECT_TRUE(queries().empty());
+    ASSERT_EQ(posts().size(), 2U);
+    EXPECT_NE(
+        posts()[0].headers.at("X-Splunk-Request-Channel"),
+        posts()[1].headers.at("X-Splunk-Request-Channel")
+    );
+}
+
 TEST_P(SplunkHecTest, AQueryThatFailsConfirmsNothing) {
     taken = [](const Fetched&) { return says(200, R"({"text":"Success","code":0,"ackId":0})"); };
     const std::vector<Answer> failures{

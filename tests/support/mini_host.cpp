@@ -213,6 +213,12 @@ struct MiniHost::Services {
     static int64_t monotonic(annal_ctx* ctx) { return in_ms(0) + host_of(ctx).jumped_us_; }
     static void after(annal_ctx* ctx, annal_call*, uint32_t delay_ms, void* user, annal_done done) {
         MiniHost& host = host_of(ctx);
+        if (host.refuse_after != ANNAL_OK) {
+            const annal_error error =
+                error_of(host.refuse_after, "the wait is over before its time");
+            host.dispatch([=] { done(user, &error); });
+            return;
+        }
         host.slept_ms.push_back(delay_ms);
         host.jumped_us_ += std::int64_t{delay_ms} * 1000;
         host.wall_us += std::int64_t{delay_ms} * 1000;

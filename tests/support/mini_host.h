@@ -120,6 +120,7 @@ public:
     };
     std::function<Answer(const Fetched&)> answer;  ///< none: the client is NULL to the component
     bool withhold_after = false;                   ///< a clock as before 1.1
+    annal_status refuse_after = ANNAL_OK;          ///< whoever waits is told so, and no time passes
 
     annal_cleanup cleanup{sizeof(annal_cleanup), 365, 1'542, 0};  ///< what a cleanup comes to
     bool is_held = false;                                         ///< it is refused
