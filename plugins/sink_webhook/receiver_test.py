@@ -69,7 +69,7 @@ def test_arrays(make_server, receiver):
 
 def test_a_retry_sends_the_same_bytes_and_keys(make_server, receiver, proxy):
     proxy.plan([status(503), lost_answer(), status(429, {"Retry-After": "1"}), reset(40), hang()])
-    sink = streaming(make_server, proxy.port, timeout="1s").start()
+    sink = streaming(make_server, proxy.port, timeout="3s").start()
     sink.client().ingest(*(event("a.b", metadata={"i": i}) for i in range(30)))
     lines = sink.wait_for_end()
     attempts = [r for r in proxy.wait_for(6) if r.header("Stream-Seq") == proxy.requests()[0].header("Stream-Seq")]

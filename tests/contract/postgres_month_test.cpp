@@ -230,9 +230,9 @@ TEST_F(PostgresMonth, TwoNodesSealOneTogether) {
 TEST_F(PostgresMonth, OneThatAnotherNodeSealsIsLeftToIt) {
     Node node(url_, options());
     append(node, "old");
-    clock_.step_to(kStart + 35 * kDayUs);
     Session other(url_);
     other.run("SELECT pg_advisory_lock(4711000000000000004)");
+    clock_.step_to(kStart + 35 * kDayUs);
     EXPECT_TRUE(postgres::settle(node.store(), 60s));
     EXPECT_EQ(state(), "open");
     other.run("SELECT pg_advisory_unlock(4711000000000000004)");
