@@ -362,6 +362,7 @@ TEST_F(TailTest, NoHeartbeatBeforeItsTime) {
     EXPECT_EQ(client.messages().size(), 1U);
     append();  // what is sent counts as a sign of life
     expect_seqs(client, {0});
+    std::this_thread::sleep_for(60ms);  // when it was sent is noted a moment after it can be seen
     clock.advance(39'000);
     std::this_thread::sleep_for(60ms);
     EXPECT_EQ(client.messages().size(), 2U);
