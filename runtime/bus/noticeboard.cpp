@@ -211,9 +211,10 @@ Task<void> Noticeboard::wait_for_others() const {
 Task<Result<void>> Noticeboard::catch_up() {
     Result<void> result = ok();
     if (!has_other_nodes()) co_return result;
-    const auto state = state_;
+    // Who waits is owned by the state, and does not own it: at a node's end nobody may look any
+    // more.
     std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
-        state->enlist({0, std::move(done), &result});
+        state_->enlist({0, std::move(done), &result});
     };
     co_await suspend(std::move(start));
     co_return result;

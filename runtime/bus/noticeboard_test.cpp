@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <memory>
 #include <mutex>
 
 #include "tests/support/fake_store.h"
@@ -105,6 +109,29 @@ TEST_F(NoticeboardTest, GrowsStaleWithoutLooks) {
     EXPECT_TRUE(board.is_stale());
     EXPECT_TRUE(threads.run(board.catch_up()).has_value());
     EXPECT_FALSE(board.is_stale());
+}
+
+TEST_F(NoticeboardTest, IsGoneWithANodeThatEndsWhileSomebodyWaits) {
+    const auto known = std::make_shared<int>();
+    {
+        boost::asio::io_context io;
+        ManualClock still{1'780'000'000 * kSecondUs};  // the time of the second look never comes
+        Noticeboard board(store, still, Noticeboard::Nodes::many, io.get_executor());
+        board.add_reader([known](std::string) -> Task<Result<void>> { co_return ok(); });
+        int answered = 0;
+        const auto ask = [](Noticeboard& asked, int& count) -> Task<void> {
+            (void)co_await asked.catch_up();
+            ++count;
+        };
+        for (int i = 0; i < 2; ++i) {
+            boost::asio::co_spawn(io, ask(board, answered), boost::asio::detached);
+            io.restart();
+            io.poll();
+        }
+        ASSERT_EQ(answered, 1);
+        ASSERT_GT(known.use_count(), 1);
+    }
+    EXPECT_EQ(known.use_count(), 1);
 }
 
 TEST_F(NoticeboardTest, ANodeAloneNeitherPutsUpNorLooks) {

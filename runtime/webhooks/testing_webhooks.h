@@ -234,12 +234,12 @@ struct WebhooksTest : testing::Test {
         host.environment.http_client.reset();
     }
 
-    void load(const SecretBox& secrets) {
+    void load(const SecretBox& secrets, Noticeboard& notices) {
         webhooks = std::make_unique<Webhooks>(Webhooks::Environment{
-            host.environment, secrets, board, options});
+            host.environment, secrets, notices, options});
         ASSERT_TRUE(host.run(webhooks->load()));
     }
-    void load() { load(box); }
+    void load() { load(box, board); }
     void start() {
         load();
         webhooks->start();

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 
+#include "runtime/webhooks/event_bodies.h"
 #include "runtime/webhooks/testing_webhooks.h"
 
 namespace annal {
@@ -160,7 +161,7 @@ TEST_F(WebhooksTest, AnEndpointWhoseSecretCantBeOpenedGetsNothing) {
     start();
     const std::string id = create("/sealed");
     stop();
-    load(other_box);
+    load(other_box, board);
     webhooks->start();
     const std::string open = create("/open");
     append(3);
@@ -340,6 +341,38 @@ TEST_F(WebhooksTest, ARecoveryLeavesToTheFanOutWhatThatHasNotSeen) {
         }));
     }
     for (const auto& [seq, times] : receiver.seqs("/e")) EXPECT_EQ(times, 1) << seq;
+}
+
+// --- permission
+
+/// A node among others, which hears them when a test says so.
+struct NodeOfManyTest : WebhooksTest {
+    ManualClock hears{kSecondUs};
+    Noticeboard of_many{host.store, hears, Noticeboard::Nodes::many, host.executor};
+};
+
+TEST_F(NodeOfManyTest, WhatWaitedForPermissionIsReadAfterwards) {
+    ASSERT_TRUE(host.run(of_many.begin()));
+    load(box, of_many);
+    webhooks->start();
+    const std::string id = create("/e");
+    append();
+    ASSERT_TRUE(eventually([&] { return has_all(id, 1); }));
+    hears.advance(Noticeboard::kFresh.count() * 1'000 + 1'000);
+    ASSERT_TRUE(of_many.is_stale());
+    const Seq seq = append(2);
+    ASSERT_TRUE(eventually([&] { return cursor() == seq + 1; }));
+    std::this_thread::sleep_for(200ms);
+    AppendUnit unit;
+    unit.project = kProject;
+    unit.erase = {seq};
+    ASSERT_TRUE(host.run(host.appender.append(std::move(unit))));
+    clock.skip_monotonic(std::chrono::microseconds(EventBodies::kKeptForUs + 1));
+    ASSERT_TRUE(host.run(of_many.catch_up()));
+    ASSERT_TRUE(eventually([&] { return delivered(id).size() == 2 && queued(id) == 0; }));
+    ASSERT_EQ(failed(id).size(), 1U);
+    EXPECT_EQ(failed(id)[0].reason, "the event is not in the log any more");
+    EXPECT_EQ(receiver.seqs("/e").count(seq), 0U);
 }
 
 // --- the lease
