@@ -211,8 +211,7 @@ Task<void> Noticeboard::wait_for_others() const {
 Task<Result<void>> Noticeboard::catch_up() {
     Result<void> result = ok();
     if (!has_other_nodes()) co_return result;
-    // Who waits is owned by the state, and does not own it: at a node's end nobody may look any
-    // more.
+    // The state owns who waits, who must not own it: a node may end before the look does.
     std::function<void(std::shared_ptr<Done>)> start = [&](std::shared_ptr<Done> done) {
         state_->enlist({0, std::move(done), &result});
     };
