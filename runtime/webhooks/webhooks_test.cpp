@@ -521,6 +521,7 @@ TEST_F(WebhooksTest, ADeliveryThatEndsAsItsEndpointIsRevokedHasOneEnd) {
 
 TEST_F(WebhooksTest, AStoreThatFailsNowAndThenDelaysButLosesNothing) {
     constexpr int kRounds = 12, kEach = 25;
+    host.limits.lease_ms = 10'000;  // so that one that was refused is soon asked for again
     start();
     const std::string id = create("/e"), slow = create("/slow");
     for (int round = 0; round < kRounds; ++round) {

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import postgres_cluster
@@ -584,6 +585,11 @@ def wait_until(condition, seconds=30, what="the condition"):
             return value
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.02)
+
+
+def wait_until_past(time_utc):
+    """Until it is later than that here, and for the server, whose clock is the same."""
+    wait_until(lambda: datetime.now(timezone.utc) > time_utc, what=str(time_utc))
 
 
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}

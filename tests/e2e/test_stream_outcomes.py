@@ -90,8 +90,7 @@ def test_retry_after_is_honoured(project, receiver, form):
             return "2"
         return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 3))
 
-    answers = iter([(429, {"Retry-After": later()}, b"")])
-    receiver.answer = lambda _: next(answers, 200)
+    receiver.answer = lambda _: (429, {"Retry-After": later()}, b"") if len(receiver.requests) == 1 else 200
     to_hook(project, receiver)
     receiver.wait_for(lambda requests: len(requests) >= 2)
     assert receiver.requests[1].at - receiver.requests[0].at >= 1.9
@@ -167,8 +166,8 @@ def test_revoking_and_pausing_begin_no_further_request(project, receiver):
     assert steer(project, streams[0], "pause").status == 200
     assert project.delete(f"/v1/audit/streams/{streams[1]['id']}").status == 204
     at = time.monotonic()
-    time.sleep(0.5)
-    late = [r for r in receiver.requests if r.at > at + 0.1]  # what was on its way may still arrive
+    time.sleep(1)
+    late = [r for r in receiver.requests if r.at > at + 0.3]  # what was on its way may still arrive
     assert late == []
 
 
