@@ -52,7 +52,7 @@ def test_no_request_begins_after_the_other_node_has_answered(nodes, both, receiv
     at = time.monotonic()
     assert get(other, stream)["lag_events"] > 0, "there is something left to send"
     time.sleep(1)
-    assert [r for r in receiver.requests if r.at > at + 0.3] == []
+    assert [r for r in receiver.requests if r.at > at + 0.1] == []
 
 
 def test_a_change_reaches_the_node_that_delivers(nodes, both, receiver):
